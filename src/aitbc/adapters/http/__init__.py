@@ -1,0 +1,1 @@
+"""What every HTTP program of ours shares: errors and bounded bodies."""

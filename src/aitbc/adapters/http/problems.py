@@ -1,0 +1,96 @@
+"""Errors as RFC 9457 problem details: `code` for programs, `detail` for people, `fix` for what to do."""
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from aitbc.core.types.reasons import Reason, Rejected
+
+FIXES: dict[Reason, str] = {
+    Reason.BAD_NONCE: "ask /rpc/account for the next nonce and sign again",
+    Reason.NONCE_GAP: "send the transactions before this one first",
+    Reason.FEE_TOO_LOW: "ask /rpc/estimateFee and sign again with that fee",
+    Reason.FEE_NOT_COVERED: "fund the account, or lower the amount",
+    Reason.INSUFFICIENT_BALANCE: "fund the account, or lower the amount",
+    Reason.PUBKEY_REQUIRED: "send `pubkey` with the account's first transaction",
+    Reason.WRONG_KEY: "sign with the sender's own key",
+    Reason.BAD_SIGNATURE: "sign the bytes of docs/spec/transactions.md with this chain's genesis hash",
+    Reason.REPLACEMENT_FEE_TOO_LOW: "raise the fee by a tenth to replace the waiting transaction",
+    Reason.MEMPOOL_FULL: "try again later or with a higher fee",
+    Reason.TOO_MANY_PENDING: "wait until some of the sender's transactions are final",
+    Reason.NOT_CANONICAL: "leave out fields that equal their defaults (docs/spec/transactions.md)",
+    Reason.ATTESTATION_MISSING: "send the hub's signed attestation as `witness`, or ask the hub to attest",
+    Reason.REFUND_TOO_EARLY: "wait until the lock's claim_until_ms has passed",
+    Reason.UNKNOWN_TYPE: "use one of the transaction types in docs/spec/transactions.md",
+    Reason.BAD_ADDRESS: "check the address; it is ait1 and 38 more lower-case characters",
+}
+
+
+class Problem(Exception):
+    """An HTTP error that is meant."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, fix: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.fix = fix
+        self.headers = headers
+
+
+def problem_body(status: HTTPStatus, code: str, detail: str, fix: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:aitbc:{code}",
+        "title": code.replace("_", " "),
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "fix": fix,
+    }
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    body = problem_body(problem.status, problem.code, problem.detail, problem.fix)
+    return JSONResponse(
+        body, status_code=problem.status, media_type="application/problem+json", headers=problem.headers
+    )
+
+
+def problem_of(rejection: Rejected) -> Problem:
+    """A rejection as an HTTP error: 503 when the node is full, else 400."""
+    busy = rejection.reason is Reason.MEMPOOL_FULL
+    status = HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.BAD_REQUEST
+    fix = FIXES.get(rejection.reason, f"see `{rejection.reason}` in docs/spec/reasons.md")
+    headers = {"Retry-After": "1"} if busy else None
+    return Problem(status, str(rejection.reason), rejection.message, fix, headers)
+
+
+async def on_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return problem_response(error)
+
+
+async def on_rejection(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Rejected)
+    return problem_response(problem_of(error))
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The request's body, refused as soon as it is known to be too long."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"the body is longer than {limit} bytes",
+                "send less",
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,1 @@
+"""The chain: waiting transactions, building blocks and checking those of others."""

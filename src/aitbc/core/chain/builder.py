@@ -1,0 +1,179 @@
+"""Building a block on the head, and checking that somebody else's block says what executing it does."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from aitbc.core.codec.digests import header_hash, outcome_leaf, validators_hash
+from aitbc.core.codec.wire import pack
+from aitbc.core.crypto.merkle import list_root
+from aitbc.core.crypto.mountains import Peaks, append_peak, peaks_root
+from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.ledger.context import BlockContext, Verifier
+from aitbc.core.ledger.execution import Execution, execute_all
+from aitbc.core.ledger.state import State
+from aitbc.core.types.blocks import (
+    MAX_BLOCK_BYTES,
+    MAX_BLOCK_TXS,
+    MAX_EXTRA_BYTES,
+    PROTOCOL_VERSION,
+    Block,
+    Header,
+    Validator,
+)
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import Change
+from aitbc.core.types.transactions import Outcome, VerifiedTransaction
+
+
+class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child block needs to know of its parent."""
+
+    genesis_hash: bytes
+    header: Header
+    hash: bytes
+    peaks: Peaks
+    """Mountain range over the headers 0 … height − 1 of the tip, the tip itself not included."""
+
+
+class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A block with its effect on the state: staged in the trees, not yet published or on disk."""
+
+    block: Block
+    hash: bytes
+    included: list[VerifiedTransaction]
+    outcomes: list[Outcome]
+    refused: list[tuple[VerifiedTransaction, Rejected]]
+    changes: list[Change]
+    peaks: Peaks
+    """Range over the headers before this block: what its `history_root` covers."""
+
+
+def build_block(
+    tip: ChainTip,
+    state: State,
+    txs: Iterable[VerifiedTransaction],
+    *,
+    proposer: str,
+    timestamp_ms: int,
+    validators: list[Validator],
+    extra: bytes = b"",
+    verifier: Verifier = verify,
+) -> BuiltBlock:
+    """Execute waiting transactions on the head and put the valid ones into a block."""
+    assert timestamp_ms > tip.header.timestamp_ms, "time moves forward"
+    context = _context(tip, state, proposer=proposer, timestamp_ms=timestamp_ms, verifier=verifier)
+    execution = execute_all(context, state, txs)
+    return _finish(tip, state, execution, context, validators=validators, extra=extra)
+
+
+def apply_block(
+    tip: ChainTip, state: State, block: Block, *, validators: list[Validator], verifier: Verifier = verify
+) -> BuiltBlock:
+    """Check and execute another node's block on its parent's state; raises Rejected unless every field is right.
+
+    On rejection the trees have taken the block's writes: the caller drops the state or undoes it.
+    """
+    header = block.header
+    _check_header(tip, header, validators)
+    if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
+        raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
+    txs = [verify_transaction(tx, tip.genesis_hash) for tx in block.txs]
+    if len({tx.id for tx in txs}) != len(txs):
+        raise Rejected(Reason.DUPLICATE_TRANSACTION, "the block holds a transaction twice")
+    if list_root([tx.wid for tx in txs]) != header.txs_root:
+        raise Rejected(Reason.ROOT_MISMATCH, "txs_root is not the root of the block's transactions")
+    context = _context(
+        tip, state, proposer=header.proposer, timestamp_ms=header.timestamp_ms, verifier=verifier
+    )
+    execution = execute_all(context, state, txs)
+    if execution.refused:
+        raise execution.refused[0][1]
+    built = _finish(tip, state, execution, context, validators=validators, extra=header.extra)
+    _compare(built.block.header, header)
+    return built
+
+
+def _context(
+    tip: ChainTip, state: State, *, proposer: str, timestamp_ms: int, verifier: Verifier
+) -> BlockContext:
+    return BlockContext(
+        height=tip.header.height + 1,
+        timestamp_ms=timestamp_ms,
+        proposer=proposer,
+        genesis_hash=tip.genesis_hash,
+        params=state.params,
+        verify=verifier,
+    )
+
+
+def _finish(
+    tip: ChainTip,
+    state: State,
+    execution: Execution,
+    context: BlockContext,
+    *,
+    validators: list[Validator],
+    extra: bytes,
+) -> BuiltBlock:
+    changes, state_root = state.stage(execution.overlay.writes)
+    peaks = append_peak(tip.peaks, tip.hash)
+    header = Header(
+        version=PROTOCOL_VERSION,
+        chain_id=tip.header.chain_id,
+        height=context.height,
+        parent=tip.hash,
+        timestamp_ms=context.timestamp_ms,
+        proposer=context.proposer,
+        txs_root=list_root([tx.wid for tx in execution.included]),
+        outcomes_root=list_root([outcome_leaf(outcome) for outcome in execution.outcomes]),
+        state_root=state_root,
+        next_validators_hash=validators_hash(validators),
+        history_root=peaks_root(peaks),
+        extra=extra,
+        seal=b"",
+    )
+    return BuiltBlock(
+        block=Block(header, [tx.tx for tx in execution.included]),
+        hash=header_hash(header),
+        included=execution.included,
+        outcomes=execution.outcomes,
+        refused=execution.refused,
+        changes=changes,
+        peaks=peaks,
+    )
+
+
+def _check_header(tip: ChainTip, header: Header, validators: list[Validator]) -> None:
+    """What a header must say whatever its transactions do."""
+    parent = tip.header
+    if header.version != PROTOCOL_VERSION:
+        raise Rejected(
+            Reason.WRONG_VERSION,
+            f"protocol version {header.version} at height {header.height}; this release knows {PROTOCOL_VERSION}:"
+            " install the release that knows it",
+        )
+    if header.chain_id != parent.chain_id:
+        raise Rejected(Reason.WRONG_CHAIN, f"chain {header.chain_id!r}, not {parent.chain_id!r}")
+    if header.height != parent.height + 1:
+        raise Rejected(Reason.WRONG_HEIGHT, f"height {header.height} after {parent.height}")
+    if header.parent != tip.hash:
+        raise Rejected(Reason.WRONG_PARENT, f"parent {header.parent.hex()} is not {tip.hash.hex()}")
+    if header.timestamp_ms <= parent.timestamp_ms:
+        raise Rejected(
+            Reason.BAD_TIMESTAMP, f"{header.timestamp_ms} ms is not after {parent.timestamp_ms} ms"
+        )
+    if header.proposer not in {validator.address for validator in validators}:
+        raise Rejected(Reason.WRONG_PROPOSER, f"{header.proposer!r} is not in the validator set")
+    if len(header.extra) > MAX_EXTRA_BYTES:
+        raise Rejected(Reason.TOO_LARGE, f"extra of {len(header.extra)} bytes; at most {MAX_EXTRA_BYTES}")
+    if header.seal:
+        raise Rejected(Reason.MALFORMED, "a Simplex header has an empty seal")
+
+
+def _compare(ours: Header, theirs: Header) -> None:
+    for name in ("outcomes_root", "state_root", "next_validators_hash", "history_root"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise Rejected(Reason.ROOT_MISMATCH, f"{name} is not what executing the block gives")
+    assert ours == theirs, "every other field has been checked or copied"

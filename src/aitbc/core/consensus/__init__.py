@@ -1,0 +1,1 @@
+"""Agreement: events in, effects out."""

@@ -1,0 +1,1 @@
+"""Simplex BFT (Chan and Pass, IACR eprint 2023/463)."""

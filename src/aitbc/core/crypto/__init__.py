@@ -1,0 +1,1 @@
+"""Hashes with domain tags, signature schemes, addresses and Merkle trees."""

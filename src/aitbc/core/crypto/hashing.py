@@ -1,0 +1,30 @@
+"""SHA-256 over length-prefixed fields with a domain tag in front, so that no two kinds of object share a hash.
+
+docs/spec/encoding.md
+"""
+
+from hashlib import sha256
+
+
+def fields(*parts: bytes) -> bytes:
+    """Join parts so that no two different lists give the same bytes: each with its length, u32 big-endian."""
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+
+
+def u64(value: int) -> bytes:
+    """Eight bytes, big-endian."""
+    return value.to_bytes(8, "big")
+
+
+def digest(data: bytes) -> bytes:
+    return sha256(data).digest()
+
+
+def tagged(tag: str, *parts: bytes) -> bytes:
+    """SHA-256 of the length-prefixed tag and parts."""
+    return sha256(fields(tag.encode(), *parts)).digest()
+
+
+def hash_text(data: bytes) -> str:
+    """`sha256:<hex>` of some bytes, as receipts write hashes."""
+    return "sha256:" + sha256(data).hexdigest()

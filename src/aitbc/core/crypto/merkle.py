@@ -1,0 +1,78 @@
+"""Binary Merkle trees in the manner of RFC 6962: lists of transactions, outcomes, receipt parts.
+
+Leaf and inner nodes hash under different prefixes; the root of a list also commits to its length, so no list can
+pose as another.
+"""
+
+from hashlib import sha256
+
+import msgspec
+
+from aitbc.core.crypto.hashing import tagged, u64
+
+
+class ListProof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Proof that a leaf is at `index` of a list of `count`: the sibling hashes from the leaf up."""
+
+    index: int
+    count: int
+    path: list[bytes]
+
+
+def _leaf(data: bytes) -> bytes:
+    return sha256(b"\x00" + data).digest()
+
+
+def _inner(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right).digest()
+
+
+def _levels(leaves: list[bytes]) -> list[list[bytes]]:
+    """From hashed leaves to the single top; an odd node at the end moves up as it is (RFC 6962's shape)."""
+    levels = [[_leaf(data) for data in leaves]]
+    while len(levels[-1]) > 1:
+        row = levels[-1]
+        above = [_inner(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+        if len(row) % 2:
+            above.append(row[-1])
+        levels.append(above)
+    return levels
+
+
+def _close(count: int, top: bytes) -> bytes:
+    return tagged("aitbc/list/1", u64(count), top)
+
+
+def list_root(leaves: list[bytes]) -> bytes:
+    """Root of a list, empty lists included."""
+    return _close(len(leaves), _levels(leaves)[-1][0] if leaves else b"")
+
+
+def prove_item(leaves: list[bytes], index: int) -> ListProof:
+    """Proof for the leaf at `index`."""
+    assert 0 <= index < len(leaves), "the leaf must be in the list"
+    path: list[bytes] = []
+    position = index
+    for row in _levels(leaves)[:-1]:
+        sibling = position ^ 1
+        if sibling < len(row):
+            path.append(row[sibling])
+        position //= 2
+    return ListProof(index, len(leaves), path)
+
+
+def check_item(root: bytes, leaf: bytes, proof: ListProof) -> bool:
+    """Does `proof` show that `leaf` is in the list with this root?"""
+    if not 0 <= proof.index < proof.count:
+        return False
+    node, position, width = _leaf(leaf), proof.index, proof.count
+    path = iter(proof.path)
+    while width > 1:
+        if position ^ 1 < width:
+            sibling = next(path, None)
+            if sibling is None:
+                return False
+            node = _inner(sibling, node) if position % 2 else _inner(node, sibling)
+        position //= 2
+        width = (width + 1) // 2
+    return next(path, None) is None and _close(proof.count, node) == root

@@ -1,0 +1,67 @@
+"""From unverified to verified: everything that can be said about a transaction without the state.
+
+Checks run from cheap to dear, the signature last; the first that fails names the reason.
+"""
+
+import msgspec
+
+from aitbc.core.codec.canonical import parse_jcs
+from aitbc.core.codec.digests import envelope_id, transaction_id
+from aitbc.core.codec.wire import pack
+from aitbc.core.crypto.address import ADDRESS_LENGTH, PREFIX
+from aitbc.core.crypto.schemes import scheme_of, verify
+from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.ledger.transactions.interface import TransactionType
+from aitbc.core.types.amounts import MAX_SIGNED
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.transactions import (
+    MAX_PAYLOAD_BYTES,
+    MAX_SIGNATURE_BYTES,
+    MAX_WITNESS_BYTES,
+    Transaction,
+    VerifiedTransaction,
+)
+
+
+def verify_transaction(tx: Transaction, genesis_hash: bytes) -> VerifiedTransaction:
+    """Check form, then the signature under the key that the transaction carries; raises Rejected."""
+    kind = _check_envelope(tx)
+    payload = parse_jcs(tx.payload, kind.payload)
+    witness = _decode_witness(tx, kind)
+    kind.check(payload, witness, genesis_hash)
+    tx_id = transaction_id(tx, genesis_hash)
+    if not verify(tx.pubkey, tx_id, tx.sig):
+        raise Rejected(
+            Reason.BAD_SIGNATURE, "the signature is not good for this transaction under its pubkey"
+        )
+    return VerifiedTransaction(tx, tx_id, envelope_id(tx_id, tx), payload, witness, len(pack(tx)))
+
+
+def _check_envelope(tx: Transaction) -> TransactionType:
+    kind = TYPES.get(tx.type)
+    if kind is None:
+        raise Rejected(Reason.UNKNOWN_TYPE, f"{tx.type[:32]!r} is not one of {', '.join(sorted(TYPES))}")
+    sizes = {
+        "payload": (len(tx.payload), MAX_PAYLOAD_BYTES),
+        "witness": (len(tx.witness), MAX_WITNESS_BYTES),
+        "sig": (len(tx.sig), MAX_SIGNATURE_BYTES),
+    }
+    for name, (size, most) in sizes.items():
+        if size > most:
+            raise Rejected(Reason.TOO_LARGE, f"{name} of {size} bytes; at most {most}")
+    if len(tx.sender) != ADDRESS_LENGTH or not tx.sender.startswith(PREFIX + "1"):
+        raise Rejected(Reason.BAD_ADDRESS, f"sender {tx.sender[:60]!r} is not an address")
+    if not (1 <= tx.nonce <= MAX_SIGNED and 0 <= tx.fee <= MAX_SIGNED):
+        raise Rejected(Reason.OUT_OF_RANGE, f"nonce {tx.nonce} or fee {tx.fee} is out of range")
+    if not tx.pubkey:
+        raise Rejected(Reason.PUBKEY_REQUIRED, "the transaction carries no public key")
+    scheme_of(tx.pubkey)
+    return kind
+
+
+def _decode_witness(tx: Transaction, kind: TransactionType) -> msgspec.Struct | None:
+    if not tx.witness:
+        return None
+    if kind.witness is None:
+        raise Rejected(Reason.UNEXPECTED_WITNESS, f"{tx.type} takes no witness")
+    return parse_jcs(tx.witness, kind.witness)

@@ -1,0 +1,21 @@
+"""What a transaction may know while it executes: the block it is in and the chain's parameters. No clock."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.params import Params
+
+Verifier = Callable[[bytes, bytes, bytes], bool]
+"""(auth key, digest, signature) → is it good. A host may pass one that remembers."""
+
+
+class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
+    height: int
+    timestamp_ms: int
+    """Of the block being executed; deadlines compare with this and nothing else."""
+    proposer: str
+    genesis_hash: bytes
+    params: Params
+    verify: Verifier = verify

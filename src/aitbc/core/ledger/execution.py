@@ -1,0 +1,123 @@
+"""Executing transactions and blocks: one story, invalid or failed or done. docs/spec/execution.md
+
+*Invalid* raises Rejected and leaves no trace. *Failed* spends nonce and fee and nothing else.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from aitbc.core.crypto.address import address_of
+from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.fees import required_fee, split_fee
+from aitbc.core.ledger.state import Overlay, State, check_supply
+from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.ledger.transactions.interface import Event, TransactionType
+from aitbc.core.types.amounts import format_ait
+from aitbc.core.types.reasons import Failed, Reason, Rejected
+from aitbc.core.types.records import Account
+from aitbc.core.types.transactions import Outcome, VerifiedTransaction
+
+
+def check_sender(account: Account, tx: VerifiedTransaction) -> None:
+    """Refuse a key that is not the account's; an account without a key takes the one its address is made of."""
+    expected = account.auth == tx.tx.pubkey if account.auth else address_of(tx.tx.pubkey) == tx.tx.sender
+    if not expected:
+        raise Rejected(Reason.WRONG_KEY, f"the public key is not {tx.tx.sender}'s")
+
+
+def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, kind: TransactionType) -> None:
+    needed = required_fee(context.params, len(tx.tx.payload))
+    if tx.tx.fee < needed and not kind.is_free(context, state, tx):
+        raise Rejected(Reason.FEE_TOO_LOW, f"fee {tx.tx.fee}; this transaction needs {needed} base units")
+
+
+def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> Outcome:
+    """Apply one transaction; raises Rejected, with nothing changed, when it may not be in a block."""
+    sender, fee = tx.tx.sender, tx.tx.fee
+    kind = TYPES[tx.tx.type]
+    account = state.account(sender)
+    if tx.tx.nonce != account.nonce + 1:
+        raise Rejected(
+            Reason.BAD_NONCE, f"nonce {tx.tx.nonce}; the next one of {sender} is {account.nonce + 1}"
+        )
+    check_sender(account, tx)
+    check_fee(context, state, tx, kind)
+    prepaid = account.balance >= fee
+    if not prepaid and not kind.pays_sender:
+        raise Rejected(
+            Reason.FEE_NOT_COVERED,
+            f"fee {format_ait(fee)}, balance of {sender} {format_ait(account.balance)}",
+        )
+    start = state.mark()
+    left = account.balance - fee if prepaid else account.balance
+    state.put("accounts", sender, Account(left, tx.tx.nonce, tx.tx.pubkey))
+    charged = state.mark()
+    try:
+        events = kind.apply(context, state, tx)
+    except Failed as failure:
+        if not prepaid:
+            state.rollback(start)
+            raise Rejected(failure.reason, failure.message) from None
+        state.rollback(charged)
+        return Outcome(tx.id, False, failure.reason, failure.message, fee, [])
+    if not prepaid:
+        _charge_from_proceeds(state, tx, start)
+    return Outcome(tx.id, True, "", "", fee, events)
+
+
+def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction, start: int) -> None:
+    """No premint must work: the fee comes out of what the transaction has just paid its sender."""
+    balance = state.account(tx.tx.sender).balance
+    if balance < tx.tx.fee:
+        state.rollback(start)
+        raise Rejected(
+            Reason.FEE_NOT_COVERED, f"fee {format_ait(tx.tx.fee)}, {format_ait(balance)} after what it pays"
+        )
+    state.debit(tx.tx.sender, tx.tx.fee)
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """A block's transactions executed on a state that has not changed yet."""
+
+    overlay: Overlay
+    included: list[VerifiedTransaction]
+    outcomes: list[Outcome]
+    refused: list[tuple[VerifiedTransaction, Rejected]]
+
+
+def execute_all(context: BlockContext, state: State, txs: Iterable[VerifiedTransaction]) -> Execution:
+    """Execute transactions in order, then pay the fees out and check that no coin was made or lost.
+
+    Invalid ones are collected in `refused`; a block that contains one is itself invalid.
+    """
+    overlay = Overlay(state)
+    included: list[VerifiedTransaction] = []
+    outcomes: list[Outcome] = []
+    refused: list[tuple[VerifiedTransaction, Rejected]] = []
+    for tx in txs:
+        try:
+            outcomes.append(execute(context, overlay, tx))
+            included.append(tx)
+        except Rejected as rejection:
+            refused.append((tx, rejection))
+    _distribute_fees(context, overlay, outcomes)
+    check_supply(overlay)
+    return Execution(overlay, included, outcomes, refused)
+
+
+def _distribute_fees(context: BlockContext, overlay: Overlay, outcomes: list[Outcome]) -> None:
+    shares = [split_fee(context.params, outcome.fee) for outcome in outcomes]
+    burned, earned = sum(share[0] for share in shares), sum(share[1] for share in shares)
+    if burned:
+        overlay.add_supply("burned", burned)
+    if earned:
+        overlay.credit(context.proposer, earned)
+
+
+def dry_run(context: BlockContext, state: State, tx: VerifiedTransaction) -> list[Event]:
+    """What would happen at the head; raises Rejected with the reason for what is invalid or would fail."""
+    outcome = execute(context, Overlay(state), tx)
+    if not outcome.ok:
+        raise Rejected(Reason(outcome.reason), outcome.message)
+    return outcome.events

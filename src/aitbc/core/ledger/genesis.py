@@ -1,0 +1,147 @@
+"""genesis.json: the seed's keys plus `consensus`; its hash names the chain. Seed 000 §13. docs/spec/genesis.md"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from aitbc.core.codec.canonical import jcs, parse_json
+from aitbc.core.codec.digests import genesis_hash_of, header_hash, validators_hash
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.crypto.address import address_of, check_address
+from aitbc.core.crypto.merkle import list_root
+from aitbc.core.crypto.mountains import peaks_root
+from aitbc.core.ledger.params import Params, params_to_texts
+from aitbc.core.ledger.state import Key, State, check_whole_supply
+from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
+from aitbc.core.types.blocks import PROTOCOL_VERSION, ZERO_HASH, Block, CommittedBlock, Header, Validator
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import Account, Change, Param, Record, ValidatorRecord
+
+MAX_GENESIS_BYTES = 64 * 1024 * 1024
+"""Room for half a million accounts."""
+
+
+class GenesisAccount(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    address: str
+    balance: AmountOrZero
+    pubkey: str = ""
+
+
+class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pubkey: str
+
+
+class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How blocks come about. `idle_ms` equal to `block_time_ms` gives the seed's fixed rhythm."""
+
+    mode: Literal["poa"] = "poa"
+    block_time_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 1_000
+    """Least time between blocks; 0 = as soon as a transaction waits."""
+    idle_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 10_000
+    """Without transactions, one empty block in this time."""
+    epoch_length: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
+    """Heights in an epoch."""
+
+
+class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The document; every field is there, so it has one canonical form."""
+
+    chain_id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIGNED // 1000)]
+    """Seconds since the Unix epoch."""
+    accounts: list[GenesisAccount]
+    params: Params
+    authorities: Annotated[list[Authority], msgspec.Meta(min_length=1, max_length=50)]
+    consensus: ConsensusSettings
+
+
+class LoadedGenesis(msgspec.Struct, frozen=True):
+    genesis: Genesis
+    hash: bytes
+    state: State
+    changes: list[Change]
+    block: CommittedBlock
+    validators: list[Validator]
+
+
+def parse_genesis(raw: bytes) -> Genesis:
+    """Decode and check a genesis document; raises Rejected with what to mend."""
+    genesis = parse_json(raw, Genesis, limit=MAX_GENESIS_BYTES)
+    _check(genesis)
+    return genesis
+
+
+def _check(genesis: Genesis) -> None:
+    addresses = [account.address for account in genesis.accounts]
+    if len(set(addresses)) != len(addresses):
+        raise Rejected(Reason.BAD_GENESIS, "accounts lists an address twice")
+    for account in genesis.accounts:
+        check_address(account.address)
+        if account.pubkey and address_of(key_from_text(account.pubkey)) != account.address:
+            raise Rejected(Reason.BAD_GENESIS, f"pubkey of {account.address} makes another address")
+    if sum(account.balance for account in genesis.accounts) > MAX_TOTAL:
+        raise Rejected(Reason.BAD_GENESIS, "the balances add up to more than 2^63 - 1")
+    keys = [authority.pubkey for authority in genesis.authorities]
+    if len(set(keys)) != len(keys):
+        raise Rejected(Reason.BAD_GENESIS, "authorities lists a key twice")
+    params = genesis.params
+    for name in (params.faucet, params.synthetic_attester):
+        if name and not params.devnet:
+            raise Rejected(Reason.BAD_GENESIS, "faucet and synthetic_attester need devnet = 1")
+    for address in [*params.hubs, params.treasury, params.faucet, params.synthetic_attester]:
+        if address:
+            check_address(address)
+
+
+def validators_of(genesis: Genesis) -> list[Validator]:
+    """The authorities in genesis order, one vote each (`poa`)."""
+    keys = [key_from_text(authority.pubkey) for authority in genesis.authorities]
+    return [Validator(address_of(key), key, 1) for key in keys]
+
+
+def load_genesis(genesis: Genesis) -> LoadedGenesis:
+    """The state before the first block, and block 0 that commits to it; the same for everybody."""
+    document = jcs(genesis)
+    genesis_hash = genesis_hash_of(document)
+    state = State()
+    changes, root = state.stage(_writes(genesis))
+    state.publish(changes)
+    check_whole_supply(state)
+    validators = validators_of(genesis)
+    header = Header(
+        version=PROTOCOL_VERSION,
+        chain_id=genesis.chain_id,
+        height=0,
+        parent=ZERO_HASH,
+        timestamp_ms=genesis.timestamp * 1000,
+        proposer="",
+        txs_root=list_root([]),
+        outcomes_root=list_root([]),
+        state_root=root,
+        next_validators_hash=validators_hash(validators),
+        history_root=peaks_root([]),
+        extra=genesis_hash,
+        seal=b"",
+    )
+    block = CommittedBlock(Block(header, []), header_hash(header), [], None)
+    return LoadedGenesis(genesis, genesis_hash, state, changes, block, validators)
+
+
+def _writes(genesis: Genesis) -> dict[Key, Record]:
+    writes: dict[Key, Record] = {}
+    for account in genesis.accounts:
+        auth = key_from_text(account.pubkey) if account.pubkey else b""
+        writes["accounts", account.address] = Account(account.balance, 0, auth)
+    for position, validator in enumerate(validators_of(genesis)):
+        writes["validators", validator.address] = ValidatorRecord(
+            auth_key=key_to_text(validator.auth_key), power=validator.power, position=position
+        )
+    for name, text in params_to_texts(genesis.params).items():
+        writes["params", name] = Param(value=text)
+    for name, value in msgspec.structs.asdict(genesis.consensus).items():
+        writes["params", f"consensus.{name}"] = Param(value=str(value))
+    supply = sum(account.balance for account in genesis.accounts)
+    writes["params", "supply.genesis"] = Param(value=str(supply))
+    return writes

@@ -1,0 +1,211 @@
+"""The whole node as one step: an input in, effects out. DESIGN §2 "The one contract".
+
+Inputs are facts, effects are requests. The host performs persists before sends of the same step, feeds results back,
+never calls in from two threads and never nests a call.
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.chain.mempool import Mempool
+from aitbc.core.consensus.engine import (
+    BlockBuilt,
+    BlockCommitted,
+    BuildBlock,
+    ConsensusEngine,
+    EngineEffect,
+    Finalize,
+    SetHead,
+    SetTimer,
+    SignStatements,
+    StatementsSigned,
+    TimerFired,
+    TransactionsArrived,
+)
+from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.execution import check_fee, check_sender, dry_run
+from aitbc.core.ledger.state import NEW_ACCOUNT, Overlay, State
+from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import Account
+from aitbc.core.types.transactions import VerifiedTransaction
+
+BLOCK_OVERHEAD = 4_096
+"""Bytes of a block that are not transactions."""
+
+# Inputs.
+
+
+class TransactionSubmitted(msgspec.Struct, frozen=True):
+    tx: VerifiedTransaction
+    ticket: int
+    """The host's name for whoever waits for the answer."""
+
+
+class Built(msgspec.Struct, frozen=True):
+    built: BuiltBlock
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The block is on disk and its changes are published."""
+
+    block: CommittedBlock
+
+
+Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed
+
+# Effects. SetTimer, SignStatements: as the engine asks.
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Build a block on the head from these transactions."""
+
+    txs: list[VerifiedTransaction]
+    timestamp_ms: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Write the block, then publish its changes, then feed `Committed` back."""
+
+    built: BuiltBlock
+    certificate: Certificate
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a submitted transaction; no rejection means that it waits."""
+
+    ticket: int
+    tx_id: bytes
+    rejection: Rejected | None
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """A block is final; subscribers and waiting requests may be told."""
+
+    block: CommittedBlock
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """A waiting transaction will not be in a block."""
+
+    tx: VerifiedTransaction
+    rejection: Rejected
+
+
+Effect = SetTimer | SignStatements | Execute | Commit | Answer | Announce | Drop
+
+
+class Replica:
+    """A node without hands: mempool and agreement over a read-only view of the head's state."""
+
+    def __init__(self, *, state: State, engine: ConsensusEngine, genesis_hash: bytes, head: Header) -> None:
+        self._state = state
+        self._engine = engine
+        self._genesis_hash = genesis_hash
+        self._head = head
+        self.mempool = Mempool(self._account)
+        self._built: BuiltBlock | None = None
+
+    def attach_engine(self, engine: ConsensusEngine) -> None:
+        self._engine = engine
+
+    def start(self, now_ms: int) -> list[Effect]:
+        return self._perform(self._engine.start(now_ms))
+
+    def step(self, now_ms: int, message: Input) -> list[Effect]:
+        match message:
+            case TransactionSubmitted():
+                return self._submit(now_ms, message)
+            case TimerFired() | StatementsSigned():
+                return self._perform(self._engine.on(now_ms, message))
+            case Built():
+                return self._built_block(now_ms, message.built)
+            case Committed():
+                return self._committed(now_ms, message.block)
+            case _:
+                assert_never(message)
+
+    def _account(self, address: str) -> Account:
+        record = self._state.get("accounts", address)
+        assert record is None or isinstance(record, Account)
+        return record or NEW_ACCOUNT
+
+    def _submit(self, now_ms: int, message: TransactionSubmitted) -> list[Effect]:
+        tx = message.tx
+        try:
+            evicted = self._admit(now_ms, tx)
+        except Rejected as rejection:
+            if rejection.reason is Reason.ALREADY_KNOWN:
+                return [Answer(message.ticket, tx.id, None)]
+            return [Answer(message.ticket, tx.id, rejection)]
+        pushed_out = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
+        drops: list[Effect] = [Drop(other, pushed_out) for other in evicted]
+        wake = self._perform(self._engine.on(now_ms, TransactionsArrived()))
+        return [*drops, Answer(message.ticket, tx.id, None), *wake]
+
+    def _admit(self, now_ms: int, tx: VerifiedTransaction) -> list[VerifiedTransaction]:
+        """Cheap checks first; a transaction whose turn it is must also succeed on the head's state."""
+        kind = TYPES[tx.tx.type]
+        account = self._account(tx.tx.sender)
+        check_sender(account, tx)
+        context = self._context(now_ms)
+        check_fee(context, Overlay(self._state), tx, kind)
+        if tx.tx.nonce == account.nonce + 1 and self.mempool.get(tx.id) is None:
+            dry_run(context, self._state, tx)
+        return self.mempool.add(tx, pays_sender=kind.pays_sender)
+
+    def _context(self, now_ms: int) -> BlockContext:
+        return BlockContext(
+            height=self._head.height + 1,
+            timestamp_ms=max(now_ms, self._head.timestamp_ms + 1),
+            proposer=self._head.proposer,
+            genesis_hash=self._genesis_hash,
+            params=self._state.params,
+        )
+
+    def _built_block(self, now_ms: int, built: BuiltBlock) -> list[Effect]:
+        self._built = built
+        drops: list[Effect] = []
+        for tx, rejection in built.refused:
+            self.mempool.remove(tx)
+            drops.append(Drop(tx, rejection))
+        event = BlockBuilt(built.hash, built.block.header.height)
+        return drops + self._perform(self._engine.on(now_ms, event))
+
+    def _committed(self, now_ms: int, block: CommittedBlock) -> list[Effect]:
+        assert self._built is not None and self._built.hash == block.hash, (
+            "what was built is what is committed"
+        )
+        for tx in self._built.included:
+            self.mempool.remove(tx)
+        self._built = None
+        self._head = block.block.header
+        event = BlockCommitted(
+            block.hash, self._head.height, self._head.timestamp_ms, self.mempool.has_ready()
+        )
+        return [Announce(block), *self._perform(self._engine.on(now_ms, event))]
+
+    def _perform(self, effects: list[EngineEffect]) -> list[Effect]:
+        """Engine effects as the host sees them; what the replica can do itself it does here."""
+        result: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case BuildBlock():
+                    room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
+                    txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room)
+                    result.append(Execute(txs, effect.timestamp_ms))
+                case Finalize():
+                    assert self._built is not None and self._built.hash == effect.hash
+                    result.append(Commit(self._built, effect.certificate))
+                case SetHead():
+                    assert self._built is not None and self._built.hash == effect.hash, (
+                        "one author, one branch"
+                    )
+                case SetTimer() | SignStatements():
+                    result.append(effect)
+                case _:
+                    assert_never(effect)
+        return result

@@ -1,0 +1,1 @@
+"""Records everything else is written in: amounts, addresses, transactions, blocks, receipts, votes."""

@@ -1,0 +1,1 @@
+"""The node program: ledger, agreement and RPC in one process."""

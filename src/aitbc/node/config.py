@@ -1,0 +1,25 @@
+"""What a node is told at start."""
+
+from pathlib import Path
+
+import msgspec
+
+from aitbc.ports import Signer
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    genesis: bytes
+    """The genesis document."""
+    data: Path
+    """Folder for the database; the node writes nowhere else."""
+    rpc_host: str = "127.0.0.1"
+    rpc_port: int = 8080
+    proposer: Signer | None = None
+    """Authors blocks; None follows nobody yet and serves what is stored."""
+    faucet: Signer | None = None
+    """Signs FAUCET transactions for /admin/mintFaucet; devnet only."""
+    synthetic_attester: Signer | None = None
+    """Answers for synthetic jobs; devnet only."""
+    attest_urls: tuple[str, ...] = ()
+    """The only places a claim without attestation may be looked up: hub base URLs (seed 000 §19 allow-list)."""
+    log_json: bool = True

@@ -1,0 +1,126 @@
+"""The one owner of the state: builds blocks on the head, writes them, and lets readers see them.
+
+`build` and `commit` run on the executor thread, `publish` on the host's: readers there always see a whole block.
+"""
+
+from collections import OrderedDict
+
+from aitbc.core.chain.builder import BuiltBlock, ChainTip, build_block
+from aitbc.core.codec.records import record_from_bytes
+from aitbc.core.consensus.simplex.certificates import check_certificate
+from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
+from aitbc.core.ledger.state import State, check_whole_supply
+from aitbc.core.types.blocks import Certificate, CommittedBlock
+from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.ports import StorageError, Store, StoredChain
+
+MEMORY_OF_VERIFICATIONS = 50_000
+"""Signatures of receipts and attestations remembered between admission and block: 200 bytes each, 10 MB."""
+
+
+class RememberedVerifier:
+    """Checks each (key, digest, signature) once; only good ones are remembered, oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
+
+    def __call__(self, auth_key: bytes, digest: bytes, signature: bytes) -> bool:
+        key = (auth_key, digest, signature)
+        if key in self._good:
+            return True
+        if not verify(auth_key, digest, signature):
+            return False
+        self._good[key] = None
+        if len(self._good) > MEMORY_OF_VERIFICATIONS:
+            self._good.popitem(last=False)
+        return True
+
+
+class Executor:
+    """State, tip and store of one chain."""
+
+    def __init__(self, genesis_document: bytes, store: Store) -> None:
+        self.loaded: LoadedGenesis = load_genesis(parse_genesis(genesis_document))
+        self.store = store
+        self._verifier = RememberedVerifier()
+        stored = store.load()
+        if stored is None:
+            store.commit(block=self.loaded.block, changes=self.loaded.changes, history_peaks=[])
+            self.state: State = self.loaded.state
+            self.head: CommittedBlock = self.loaded.block
+            self.tip = self._tip_of(self.head, [])
+        else:
+            self.state = self._restore(stored)
+            self.head = stored.head
+            self.tip = self._tip_of(self.head, stored.history_peaks)
+
+    def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:
+        return ChainTip(
+            genesis_hash=self.loaded.hash, header=block.block.header, hash=block.hash, peaks=peaks
+        )
+
+    def _restore(self, stored: StoredChain) -> State:
+        """Rebuild the state and compare its root with the head's: a stored state is believed only when it fits."""
+        state = State()
+        for store, rows in stored.records.items():
+            for expected, (index, key, data) in enumerate(rows, start=1):
+                if index != expected:
+                    raise StorageError(f"store {store} on disk lacks the record at index {expected}")
+                state.restore(store, key, record_from_bytes(store, data), data)
+        state.refresh_params()
+        header = stored.head.block.header
+        if state.root() != header.state_root:
+            raise StorageError(
+                f"the stored state is not the state of block {header.height}; restore the folder from a copy,"
+                " or remove it and sync again"
+            )
+        self._check_head(stored.head)
+        check_whole_supply(state)
+        return state
+
+    def _check_head(self, head: CommittedBlock) -> None:
+        header = head.block.header
+        if header.height == 0:
+            if head.hash != self.loaded.block.hash:
+                raise StorageError("the stored genesis block is not the one of this genesis.json")
+            return
+        if head.certificate is None:
+            raise StorageError(f"block {header.height} on disk has no certificate")
+        try:
+            check_certificate(
+                head.certificate,
+                self.loaded.validators,
+                chain_id=header.chain_id,
+                genesis_hash=self.loaded.hash,
+            )
+        except Rejected as error:
+            raise StorageError(
+                f"the certificate of block {header.height} on disk is not good: {error}"
+            ) from None
+        if head.certificate.candidate.block_hash != head.hash:
+            raise StorageError(f"the certificate of block {header.height} on disk is for another block")
+
+    def build(self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int) -> BuiltBlock:
+        return build_block(
+            self.tip,
+            self.state,
+            txs,
+            proposer=proposer,
+            timestamp_ms=timestamp_ms,
+            validators=self.loaded.validators,
+            verifier=self._verifier,
+        )
+
+    def commit(self, built: BuiltBlock, certificate: Certificate) -> CommittedBlock:
+        """On disk when this returns."""
+        committed = CommittedBlock(built.block, built.hash, built.outcomes, certificate)
+        self.store.commit(block=committed, changes=built.changes, history_peaks=built.peaks)
+        return committed
+
+    def publish(self, built: BuiltBlock, committed: CommittedBlock) -> None:
+        """Readers see the block from here on."""
+        self.state.publish(built.changes)
+        self.head = committed
+        self.tip = self._tip_of(committed, built.peaks)

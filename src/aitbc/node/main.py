@@ -1,0 +1,124 @@
+"""Put a node together and run it until it is told to stop."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from aitbc import __version__
+from aitbc.adapters.http.problems import Problem, on_problem, on_rejection
+from aitbc.adapters.storage.sqlite import SqliteStore
+from aitbc.core.codec.canonical import jcs
+from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.ledger.genesis import parse_genesis
+from aitbc.core.types.reasons import Rejected
+from aitbc.node.config import NodeConfig
+from aitbc.node.executor import Executor
+from aitbc.node.routes import ROUTERS
+from aitbc.node.runtime import NodeRuntime, SystemClock
+from aitbc.node.service import NodeService
+from aitbc.ports import StorageError
+
+
+class FolderLock:
+    """One node per data folder; the lock goes with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "node.lock").open("w")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(f"another node is using {folder}; stop it or choose another folder") from None
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to {folder} ({os.strerror(error.errno or 0)}); choose another"
+            ) from None
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def open_executor(config: NodeConfig) -> Executor:
+    """The chain in the data folder; raises StorageError or Rejected with what to do."""
+    genesis_hash = genesis_hash_of(jcs(parse_genesis(config.genesis)))
+    store = SqliteStore(config.data / "chain.db", genesis_hash)
+    executor = Executor(config.genesis, store)
+    if config.proposer is not None:
+        authorities = {validator.address for validator in executor.loaded.validators}
+        if config.proposer.address not in authorities:
+            raise StorageError(
+                f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
+                " start without it or with an authority's key"
+            )
+    return executor
+
+
+def create_app(config: NodeConfig) -> FastAPI:
+    """The node as an ASGI application; it opens its data folder at start-up and closes it at shutdown."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        lock = FolderLock(config.data)
+        executor = open_executor(config)
+        runtime = NodeRuntime(executor, signer=config.proposer, clock=SystemClock())
+        app.state.service = NodeService(config, runtime)
+        app.state.faucet_turn = asyncio.Lock()
+        runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+            executor.store.close()
+            lock.release()
+
+    app = FastAPI(
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        title="AITBC node",
+        version=__version__,
+        lifespan=lifespan,
+    )
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(Rejected, on_rejection)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def serve(config: NodeConfig) -> int:
+    """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
+    import uvicorn
+
+    app = create_app(config)
+    settings = uvicorn.Config(
+        app,
+        host=config.rpc_host,
+        port=config.rpc_port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        limit_concurrency=1_000,
+    )
+    server = uvicorn.Server(settings)
+    watcher = asyncio.create_task(_stop_on_bug(app, server))
+    await server.serve()
+    watcher.cancel()
+    service: NodeService | None = getattr(app.state, "service", None)
+    failed = service is None or service.runtime.failure is not None
+    return 1 if failed or not server.started else 0
+
+
+async def _stop_on_bug(app: FastAPI, server: "object") -> None:
+    """A runtime that stopped itself takes the server down with it."""
+    while not hasattr(app.state, "service"):
+        await asyncio.sleep(0.05)
+    await app.state.service.runtime.stopped.wait()
+    server.should_exit = True  # type: ignore[attr-defined]
+
+
+def run(config: NodeConfig) -> int:
+    return asyncio.run(serve(config))

@@ -1,0 +1,62 @@
+"""Reads of the chain: head, blocks, accounts, parameters (seed 000 §9.1; seed 001's spelling beside it)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from aitbc.core.codec.canonical import jcs
+from aitbc.node.routes.shared import service_of
+
+router = APIRouter(tags=["chain"])
+Json = dict[str, Any]
+
+
+@router.get("/rpc/getHead", summary="The newest final block")
+@router.get("/rpc/get_head", include_in_schema=False)
+async def get_head(request: Request) -> Json:
+    return service_of(request).head()
+
+
+@router.get("/rpc/getBlock/{height_or_hash}", summary="A block by height or hash")
+@router.get("/rpc/get_block/{height_or_hash}", include_in_schema=False)
+async def get_block(request: Request, height_or_hash: str) -> Json:
+    return service_of(request).block(height_or_hash)
+
+
+@router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
+@router.get("/rpc/get_balance/{address}", include_in_schema=False)
+async def get_balance(request: Request, address: str) -> Json:
+    account = service_of(request).account(address)
+    return {name: account[name] for name in ("address", "balance", "nonce")}
+
+
+@router.get("/rpc/account/{address}", summary="An account with its key and its next nonce")
+async def get_account(request: Request, address: str) -> Json:
+    return service_of(request).account(address)
+
+
+@router.get("/rpc/genesis", summary="The genesis document, in its canonical bytes")
+async def get_genesis(request: Request) -> Response:
+    loaded = service_of(request).runtime.executor.loaded
+    headers = {"AIT-Genesis-Hash": loaded.hash.hex()}
+    return Response(jcs(loaded.genesis), media_type="application/json", headers=headers)
+
+
+@router.get("/rpc/params", summary="Chain parameters")
+async def get_params(request: Request) -> Json:
+    return service_of(request).params()
+
+
+@router.get("/rpc/validators", summary="The validator set")
+async def get_validators(request: Request) -> Json:
+    return service_of(request).validators()
+
+
+@router.get("/rpc/supply", summary="Where every coin came from, in base units")
+async def get_supply(request: Request) -> Json:
+    return service_of(request).supply()
+
+
+@router.get("/rpc/registry", summary="Registered providers or hubs")
+async def get_registry(request: Request, role: str = "provider") -> Json:
+    return service_of(request).registry(role)

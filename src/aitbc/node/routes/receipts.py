@@ -1,0 +1,69 @@
+"""Compute receipts: claims in the seed's shape, locks, and the devnet's labelled synthetic attester.
+
+A claim that comes without its attestation makes the node ask the hubs of its allow-list *before* admission; blocks
+never cause a call (DESIGN §3 "Validity is a pure function of bytes and state").
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+
+from aitbc.adapters.http.problems import Problem, read_body
+from aitbc.core.codec.canonical import convert, plain_json
+from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.attestations import AttestQuestion, fetch_attestation, synthetic_attestation
+from aitbc.node.routes.shared import service_of
+from aitbc.node.routes.transactions import TRANSACTION_BODY
+
+router = APIRouter(tags=["receipts"])
+Json = dict[str, Any]
+
+
+@router.post("/rpc/submitReceipt", summary="Submit a RECEIPT_CLAIM", openapi_extra=TRANSACTION_BODY)
+@router.post("/rpc/submit_receipt", include_in_schema=False)
+async def submit_receipt(request: Request) -> Json:
+    """Like sendTx; a claim without `witness` is completed with the hub's signed attestation first."""
+    service = service_of(request)
+    body = plain_json(await read_body(request, MAX_TRANSACTION_JSON))
+    if not isinstance(body, dict) or body.get("type") != "RECEIPT_CLAIM":
+        raise Rejected(Reason.UNKNOWN_TYPE, "submitReceipt takes a RECEIPT_CLAIM")
+    if body.get("witness") is None:
+        body = {**body, "witness": await fetch_attestation(service, body.get("payload"))}
+    tx_id = await service.runtime.submit(transaction_from_plain(body))
+    return {"txHash": tx_id.hex()}
+
+
+@router.post("/rpc/attest", summary="Synthetic attester (devnet only)")
+async def attest(request: Request) -> Json:
+    """SYNTHETIC: answers for job ids 1 to 1,000,000 whatever was computed; exists on a devnet genesis only."""
+    service = service_of(request)
+    question = convert(plain_json(await read_body(request, MAX_TRANSACTION_JSON)), AttestQuestion)
+    signed = synthetic_attestation(service, question)
+    if signed is None:
+        raise Problem(
+            HTTPStatus.NOT_FOUND,
+            str(Reason.SYNTHETIC_NOT_ALLOWED),
+            "this node has no synthetic attester for that job",
+            "use a devnet and a job id from 1 to 1000000, or ask the hub that served the job",
+        )
+    return {
+        "exists": True,
+        "paid": True,
+        "not_double_spent": True,
+        "synthetic": True,
+        "quote": {"price": question.price, "compute_units": question.compute_units},
+        **msgspec.to_builtins(signed),
+    }
+
+
+@router.get("/rpc/lock/{lock_id}", summary="An escrow")
+async def get_lock(request: Request, lock_id: str) -> Json:
+    return service_of(request).lock(lock_id)
+
+
+@router.get("/rpc/receipts/{receipt_id}", summary="A claimed receipt")
+async def get_receipt(request: Request, receipt_id: str) -> Json:
+    return service_of(request).receipt(receipt_id)

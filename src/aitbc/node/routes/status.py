@@ -1,0 +1,55 @@
+"""Health, metrics and the page a person sees at `/`."""
+
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from aitbc.core.types.amounts import format_ait
+from aitbc.node.metrics import exposition
+from aitbc.node.routes.shared import service_of
+
+router = APIRouter(tags=["status"])
+Json = dict[str, Any]
+
+
+@router.get("/health", summary="Is the node up, and does it author blocks?")
+async def health(request: Request) -> Json:
+    service = service_of(request)
+    return {
+        "status": "ok",
+        "height": service.head()["height"],
+        "authoring": service.config.proposer is not None,
+    }
+
+
+@router.get("/rpc/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    body, media_type = exposition(service_of(request).runtime)
+    return Response(body, media_type=media_type)
+
+
+@router.get("/", include_in_schema=False)
+async def page(request: Request) -> HTMLResponse:
+    """Head and supply as plain HTML that refreshes itself; no script, no request to anywhere else."""
+    service = service_of(request)
+    head, supply = service.head(), service.supply()
+    rows = {
+        "Chain": head["chainId"],
+        "Height": f"{head['height']:,}",
+        "Block": head["hash"],
+        "Genesis": head["genesisHash"],
+        **{name.capitalize(): format_ait(int(amount)) for name, amount in supply.items()},
+    }
+    cells = "".join(
+        f"<tr><th scope=row>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in rows.items()
+    )
+    html = (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
+        "<title>AITBC node</title><style>body{font:16px system-ui;margin:2rem}th{text-align:left;padding-right:2rem}"
+        "td{font-family:monospace;overflow-wrap:anywhere}</style>"
+        f'<h1>AITBC node</h1><table>{cells}</table><p><a href="/docs">RPC reference</a>'
+    )
+    return HTMLResponse(html)

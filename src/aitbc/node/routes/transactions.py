@@ -1,0 +1,96 @@
+"""Sending transactions and asking what became of them (seed 000 §9.1)."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+
+from aitbc.adapters.http.problems import read_body
+from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json, unhex
+from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_json
+from aitbc.core.ledger.fees import required_fee
+from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.routes.shared import service_of
+
+router = APIRouter(tags=["transactions"])
+Json = dict[str, Any]
+MAX_WAIT_S = 60.0
+
+TRANSACTION_BODY: Json = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "sender", "nonce", "fee", "payload", "sig"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "type": {"type": "string", "enum": sorted(TYPES)},
+                        "sender": {"type": "string"},
+                        "nonce": {"type": "integer", "minimum": 1},
+                        "fee": {"type": "integer", "minimum": 0},
+                        "payload": {"type": "object"},
+                        "sig": {"type": "string"},
+                        "pubkey": {"type": "string"},
+                        "witness": {"type": "object"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A transaction or as much of one as there is yet."""
+
+    type: str
+    payload: dict[str, Any]
+    sender: str = ""
+    nonce: int = 0
+    fee: int = 0
+    sig: str = ""
+    pubkey: str = ""
+    witness: dict[str, Any] | None = None
+
+
+@router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=TRANSACTION_BODY)
+@router.post("/rpc/send_tx", include_in_schema=False)
+async def send_tx(request: Request) -> Json:
+    """Answers once the node has checked it; sending the same transaction again is harmless."""
+    tx = transaction_from_json(await read_body(request, MAX_TRANSACTION_JSON))
+    tx_id = await service_of(request).runtime.submit(tx)
+    return {"txHash": tx_id.hex()}
+
+
+@router.get("/rpc/getTx/{tx_hash}", summary="Status, outcome and proof of a transaction")
+@router.get("/rpc/get_tx/{tx_hash}", include_in_schema=False)
+async def get_tx(
+    request: Request,
+    tx_hash: str,
+    wait: Literal["final"] | None = None,
+    timeout: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 10.0,
+    proof: bool = False,
+) -> Json:
+    """`status`: pending, final, failed (final too, nothing but the fee spent) or dropped.
+
+    With `wait=final` the answer comes when the transaction is final, or after `timeout` seconds.
+    """
+    tx_id = unhex(tx_hash, size=32)
+    return await service_of(request).transaction(tx_id, wait_s=timeout if wait else 0.0, proof=proof)
+
+
+@router.post("/rpc/estimateFee", summary="The least fee for a transaction, in base units")
+@router.post("/rpc/estimate_fee", include_in_schema=False)
+async def estimate_fee(request: Request) -> Json:
+    question = convert(plain_json(await read_body(request, MAX_TRANSACTION_JSON)), FeeQuestion)
+    kind = TYPES.get(question.type)
+    if kind is None:
+        raise Rejected(
+            Reason.UNKNOWN_TYPE, f"{question.type[:32]!r} is not one of {', '.join(sorted(TYPES))}"
+        )
+    payload = jcs(question.payload)
+    parse_jcs(payload, kind.payload)
+    return {"fee": required_fee(service_of(request).runtime.executor.state.params, len(payload))}

@@ -1,0 +1,290 @@
+"""The loop that performs the replica's effects: asyncio outside, `step` inside, long work on worker threads.
+
+Facts are appended to one queue and taken from it one at a time, so a handler never nests and `step` never runs twice
+at once. A bug in a step stops the node: a ledger that may be wrong must not go on.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, assert_never
+
+from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
+from aitbc.core.consensus.simplex.solo import SoloSimplex
+from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.replica import (
+    Announce,
+    Answer,
+    Built,
+    Commit,
+    Committed,
+    Drop,
+    Effect,
+    Execute,
+    Input,
+    Replica,
+    TransactionSubmitted,
+)
+from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import Account
+from aitbc.core.types.transactions import Transaction
+from aitbc.node.executor import Executor
+from aitbc.ports import Clock, Signer
+
+T = TypeVar("T")
+
+log = logging.getLogger("aitbc.node")
+
+MAX_WAITERS = 10_000
+"""Requests that may wait for finality at once; each is a future and a dictionary entry."""
+MAX_DROPPED = 10_000
+"""Refusals after admission remembered for `getTx`."""
+MAX_VERIFYING = 4_096
+"""Transactions between arrival and admission."""
+
+
+class SystemClock:
+    """Wall time."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class NodeRuntime:
+    """One running node. `start` and everything else are called on one event loop."""
+
+    def __init__(self, executor: Executor, *, signer: Signer | None, clock: Clock) -> None:
+        self.executor = executor
+        self._signer = signer
+        self._clock = clock
+        self.replica = self._make_replica()
+        self._inputs: deque[Input] = deque()
+        self._busy = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tickets: dict[int, asyncio.Future[bytes]] = {}
+        self._next_ticket = 0
+        self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._waiting = 0
+        self._verifying = 0
+        self.dropped: OrderedDict[bytes, Rejected] = OrderedDict()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stopped = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.transactions_total = 0
+        self.started_height = executor.head.block.header.height
+        self.last_commit_ms = 0
+
+    def _make_replica(self) -> Replica:
+        executor = self.executor
+        head = executor.head.block.header
+        settings = executor.loaded.genesis.consensus
+        engine = SoloSimplex(
+            chain_id=head.chain_id,
+            genesis_hash=executor.loaded.hash,
+            block_time_ms=settings.block_time_ms,
+            idle_ms=settings.idle_ms,
+            epoch_length=settings.epoch_length,
+            head_hash=executor.head.hash,
+            head_timestamp_ms=head.timestamp_ms,
+            head_certificate=executor.head.certificate,
+            transactions_wait=lambda: self.replica.mempool.has_ready(),
+        )
+        return Replica(state=executor.state, engine=engine, genesis_hash=executor.loaded.hash, head=head)
+
+    def start(self) -> None:
+        """Begin to author blocks; without a signer the node only answers."""
+        if self._signer is not None:
+            self._perform(self.replica.start(self._clock.now_ms()))
+
+    async def stop(self) -> None:
+        """Finish the write under way, then let go of threads and timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self.stopped.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+        self._worker.shutdown(wait=True)
+        self._checker.shutdown(wait=True)
+
+    # Submitting and waiting
+
+    async def submit(self, tx: Transaction) -> bytes:
+        """Verify a transaction and offer it to the replica; returns its id. Raises Rejected."""
+        if self._verifying >= MAX_VERIFYING or self.stopped.is_set():
+            raise Rejected(Reason.MEMPOOL_FULL, "the node is busy; try again in a second")
+        tx = self._with_pubkey(tx)
+        loop = asyncio.get_running_loop()
+        self._verifying += 1
+        try:
+            verified = await loop.run_in_executor(
+                self._checker, verify_transaction, tx, self.executor.loaded.hash
+            )
+            if self.executor.store.find_transaction(verified.id) is not None:
+                return verified.id
+            self._next_ticket += 1
+            answer: asyncio.Future[bytes] = loop.create_future()
+            self._tickets[self._next_ticket] = answer
+            self.feed(TransactionSubmitted(verified, self._next_ticket))
+            return await answer
+        finally:
+            self._verifying -= 1
+
+    def _with_pubkey(self, tx: Transaction) -> Transaction:
+        """JSON may leave the key out once the chain knows it."""
+        if tx.pubkey:
+            return tx
+        account = self.executor.state.get("accounts", tx.sender)
+        if not isinstance(account, Account) or not account.auth:
+            raise Rejected(
+                Reason.PUBKEY_REQUIRED,
+                f"the chain does not know {tx.sender[:60]}'s key yet; send `pubkey` too",
+            )
+        return Transaction(tx.type, tx.sender, tx.nonce, tx.fee, tx.payload, account.auth, tx.sig, tx.witness)
+
+    async def wait_final(self, tx_id: bytes, timeout_s: float) -> None:
+        """Return when the transaction is final or dropped, or after the timeout."""
+        if self._waiting >= MAX_WAITERS:
+            raise Rejected(Reason.MEMPOOL_FULL, "too many requests wait for finality; poll instead")
+        if self.executor.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(tx_id, []).append(future)
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            self._waiting -= 1
+            waiters = self._waiters.get(tx_id)
+            if waiters is not None:
+                waiters.remove(future)
+                if not waiters:
+                    del self._waiters[tx_id]
+
+    def _wake(self, tx_id: bytes) -> None:
+        for future in self._waiters.get(tx_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    # The loop
+
+    def feed(self, message: Input) -> None:
+        """Add a fact and work the queue off, unless that is happening already."""
+        self._inputs.append(message)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inputs and not self.stopped.is_set():
+                self._perform(self.replica.step(self._clock.now_ms(), self._inputs.popleft()))
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._busy = False
+
+    def _fail(self, error: BaseException) -> None:
+        log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
+        self.failure = error
+        self.stopped.set()
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SetTimer():
+                    self._set_timer(effect)
+                case SignStatements():
+                    self._sign(effect)
+                case Execute():
+                    self._spawn(self._execute(effect))
+                case Commit():
+                    self._spawn(self._commit(effect))
+                case Answer():
+                    self._answer(effect)
+                case Announce():
+                    self._announce(effect.block)
+                case Drop():
+                    self._drop(effect)
+                case _:
+                    assert_never(effect)
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        previous = self._timers.pop(effect.timer, None)
+        if previous is not None:
+            previous.cancel()
+        delay = max(0, effect.at_ms - self._clock.now_ms()) / 1000
+        loop = asyncio.get_running_loop()
+        self._timers[effect.timer] = loop.call_later(delay, self.feed, TimerFired(effect.timer))
+
+    def _sign(self, effect: SignStatements) -> None:
+        """With one validator nothing leaves the machine before the block is on disk, so signing needs no log yet."""
+        assert self._signer is not None, "only an author is asked to sign"
+        signatures = [self._signer.sign(statement.digest) for statement in effect.statements]
+        self.feed(StatementsSigned(signatures))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                self._fail(error)
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def _execute(self, effect: Execute) -> None:
+        assert self._signer is not None
+        proposer = self._signer.address
+        built = await self._in_worker(
+            lambda: self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
+        )
+        self.feed(Built(built))
+
+    async def _commit(self, effect: Commit) -> None:
+        started = time.perf_counter()
+        committed = await self._in_worker(lambda: self.executor.commit(effect.built, effect.certificate))
+        self.last_commit_ms = round((time.perf_counter() - started) * 1000)
+        self.executor.publish(effect.built, committed)
+        self.feed(Committed(committed))
+
+    def _answer(self, effect: Answer) -> None:
+        future = self._tickets.pop(effect.ticket)
+        if future.done():
+            return
+        if effect.rejection is None:
+            self.dropped.pop(effect.tx_id, None)
+            future.set_result(effect.tx_id)
+        else:
+            future.set_exception(effect.rejection)
+
+    def _announce(self, block: CommittedBlock) -> None:
+        header = block.block.header
+        self.transactions_total += len(block.outcomes)
+        log.info(
+            "block",
+            extra={
+                "component": "chain",
+                "event": "final",
+                "height": header.height,
+                "txs": len(block.outcomes),
+                "latency_ms": self.last_commit_ms,
+            },
+        )
+        for outcome in block.outcomes:
+            self._wake(outcome.tx_id)
+
+    def _drop(self, effect: Drop) -> None:
+        self.dropped[effect.tx.id] = effect.rejection
+        if len(self.dropped) > MAX_DROPPED:
+            self.dropped.popitem(last=False)
+        self._wake(effect.tx.id)

@@ -1,0 +1,181 @@
+"""What the routes need: the runtime, its configuration and the answers built from both."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from aitbc.adapters.http.problems import Problem
+from aitbc.core.codec.canonical import unhex
+from aitbc.core.codec.digests import envelope_id, outcome_leaf
+from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.codec.views import (
+    big_integer,
+    block_to_plain,
+    certificate_to_plain,
+    header_to_plain,
+    outcome_to_plain,
+    transaction_to_plain,
+)
+from aitbc.core.crypto.address import check_address
+from aitbc.core.crypto.merkle import ListProof, prove_item
+from aitbc.core.ledger.state import NEW_ACCOUNT, SUPPLY_SINK, SUPPLY_SOURCES, Overlay
+from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.records import Account, Lock, ReceiptRecord, Registration
+from aitbc.node.config import NodeConfig
+from aitbc.node.runtime import NodeRuntime
+
+Json = dict[str, Any]
+
+
+class NodeService:
+    """Reads of the head and of stored blocks, in the shapes that the RPC answers."""
+
+    def __init__(self, config: NodeConfig, runtime: NodeRuntime) -> None:
+        self.config = config
+        self.runtime = runtime
+
+    def head(self) -> Json:
+        header, block_hash = self.runtime.executor.head.block.header, self.runtime.executor.head.hash
+        return {
+            "height": header.height,
+            "hash": block_hash.hex(),
+            "timestampMs": header.timestamp_ms,
+            "chainId": header.chain_id,
+            "genesisHash": self.runtime.executor.loaded.hash.hex(),
+        }
+
+    def block(self, height_or_hash: str) -> Json:
+        store = self.runtime.executor.store
+        if height_or_hash.isascii() and height_or_hash.isdigit() and len(height_or_hash) <= 16:
+            found = store.block_by_height(int(height_or_hash))
+        else:
+            found = store.block_by_hash(unhex(height_or_hash, size=32))
+        if found is None:
+            head = self.runtime.executor.head.block.header.height
+            raise not_found("unknown_block", f"no block {height_or_hash}; the head is at height {head}")
+        return block_to_plain(found)
+
+    def account(self, address: str) -> Json:
+        check_address(address)
+        record = self.runtime.executor.state.get("accounts", address) or NEW_ACCOUNT
+        assert isinstance(record, Account)
+        return {
+            "address": address,
+            "balance": big_integer(record.balance),
+            "nonce": record.nonce,
+            "pubkey": key_to_text(record.auth) if record.auth else "",
+            "nextNonce": self.runtime.replica.mempool.next_nonce(address),
+        }
+
+    def lock(self, key: str) -> Json:
+        record = self.runtime.executor.state.get("locks", key)
+        if not isinstance(record, Lock):
+            raise not_found("unknown_lock", f"no lock {key[:80]}")
+        return {"id": key, **msgspec.structs.asdict(record)}
+
+    def receipt(self, receipt_id: str) -> Json:
+        record = self.runtime.executor.state.get("receipts", receipt_id)
+        if not isinstance(record, ReceiptRecord):
+            raise not_found("unknown_receipt", f"receipt {receipt_id[:80]} has not been claimed")
+        return {"receipt_id": receipt_id, **msgspec.structs.asdict(record)}
+
+    def registry(self, role: str) -> Json:
+        records = self.runtime.executor.state.records["registry"]
+        items = [
+            {"address": key.partition(":")[2], **msgspec.to_builtins(record)}
+            for key, record in sorted(records.items())
+            if isinstance(record, Registration) and record.role == role
+        ]
+        return {"items": items}
+
+    def validators(self) -> Json:
+        return {
+            "items": [
+                {"address": v.address, "pubkey": key_to_text(v.auth_key), "power": v.power}
+                for v in self.runtime.executor.loaded.validators
+            ]
+        }
+
+    def params(self) -> Json:
+        return msgspec.structs.asdict(self.runtime.executor.state.params)
+
+    def supply(self) -> Json:
+        view = Overlay(self.runtime.executor.state)
+        parts = {name: big_integer(view.supply(name)) for name in (*SUPPLY_SOURCES, SUPPLY_SINK)}
+        return {"total": big_integer(view.total_supply()), **parts}
+
+    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool) -> Json:
+        """Status and outcome; waits up to `wait_s` seconds for finality."""
+        if wait_s > 0:
+            await self.runtime.wait_final(tx_id, wait_s)
+        place = self.runtime.executor.store.find_transaction(tx_id)
+        if place is not None:
+            return self._final_transaction(place, proof=proof)
+        waiting = self.runtime.replica.mempool.get(tx_id)
+        if waiting is not None:
+            return {**_waiting(tx_id, "pending"), "tx": transaction_to_plain(waiting.tx)}
+        dropped = self.runtime.dropped.get(tx_id)
+        if dropped is not None:
+            return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
+        raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
+
+    def _final_transaction(self, place: tuple[int, int], *, proof: bool) -> Json:
+        height, index = place
+        block = self.runtime.executor.store.block_by_height(height)
+        assert block is not None, "the index points at stored blocks"
+        outcome = block.outcomes[index]
+        return {
+            "status": "final" if outcome.ok else "failed",
+            "txHash": outcome.tx_id.hex(),
+            "height": height,
+            "index": index,
+            "tx": transaction_to_plain(block.block.txs[index]),
+            "receipt": outcome_to_plain(outcome),
+            "proof": _proof(block, index) if proof else None,
+        }
+
+
+def not_found(code: str, detail: str) -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, code, detail, "check the id; it may not be final yet")
+
+
+def _waiting(tx_id: bytes, status: str) -> Json:
+    return {
+        "status": status,
+        "txHash": tx_id.hex(),
+        "height": None,
+        "index": None,
+        "tx": None,
+        "receipt": None,
+        "proof": None,
+    }
+
+
+def _dropped(tx_id: bytes, rejection: Rejected) -> Json:
+    return {
+        "txHash": tx_id.hex(),
+        "status": "dropped",
+        "reason": str(rejection.reason),
+        "message": rejection.message,
+        "fee": 0,
+        "events": [],
+    }
+
+
+def _proof(block: CommittedBlock, index: int) -> Json:
+    wids = [
+        envelope_id(outcome.tx_id, tx) for tx, outcome in zip(block.block.txs, block.outcomes, strict=True)
+    ]
+    leaves = [outcome_leaf(outcome) for outcome in block.outcomes]
+    return {
+        "header": header_to_plain(block.block.header, block.hash),
+        "certificate": certificate_to_plain(block.certificate) if block.certificate else None,
+        "txProof": _plain_proof(prove_item(wids, index)),
+        "outcomeProof": _plain_proof(prove_item(leaves, index)),
+    }
+
+
+def _plain_proof(proof: ListProof) -> Json:
+    return {"index": proof.index, "count": proof.count, "path": [node.hex() for node in proof.path]}

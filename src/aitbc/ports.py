@@ -1,0 +1,132 @@
+"""Every hole in the wall on one page: what the core and the programs ask of the world, and nothing else.
+
+A port is a protocol with at least two adapters (one real, one in memory) that pass the same behavioural suite
+in `tests/contracts`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.records import Change
+
+
+class Clock(Protocol):
+    """Where time comes from. The core never asks; a host passes what this returns as `now_ms`."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        ...
+
+
+class Signer(Protocol):
+    """Holds one private key and signs digests with it; the key never leaves."""
+
+    @property
+    def auth_key(self) -> bytes:
+        """Scheme byte and public key, as in docs/spec/keys.md."""
+        ...
+
+    @property
+    def address(self) -> str: ...
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign a 32-byte digest."""
+        ...
+
+
+class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows when a node starts: the state at `head` and where it stopped."""
+
+    genesis_hash: bytes
+    head: CommittedBlock
+    history_peaks: list[tuple[int, bytes]]
+    records: dict[str, list[tuple[int, str, bytes]]]
+    """Per store name: (index in the tree, key, record bytes), ordered by index."""
+
+
+class Store(Protocol):
+    """Blocks and state on disk. A block with all its changes is there whole or not at all."""
+
+    def load(self) -> StoredChain | None:
+        """The stored chain, or None for an empty store. Raises StorageError when it is damaged."""
+        ...
+
+    def commit(
+        self, *, block: CommittedBlock, changes: Sequence[Change], history_peaks: list[tuple[int, bytes]]
+    ) -> None:
+        """Write one block and its state changes in one transaction; on return they survive `kill -9`."""
+        ...
+
+    def block_by_height(self, height: int) -> CommittedBlock | None: ...
+
+    def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None: ...
+
+    def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
+        """Where a committed transaction is: (height, position in the block)."""
+        ...
+
+    def block_hashes(self, start: int, stop: int) -> list[bytes]:
+        """Hashes of the headers at heights start … stop − 1."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StorageError(Exception):
+    """A database that cannot be used: another chain's, an unknown schema's or a damaged one. The message says what
+    to do."""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can serve."""
+
+    model: str
+    kind: str
+    """`chat` or `image`."""
+    digest: str
+    """`sha256:<hex>` of the weights file."""
+    limits: dict[str, int]
+
+
+class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of an engine delivered."""
+
+    data: bytes
+    media_type: str
+    counts: dict[str, int]
+    """What was computed, for the unit formula: chat `in`, `out`; image `steps`, `native_width`, `native_height`,
+    `width`, `height`."""
+    transcript: list[bytes]
+    """32-byte hashes of the intermediate results, in order."""
+    notes: dict[str, str]
+    """What the reader of the receipt must know, such as a declared upscale."""
+
+
+class EngineError(Exception):
+    """A run that ended without output; `reason` is `bad_request`, `out_of_memory`, `failed` or `cancelled`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Engine(Protocol):
+    """Computes. Runs inside the provider's child process: synchronous, one thread, same request, same bytes."""
+
+    name: str
+
+    def models(self) -> list[ModelCard]: ...
+
+    def load(self, model: str) -> None: ...
+
+    def run(
+        self,
+        model: str,
+        request: Mapping[str, Any],
+        emit: Callable[[dict[str, Any]], None],
+        cancelled: Callable[[], bool],
+    ) -> EngineOutput: ...
