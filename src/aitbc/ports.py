@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import Change
+from aitbc.core.types.records import Change, StoredChain
 
 
 class Clock(Protocol):
@@ -35,16 +35,6 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> bytes:
         """Sign a 32-byte digest."""
         ...
-
-
-class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store knows when a node starts: the state at `head` and where it stopped."""
-
-    genesis_hash: bytes
-    head: CommittedBlock
-    history_peaks: list[tuple[int, bytes]]
-    records: dict[str, list[tuple[int, str, bytes]]]
-    """Per store name: (index in the tree, key, record bytes), ordered by index."""
 
 
 class Store(Protocol):

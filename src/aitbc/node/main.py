@@ -8,16 +8,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from aitbc import __version__
-from aitbc.adapters.http.problems import Problem, on_problem, on_rejection
+from aitbc.adapters.http.problems import (
+    Problem,
+    on_bug,
+    on_http_error,
+    on_problem,
+    on_rejection,
+    on_wrong_parameters,
+)
+from aitbc.adapters.storage.rows import MEND
 from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import parse_genesis
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.config import NodeConfig
-from aitbc.node.executor import Executor
 from aitbc.node.routes import ROUTERS
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
@@ -43,19 +53,31 @@ class FolderLock:
         self._file.close()
 
 
-def open_executor(config: NodeConfig) -> Executor:
-    """The chain in the data folder; raises StorageError or Rejected with what to do."""
+def open_chain(config: NodeConfig) -> tuple[Executor, SqliteStore]:
+    """The chain in the data folder, begun from its genesis if the folder is empty.
+
+    Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
+    """
     genesis_hash = genesis_hash_of(jcs(parse_genesis(config.genesis)))
     store = SqliteStore(config.data / "chain.db", genesis_hash)
-    executor = Executor(config.genesis, store)
-    if config.proposer is not None:
-        authorities = {validator.address for validator in executor.loaded.validators}
-        if config.proposer.address not in authorities:
-            raise StorageError(
-                f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
-                " start without it or with an authority's key"
-            )
-    return executor
+    stored = store.load()
+    try:
+        executor = Executor(config.genesis, stored)
+    except Rejected as error:
+        raise StorageError(f"{config.data} is damaged ({error.message}); {MEND}") from None
+    if stored is None:
+        store.commit(block=executor.loaded.block, changes=executor.loaded.changes, history_peaks=[])
+    _check_proposer(config, executor)
+    return executor, store
+
+
+def _check_proposer(config: NodeConfig, executor: Executor) -> None:
+    authorities = {validator.address for validator in executor.loaded.validators}
+    if config.proposer is not None and config.proposer.address not in authorities:
+        raise StorageError(
+            f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
+            " start without it or with an authority's key"
+        )
 
 
 def create_app(config: NodeConfig) -> FastAPI:
@@ -64,8 +86,8 @@ def create_app(config: NodeConfig) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lock = FolderLock(config.data)
-        executor = open_executor(config)
-        runtime = NodeRuntime(executor, signer=config.proposer, clock=SystemClock())
+        executor, store = open_chain(config)
+        runtime = NodeRuntime(executor, store, signer=config.proposer, clock=SystemClock())
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()
         runtime.start()
@@ -73,7 +95,7 @@ def create_app(config: NodeConfig) -> FastAPI:
             yield
         finally:
             await runtime.stop()
-            executor.store.close()
+            store.close()
             lock.release()
 
     app = FastAPI(
@@ -84,6 +106,9 @@ def create_app(config: NodeConfig) -> FastAPI:
     )
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Rejected, on_rejection)
+    app.add_exception_handler(RequestValidationError, on_wrong_parameters)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -14,6 +14,7 @@ from typing import TypeVar, assert_never
 
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
 from aitbc.core.consensus.simplex.solo import SoloSimplex
+from aitbc.core.executor import Executor
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.replica import (
     Announce,
@@ -32,8 +33,7 @@ from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import Transaction
-from aitbc.node.executor import Executor
-from aitbc.ports import Clock, Signer
+from aitbc.ports import Clock, Signer, Store
 
 T = TypeVar("T")
 
@@ -57,8 +57,9 @@ class SystemClock:
 class NodeRuntime:
     """One running node. `start` and everything else are called on one event loop."""
 
-    def __init__(self, executor: Executor, *, signer: Signer | None, clock: Clock) -> None:
+    def __init__(self, executor: Executor, store: Store, *, signer: Signer | None, clock: Clock) -> None:
         self.executor = executor
+        self.store = store
         self._signer = signer
         self._clock = clock
         self.replica = self._make_replica()
@@ -125,7 +126,7 @@ class NodeRuntime:
             verified = await loop.run_in_executor(
                 self._checker, verify_transaction, tx, self.executor.loaded.hash
             )
-            if self.executor.store.find_transaction(verified.id) is not None:
+            if self.store.find_transaction(verified.id) is not None:
                 return verified.id
             self._next_ticket += 1
             answer: asyncio.Future[bytes] = loop.create_future()
@@ -151,7 +152,7 @@ class NodeRuntime:
         """Return when the transaction is final or dropped, or after the timeout."""
         if self._waiting >= MAX_WAITERS:
             raise Rejected(Reason.MEMPOOL_FULL, "too many requests wait for finality; poll instead")
-        if self.executor.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
+        if self.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(tx_id, []).append(future)
@@ -252,9 +253,13 @@ class NodeRuntime:
 
     async def _commit(self, effect: Commit) -> None:
         started = time.perf_counter()
-        committed = await self._in_worker(lambda: self.executor.commit(effect.built, effect.certificate))
+        built = effect.built
+        committed = self.executor.seal(built, effect.certificate)
+        await self._in_worker(
+            lambda: self.store.commit(block=committed, changes=built.changes, history_peaks=built.peaks)
+        )
         self.last_commit_ms = round((time.perf_counter() - started) * 1000)
-        self.executor.publish(effect.built, committed)
+        self.executor.publish(built, committed)
         self.feed(Committed(committed))
 
     def _answer(self, effect: Answer) -> None:

@@ -47,7 +47,7 @@ class NodeService:
         }
 
     def block(self, height_or_hash: str) -> Json:
-        store = self.runtime.executor.store
+        store = self.runtime.store
         if height_or_hash.isascii() and height_or_hash.isdigit() and len(height_or_hash) <= 16:
             found = store.block_by_height(int(height_or_hash))
         else:
@@ -110,7 +110,7 @@ class NodeService:
         """Status and outcome; waits up to `wait_s` seconds for finality."""
         if wait_s > 0:
             await self.runtime.wait_final(tx_id, wait_s)
-        place = self.runtime.executor.store.find_transaction(tx_id)
+        place = self.runtime.store.find_transaction(tx_id)
         if place is not None:
             return self._final_transaction(place, proof=proof)
         waiting = self.runtime.replica.mempool.get(tx_id)
@@ -123,7 +123,7 @@ class NodeService:
 
     def _final_transaction(self, place: tuple[int, int], *, proof: bool) -> Json:
         height, index = place
-        block = self.runtime.executor.store.block_by_height(height)
+        block = self.runtime.store.block_by_height(height)
         assert block is not None, "the index points at stored blocks"
         outcome = block.outcomes[index]
         return {

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -94,3 +95,27 @@ async def read_body(request: Request, limit: int) -> bytes:
             )
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def on_http_error(_request: Request, error: Exception) -> JSONResponse:
+    """Unknown paths and wrong methods, which the framework notices."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "_")
+    fix = "see /docs for the routes of this server"
+    return problem_response(Problem(status, code, str(error.detail), fix, dict(error.headers or {})))
+
+
+async def on_wrong_parameters(_request: Request, error: Exception) -> JSONResponse:
+    """Path and query parameters of the wrong form; FastAPI's RequestValidationError."""
+    errors = getattr(error, "errors", list)()
+    detail = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors)
+    fix = "see /docs for what the route takes"
+    return problem_response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameter", detail[:1000], fix))
+
+
+async def on_bug(_request: Request, error: Exception) -> JSONResponse:
+    """Our own fault: logged in full by the server, told in one line."""
+    fix = "report it with the server's log"
+    problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", type(error).__name__, fix)
+    return problem_response(problem)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import Change
-from aitbc.ports import StoredChain
+from aitbc.core.types.records import Change, StoredChain
 
 
 class MemoryStore:

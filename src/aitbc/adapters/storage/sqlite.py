@@ -24,8 +24,8 @@ from aitbc.adapters.storage.rows import (
     transaction_rows,
 )
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import STORES, Change
-from aitbc.ports import StorageError, StoredChain
+from aitbc.core.types.records import STORES, Change, StoredChain
+from aitbc.ports import StorageError
 
 SCHEMA_VERSION = 1
 
@@ -49,7 +49,10 @@ _UPSERTS = {
 
 
 class SqliteStore:
-    """A chain in one file. Writes come from one thread, reads from any."""
+    """A chain in one file. Writes come from one thread, reads from any.
+
+    SQLite keeps any type in any column, so every column that is read is cast: damage then shows as a wrong hash.
+    """
 
     def __init__(self, path: Path, genesis_hash: bytes) -> None:
         self._path = path
@@ -98,7 +101,7 @@ class SqliteStore:
             raise
 
     def _check_meta(self, connection: sqlite3.Connection) -> None:
-        meta = dict(connection.execute('SELECT "key", value FROM meta'))
+        meta = dict(connection.execute('SELECT "key", CAST(value AS BLOB) FROM meta'))
         version = meta.get("schema_version", b"?")
         if version != str(SCHEMA_VERSION).encode():
             raise StorageError(
@@ -115,7 +118,7 @@ class SqliteStore:
     def load(self) -> StoredChain | None:
         try:
             return self._load(self._connection())
-        except (sqlite3.Error, msgspec.MsgspecError, UnicodeError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, UnicodeError, OverflowError) as error:
             raise StorageError(f"{self._path} is damaged ({error}); {MEND}") from None
 
     def _load(self, connection: sqlite3.Connection) -> StoredChain | None:
@@ -124,7 +127,9 @@ class SqliteStore:
             return None
         head = self.block_by_height(row[0])
         assert head is not None
-        peaks = connection.execute("SELECT value FROM meta WHERE \"key\" = 'history_peaks'").fetchone()
+        peaks = connection.execute(
+            "SELECT CAST(value AS BLOB) FROM meta WHERE \"key\" = 'history_peaks'"
+        ).fetchone()
         if peaks is None:
             raise StorageError(f"{self._path} lacks its history peaks; {MEND}")
         return StoredChain(
@@ -141,13 +146,19 @@ class SqliteStore:
             )
             return [(idx, address, account_record(*rest)) for idx, address, *rest in rows]
         if store == "receipts":
-            found = connection.execute("SELECT idx, receipt_id, raw FROM receipts ORDER BY idx")
+            found = connection.execute(
+                "SELECT CAST(idx AS INTEGER), CAST(receipt_id AS TEXT), CAST(raw AS TEXT) FROM receipts ORDER BY idx"
+            )
         elif store == "params":
-            rows = connection.execute('SELECT idx, "key", value FROM params ORDER BY idx')
+            rows = connection.execute(
+                'SELECT CAST(idx AS INTEGER), CAST("key" AS TEXT), CAST(value AS TEXT) FROM params ORDER BY idx'
+            )
             return [(idx, key, msgspec.json.encode({"value": value})) for idx, key, value in rows]
         else:
             found = connection.execute(
-                'SELECT idx, "key", raw FROM records WHERE store = ? ORDER BY idx', (store,)
+                'SELECT CAST(idx AS INTEGER), CAST("key" AS TEXT), CAST(raw AS TEXT) FROM records'
+                " WHERE store = ? ORDER BY idx",
+                (store,),
             )
         return [(idx, key, check_record(store, raw.encode())) for idx, key, raw in found]
 
@@ -193,15 +204,16 @@ class SqliteStore:
         return self._block("id", block_hash.hex())
 
     def _block(self, column: str, value: Any) -> CommittedBlock | None:
-        query = {"height": "SELECT height, raw, id FROM blocks WHERE height = ?"}
-        query["id"] = "SELECT height, raw, id FROM blocks WHERE id = ?"
+        columns = "height, CAST(raw AS BLOB), CAST(id AS TEXT)"
+        query = {name: f"SELECT {columns} FROM blocks WHERE {name} = ?" for name in ("height", "id")}  # noqa: S608
         connection = self._connection()
         row = connection.execute(query[column], (value,)).fetchone()
         if row is None:
             return None
         height, raw, block_hash = row
         txs = connection.execute(
-            "SELECT raw FROM tx WHERE block_id = ? AND height = ? ORDER BY position", (block_hash, height)
+            "SELECT CAST(raw AS BLOB) FROM tx WHERE block_id = ? AND height = ? ORDER BY position",
+            (block_hash, height),
         )
         return restore_block(raw, block_hash, [tx[0] for tx in txs])
 

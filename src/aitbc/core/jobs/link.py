@@ -5,7 +5,7 @@ binary frame that follows it. Handshake: challenge (hub), hello (provider), welc
 docs/spec/provider_link.md
 """
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -193,8 +193,6 @@ FromHub = (
     Challenge | Welcome | Countersignature | Eligible | Task | Cancel | Attested | ResultRefused | LinkError
 )
 
-M = TypeVar("M")
-
 
 def encode_message(message: FromProvider | FromHub) -> str:
     """One text frame."""
@@ -203,8 +201,21 @@ def encode_message(message: FromProvider | FromHub) -> str:
     return text
 
 
-def decode_message(text: str, direction: type[M]) -> M:
-    """A message of one direction's union. Refuses duplicate keys, floats, unknown fields and types."""
+def decode_from_provider(text: str) -> FromProvider:
+    """Refuses duplicate keys, floats, unknown fields and unknown types."""
+    direction: Any = FromProvider
+    message: FromProvider = _decode(text, direction)
+    return message
+
+
+def decode_from_hub(text: str) -> FromHub:
+    """Refuses the same."""
+    direction: Any = FromHub
+    message: FromHub = _decode(text, direction)
+    return message
+
+
+def _decode(text: str, direction: Any) -> Any:
     if len(text) > MAX_TEXT_FRAME:
         raise Rejected(Reason.TOO_LARGE, f"{len(text)} characters; at most {MAX_TEXT_FRAME}")
     try:

@@ -17,7 +17,6 @@ class JobReason(StrEnum):
     RATE_LIMITED = "rate_limited"
     TOO_MANY_QUOTES = "too_many_quotes"
     QUEUE_FULL = "queue_full"
-    HUB_STOPPING = "hub_stopping"
     CHAIN_UNREACHABLE = "chain_unreachable"
 
     # starting a job on a lock
@@ -30,6 +29,7 @@ class JobReason(StrEnum):
     LOCK_USED = "lock_used"
     TOO_LATE = "too_late"
     NOT_DELIVERED = "not_delivered"
+    TOO_MANY_FOLLOWERS = "too_many_followers"
     JOB_OVER = "job_over"
 
     # how a job or one of its attempts ended
@@ -41,6 +41,8 @@ class JobReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE_MISSED = "deadline_missed"
     CLAIM_LAPSED = "claim_lapsed"
+    HUB_RESTARTED = "hub_restarted"
+    HUB_ERROR = "hub_error"
 
     # a delivery that does not match its offer
     WRONG_TASK = "wrong_task"
@@ -61,7 +63,6 @@ class JobReason(StrEnum):
     UNEXPECTED_MESSAGE = "unexpected_message"
     NOT_AUTHENTICATED = "not_authenticated"
     WRONG_NETWORK = "wrong_network"
-    NOT_REGISTERED = "not_registered"
     TOO_MANY_PROVIDERS = "too_many_providers"
     TOO_MANY_ERRORS = "too_many_errors"
     REPLACED = "replaced"

@@ -48,7 +48,7 @@ class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The document; every field is there, so it has one canonical form."""
 
-    chain_id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
+    chain_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,63}\Z")]
     timestamp: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIGNED // 1000)]
     """Seconds since the Unix epoch."""
     accounts: list[GenesisAccount]

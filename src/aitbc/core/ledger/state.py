@@ -79,6 +79,10 @@ class State:
         """`state_root`: the roots of the stores in their fixed order."""
         return tagged("aitbc/state/1", *[self._trees[store].root() for store in STORES])
 
+    def index_of(self, store: str, key: str) -> int:
+        """Place of a record in its store's tree; 0 for a key that is not there."""
+        return self._trees[store].index_of(key.encode()) or 0
+
     def store_roots(self) -> dict[str, bytes]:
         return {store: self._trees[store].root() for store in STORES}
 

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     BAD_CERTIFICATE = "bad_certificate"
     DUPLICATE_TRANSACTION = "duplicate_transaction"
     BAD_GENESIS = "bad_genesis"
+    DAMAGED = "damaged"
 
 
 class Rejected(Exception):

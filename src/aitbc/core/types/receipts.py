@@ -11,8 +11,10 @@ import msgspec
 from aitbc.core.types.amounts import AmountOrZero, Milliseconds, Units
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-HashText = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
-HexHash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+HashText = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
+HashTextOrEmpty = Annotated[str, msgspec.Meta(pattern=r"\A(sha256:[0-9a-f]{64})?\Z")]
+HexHash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+HexHashOrEmpty = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
 NonceText = Annotated[str, msgspec.Meta(max_length=64)]
 TaskNumber = Annotated[int, msgspec.Meta(ge=0, le=4095)]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -32,19 +34,19 @@ class ReceiptCore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     compute_units: Units
     price: AmountOrZero
     output_hash: HashText
-    lock: HexHash | Literal[""] = ""
+    lock: HexHashOrEmpty = ""
     """Id of the JOB_LOCK that pays; empty only for a synthetic devnet job."""
     task: TaskNumber = 0
     attempt: Attempt = 0
     nonce: NonceText = ""
-    details_hash: HashText | Literal[""] = ""
+    details_hash: HashTextOrEmpty = ""
 
 
 class Attestation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a hub signs after it has checked a delivered result."""
 
     receipt_id: str
-    lock: HexHash | Literal[""]
+    lock: HexHashOrEmpty
     job_id: Label
     hub: str
     client: str
@@ -56,7 +58,7 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output_hash: HashText
     routed: Literal["random", "chosen", "synthetic"]
     """Only work that the hub routed at random, or a devnet's synthetic work, mints."""
-    candidates_hash: HashText | Literal[""] = ""
+    candidates_hash: HashTextOrEmpty = ""
 
 
 class SignedAttestation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from aitbc.core.types.amounts import Amount, AmountOrZero, Milliseconds, Units
+from aitbc.core.types.blocks import CommittedBlock
 
 STORES = ("accounts", "receipts", "locks", "validators", "registry", "params")
 """In the order in which `state_root` covers them; `registry` holds providers and hubs."""
@@ -105,3 +106,13 @@ class Change(msgspec.Struct, frozen=True):
     record: Record
     data: bytes
     """The record's canonical bytes."""
+
+
+class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows when a node starts: the state at `head` and where it stopped."""
+
+    genesis_hash: bytes
+    head: CommittedBlock
+    history_peaks: list[tuple[int, bytes]]
+    records: dict[str, list[tuple[int, str, bytes]]]
+    """Per store name: (index in the tree, key, record bytes), ordered by index."""

@@ -35,7 +35,7 @@ def synthetic_job_number(job_id: str) -> int | None:
 class ReceiptClaim(ReceiptCore, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The seed's claim payload: the receipt's core, its id and the provider's signature."""
 
-    receipt_id: Annotated[str, msgspec.Meta(pattern="^rcpt_[0-9a-f]{64}$")]
+    receipt_id: Annotated[str, msgspec.Meta(pattern=r"\Arcpt_[0-9a-f]{64}\Z")]
     miner_sig: Annotated[str, msgspec.Meta(max_length=8192)]
 
 

@@ -1,6 +1,7 @@
-"""The one owner of the state: builds blocks on the head, writes them, and lets readers see them.
+"""The one owner of the state: builds blocks on the head and, when the host has written them, lets readers see them.
 
-`build` and `commit` run on the executor thread, `publish` on the host's: readers there always see a whole block.
+`build` may run on a worker thread, `publish` runs on the host's: readers there always see a whole block. Pure: the
+host reads and writes the store.
 """
 
 from collections import OrderedDict
@@ -12,9 +13,9 @@ from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.blocks import Certificate, CommittedBlock
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import StoredChain
 from aitbc.core.types.transactions import VerifiedTransaction
-from aitbc.ports import StorageError, Store, StoredChain
 
 MEMORY_OF_VERIFICATIONS = 50_000
 """Signatures of receipts and attestations remembered between admission and block: 200 bytes each, 10 MB."""
@@ -39,15 +40,15 @@ class RememberedVerifier:
 
 
 class Executor:
-    """State, tip and store of one chain."""
+    """State and tip of one chain, from its genesis or from what was stored.
 
-    def __init__(self, genesis_document: bytes, store: Store) -> None:
+    Raises Rejected when the stored chain is not one that this genesis can have.
+    """
+
+    def __init__(self, genesis_document: bytes, stored: StoredChain | None) -> None:
         self.loaded: LoadedGenesis = load_genesis(parse_genesis(genesis_document))
-        self.store = store
         self._verifier = RememberedVerifier()
-        stored = store.load()
         if stored is None:
-            store.commit(block=self.loaded.block, changes=self.loaded.changes, history_peaks=[])
             self.state: State = self.loaded.state
             self.head: CommittedBlock = self.loaded.block
             self.tip = self._tip_of(self.head, [])
@@ -67,15 +68,12 @@ class Executor:
         for store, rows in stored.records.items():
             for expected, (index, key, data) in enumerate(rows, start=1):
                 if index != expected:
-                    raise StorageError(f"store {store} on disk lacks the record at index {expected}")
+                    raise Rejected(Reason.DAMAGED, f"store {store} lacks the record at index {expected}")
                 state.restore(store, key, record_from_bytes(store, data), data)
         state.refresh_params()
         header = stored.head.block.header
         if state.root() != header.state_root:
-            raise StorageError(
-                f"the stored state is not the state of block {header.height}; restore the folder from a copy,"
-                " or remove it and sync again"
-            )
+            raise Rejected(Reason.DAMAGED, f"the stored state is not the state of block {header.height}")
         self._check_head(stored.head)
         check_whole_supply(state)
         return state
@@ -84,23 +82,20 @@ class Executor:
         header = head.block.header
         if header.height == 0:
             if head.hash != self.loaded.block.hash:
-                raise StorageError("the stored genesis block is not the one of this genesis.json")
+                raise Rejected(Reason.DAMAGED, "the stored genesis block is not the one of this genesis.json")
             return
         if head.certificate is None:
-            raise StorageError(f"block {header.height} on disk has no certificate")
-        try:
-            check_certificate(
-                head.certificate,
-                self.loaded.validators,
-                chain_id=header.chain_id,
-                genesis_hash=self.loaded.hash,
-            )
-        except Rejected as error:
-            raise StorageError(
-                f"the certificate of block {header.height} on disk is not good: {error}"
-            ) from None
+            raise Rejected(Reason.DAMAGED, f"the stored block {header.height} has no certificate")
+        check_certificate(
+            head.certificate,
+            self.loaded.validators,
+            chain_id=header.chain_id,
+            genesis_hash=self.loaded.hash,
+        )
         if head.certificate.candidate.block_hash != head.hash:
-            raise StorageError(f"the certificate of block {header.height} on disk is for another block")
+            raise Rejected(
+                Reason.DAMAGED, f"the certificate of the stored block {header.height} is another's"
+            )
 
     def build(self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int) -> BuiltBlock:
         return build_block(
@@ -113,11 +108,10 @@ class Executor:
             verifier=self._verifier,
         )
 
-    def commit(self, built: BuiltBlock, certificate: Certificate) -> CommittedBlock:
-        """On disk when this returns."""
-        committed = CommittedBlock(built.block, built.hash, built.outcomes, certificate)
-        self.store.commit(block=committed, changes=built.changes, history_peaks=built.peaks)
-        return committed
+    @staticmethod
+    def seal(built: BuiltBlock, certificate: Certificate) -> CommittedBlock:
+        """The block as a store keeps it."""
+        return CommittedBlock(built.block, built.hash, built.outcomes, certificate)
 
     def publish(self, built: BuiltBlock, committed: CommittedBlock) -> None:
         """Readers see the block from here on."""

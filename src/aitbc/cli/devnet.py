@@ -1,0 +1,391 @@
+"""`aitbc devnet`: chain, hub, provider and a paying client on this machine, ready in seconds. DESIGN §7
+
+Deterministic: keys from a published mnemonic, the same genesis hash on every machine.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from aitbc.adapters.http.ports import PortInUse, check_port
+from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys
+from aitbc.cli.errors import CliError
+from aitbc.cli.supervisor import Supervisor
+from aitbc.client.signing import KeySigner
+from aitbc.core.types.amounts import format_ait
+
+if TYPE_CHECKING:
+    from aitbc.core.ledger.genesis import Genesis
+
+READY_S = 60.0
+"""A machine that needs longer has another problem, and the logs say which."""
+HOST = "127.0.0.1"
+PROVIDER_MODELS = ("tiny-lm", "tiny-diffusion")
+
+
+class Ports(NamedTuple):
+    rpc: int
+    hub: int
+    provider: int
+
+
+class Plan(NamedTuple):
+    """One devnet: where it listens, what it writes to and who signs."""
+
+    ports: Ports
+    data: Path
+    genesis: "Genesis"
+    document: bytes
+    signers: dict[str, KeySigner]
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://{HOST}:{self.ports.rpc}"
+
+    @property
+    def hub_url(self) -> str:
+        return f"http://{HOST}:{self.ports.hub}"
+
+    @property
+    def provider_url(self) -> str:
+        return f"http://{HOST}:{self.ports.provider}"
+
+
+@click.command("devnet")
+@click.option("--validators", type=click.IntRange(min=1, max=50), default=1, show_default=True)
+@click.option(
+    "--block-time-ms",
+    type=click.IntRange(min=0, max=3_600_000),
+    default=1_000,
+    show_default=True,
+    help="Least time between blocks; 0 makes a block as soon as a transaction waits.",
+)
+@click.option(
+    "--idle-ms",
+    type=click.IntRange(min=100, max=3_600_000),
+    default=10_000,
+    show_default=True,
+    help="One empty block in this time when nothing waits; equal to --block-time-ms gives a fixed rhythm.",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Keep everything in this folder."
+)
+@click.option("--reset", is_flag=True, help="Empty the --data folder first.")
+@click.option(
+    "--port-base",
+    type=click.IntRange(min=1024, max=65_000),
+    help="RPC at P, hub at P+200, provider at P+300.",
+)
+@click.option("--no-demo", is_flag=True, help="Do not run the demo job.")
+@click.option(
+    "--synthetic", type=click.IntRange(min=0, max=1_000_000), default=0, help="Claim so many synthetic jobs."
+)
+def command(
+    validators: int,
+    block_time_ms: int,
+    idle_ms: int,
+    data: Path | None,
+    reset: bool,
+    port_base: int | None,
+    no_demo: bool,
+    synthetic: int,
+) -> None:
+    """Run a whole network on this machine: node, hub, provider and a client that buys one AI job."""
+    if validators != 1:
+        raise CliError(
+            f"this release runs a devnet of 1 validator, not {validators}",
+            "leave --validators out",
+            code="usage",
+        )
+    if reset and data is None:
+        raise CliError(
+            "--reset needs --data: without it every devnet starts fresh", "add --data FOLDER", code="usage"
+        )
+    ports = _ports(port_base)
+    _check_ports(ports)
+    with _stop_signals() as stopped, _folder(data, reset=reset) as folder:
+        plan = _plan(ports, folder, block_time_ms=block_time_ms, idle_ms=idle_ms)
+        supervisor = Supervisor(folder / "logs")
+        try:
+            _start(supervisor, plan, stopped)
+            if not stopped:
+                _wait_ready(supervisor, plan, stopped)
+            if not stopped:
+                _say_ready(plan)
+                if not no_demo or synthetic:
+                    supervisor.start("client", lambda: _client(plan, demo=not no_demo, synthetic=synthetic))
+            _watch(supervisor, stopped)
+        finally:
+            supervisor.stop()
+
+
+def _ports(base: int | None) -> Ports:
+    return Ports(8080, 8000, 8001) if base is None else Ports(base, base + 200, base + 300)
+
+
+def _check_ports(ports: Ports) -> None:
+    for name, port in ports._asdict().items():
+        try:
+            check_port(HOST, port)
+        except PortInUse as error:
+            raise CliError(f"{name}: {error}", "or start with --port-base", code="port_in_use") from None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM fill a list instead of tearing a step apart."""
+    stopped: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda received, _frame: stopped.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _folder(data: Path | None, *, reset: bool) -> Iterator[Path]:
+    """The folder for everything that is written; a temporary one goes with the devnet."""
+    if data is None:
+        with tempfile.TemporaryDirectory(prefix="aitbc-devnet-") as folder:
+            (Path(folder) / "logs").mkdir()
+            yield Path(folder)
+        return
+    if reset and data.exists():
+        _empty(data)
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "logs").mkdir(exist_ok=True)
+    yield data
+
+
+def _empty(data: Path) -> None:
+    """Remove a devnet's folder, and nothing that does not look like one."""
+    if any(data.iterdir()) and not (data / "genesis.json").exists():
+        raise CliError(
+            f"{data} holds no devnet (no genesis.json in it); it was left as it is",
+            "choose an empty folder or one of an earlier devnet",
+        )
+    shutil.rmtree(data)
+
+
+def _plan(ports: Ports, folder: Path, *, block_time_ms: int, idle_ms: int) -> Plan:
+    from aitbc.core.codec.canonical import jcs
+    from aitbc.core.ledger.devnet import devnet_genesis
+
+    signers = {name: KeySigner(seed) for name, seed in devnet_keys().items()}
+    keys = {name: signer.auth_key for name, signer in signers.items()}
+    genesis = devnet_genesis(keys, block_time_ms=block_time_ms, idle_ms=idle_ms)
+    document = jcs(genesis)
+    (folder / "genesis.json").write_bytes(document + b"\n")
+    faucet_key = folder / "faucet.key"
+    faucet_key.touch(mode=0o600)
+    faucet_key.write_text(devnet_keys()["faucet"].hex() + "\n")
+    return Plan(ports, folder, genesis, document, signers)
+
+
+def _start(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
+    """Fork each program as soon as what it imports is loaded, so that both cores are busy from the start."""
+
+    supervisor.start("provider", lambda: _provider(plan))
+
+    if stopped:
+        return
+    supervisor.start("node", lambda: _node(plan))
+
+    supervisor.start("hub", lambda: _hub(plan))
+
+
+def _node(plan: Plan) -> int:
+    from aitbc.adapters.telemetry.logs import log_as_json
+    from aitbc.node.config import NodeConfig
+    from aitbc.node.main import run
+
+    log_as_json()
+    return run(
+        NodeConfig(
+            genesis=plan.document,
+            data=plan.data / "node",
+            rpc_host=HOST,
+            rpc_port=plan.ports.rpc,
+            proposer=plan.signers["validator"],
+            faucet=plan.signers["faucet"],
+            synthetic_attester=plan.signers["synthetic-attester"],
+            attest_urls=(plan.hub_url,),
+        )
+    )
+
+
+def _hub(plan: Plan) -> int:
+    from aitbc.adapters.telemetry.logs import log_as_json
+    from aitbc.hub.config import HubConfig
+    from aitbc.hub.main import run
+
+    log_as_json()
+    return run(
+        HubConfig(
+            signer=plan.signers["hub"],
+            data_dir=plan.data / "hub",
+            rpc_url=plan.rpc_url,
+            bind_host=HOST,
+            bind_port=plan.ports.hub,
+            genesis=json.loads(plan.document),
+        )
+    )
+
+
+def _provider(plan: Plan) -> int:
+    from aitbc.adapters.telemetry.logs import log_as_json
+    from aitbc.provider.config import ProviderConfig
+    from aitbc.provider.main import run
+
+    log_as_json()
+    return run(
+        ProviderConfig(
+            signer=plan.signers["provider"],
+            data_dir=plan.data / "provider",
+            rpc_url=plan.rpc_url,
+            hub_url=plan.hub_url,
+            bind_host=HOST,
+            bind_port=plan.ports.provider,
+        )
+    )
+
+
+def _client(plan: Plan, *, demo: bool, synthetic: int) -> int:
+    from aitbc.cli.devnet_client import run_client
+
+    return run_client(plan.rpc_url, plan.hub_url, plan.signers, demo=demo, synthetic=synthetic)
+
+
+def _wait_ready(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
+    """Until node and provider answer and the hub has the provider's models."""
+    questions = {
+        "node": (plan.ports.rpc, "/health"),
+        "provider": (plan.ports.provider, "/v1/health"),
+        "hub": (plan.ports.hub, "/v1/health"),
+    }
+    deadline = time.monotonic() + READY_S
+    while questions and not stopped:
+        name, (port, path) = next(iter(questions.items()))
+        if _answers(port, path, needs_provider=name == "hub"):
+            del questions[name]
+            continue
+        _complain_about(supervisor)
+        if time.monotonic() > deadline:
+            raise CliError(
+                f"the {name} does not answer after {READY_S:.0f} s", f"read {plan.data}/logs/{name}.log"
+            )
+        time.sleep(0.02)
+
+
+def _answers(port: int, path: str, *, needs_provider: bool) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+    except (OSError, HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+    return response.status == 200 and (not needs_provider or body.get("providers", 0) > 0)
+
+
+def _complain_about(supervisor: Supervisor) -> None:
+    dead = supervisor.dead()
+    if dead is not None:
+        raise CliError(
+            f"the {dead.name} stopped (exit code {dead.exit_code}): {_message_in(dead.last_words())}",
+            "mend what it names; with --data its whole log is in logs/",
+        )
+
+
+def _message_in(line: str) -> str:
+    """The message of a JSON log line, or the line."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
+def _say_ready(plan: Plan) -> None:
+    ready = {
+        "ready": True,
+        "rpc": [plan.rpc_url],
+        "hub": plan.hub_url,
+        "provider": plan.provider_url,
+        "console": plan.rpc_url + "/",
+        "faucet_key": str(plan.data / "faucet.key"),
+    }
+    click.echo(json.dumps(ready))
+    sys.stdout.flush()
+    click.echo(_welcome(plan), err=True)
+
+
+def _welcome(plan: Plan) -> str:
+    """What a person wants to know first: who has money, what to type."""
+    rhythm = plan.genesis.consensus
+    balances = {account.address: account.balance for account in plan.genesis.accounts}
+    accounts = [
+        f"  {name:<10} {signer.address}  {format_ait(balances.get(signer.address, 0)):>15}"
+        for name, signer in plan.signers.items()
+        if name in ("alice", "bob", "carol", "hub", "provider")
+    ]
+    flags = "" if plan.ports == _ports(None) else f"  --rpc {plan.rpc_url} --hub {plan.hub_url}"
+    return "\n".join(
+        [
+            "",
+            f"AITBC devnet   chain {plan.genesis.chain_id}   blocks every {rhythm.block_time_ms} ms"
+            f" (empty: {rhythm.idle_ms} ms)   data {plan.data}",
+            f"  node {plan.rpc_url}   hub {plan.hub_url}   provider {plan.provider_url}"
+            f"  ({', '.join(PROVIDER_MODELS)})",
+            *accounts,
+            f"  mnemonic   {DEVNET_MNEMONIC}   (published: never use it for money)",
+            "Try:",
+            f"  aitbc send bob 25ait --from alice --wait final{flags}",
+            f'  aitbc image "a red circle on blue" -o out.png --from alice{flags}',
+            f'  aitbc chat "Once upon" --from alice{flags}',
+            "Ctrl-C stops everything.",
+            "",
+        ]
+    )
+
+
+def _watch(supervisor: Supervisor, stopped: list[int]) -> None:
+    """Until somebody asks to stop or a program dies. The demo client may end when it is done."""
+    told = 0
+    while not stopped:
+        client = next((program for program in supervisor.programs if program.name == "client"), None)
+        if client is not None:
+            told = _relay(client.log, told)
+            if client.poll() == 0:
+                supervisor.programs.remove(client)
+                _relay(client.log, told)
+        _complain_about(supervisor)
+        time.sleep(0.1)
+
+
+def _relay(log: Path, told: int) -> int:
+    """Show what the client has said since; returns how far its log was read."""
+    if not log.exists():
+        return told
+    with log.open("rb") as file:
+        file.seek(told)
+        chunk = file.read()
+    end = chunk.rfind(b"\n") + 1
+    if end:
+        click.echo(chunk[:end].decode(errors="replace"), nl=False, err=True)
+    return told + end

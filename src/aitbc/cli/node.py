@@ -1,0 +1,84 @@
+"""`aitbc node`: run a node on a genesis document."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aitbc.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from aitbc.client.signing import KeySigner
+
+MAX_KEY_FILE_BYTES = 4096
+
+
+@click.group("node")
+def command() -> None:
+    """Run a node."""
+
+
+@command.command("start")
+@click.option("--genesis", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the database."
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--proposer-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with an authority's 32-byte key in hexadecimal; without it the node only serves what is stored.",
+)
+@click.option(
+    "--attest-url",
+    "attest_urls",
+    multiple=True,
+    help="A hub that may be asked for a claim's attestation; repeatable.",
+)
+def start(
+    genesis: Path, data: Path, host: str, port: int, proposer_key: Path | None, attest_urls: tuple[str, ...]
+) -> int:
+    """Author blocks (with --proposer-key) and answer RPC until Ctrl-C."""
+    from aitbc.adapters.http.ports import check_port
+    from aitbc.adapters.telemetry.logs import log_as_json
+    from aitbc.node.config import NodeConfig
+    from aitbc.node.main import open_chain, run
+    from aitbc.ports import StorageError
+
+    config = NodeConfig(
+        genesis=genesis.read_bytes(),
+        data=data,
+        rpc_host=host,
+        rpc_port=port,
+        proposer=_signer(proposer_key) if proposer_key else None,
+        attest_urls=attest_urls,
+    )
+    try:
+        check_port(host, port)
+        data.mkdir(parents=True, exist_ok=True)
+        _, store = open_chain(config)
+        store.close()
+    except StorageError as error:
+        raise CliError(str(error), code="storage") from None
+    log_as_json()
+    with contextlib.suppress(KeyboardInterrupt):
+        return run(config)
+    return 0
+
+
+def _signer(path: Path) -> "KeySigner":
+    from aitbc.client.signing import KeySigner
+    from aitbc.core.codec.canonical import unhex
+    from aitbc.core.types.reasons import Rejected
+
+    if path.stat().st_mode & 0o077:
+        raise CliError(f"{path} can be read by others", f"chmod 600 {path}")
+    text = path.read_text()[:MAX_KEY_FILE_BYTES].strip()
+    try:
+        return KeySigner(unhex(text, size=32))
+    except Rejected:
+        raise CliError(
+            f"{path} does not hold 64 lower-case hexadecimal characters", "write the key's seed"
+        ) from None

@@ -1,0 +1,149 @@
+"""SQLite: the schema is the declared one, and a file that is not ours is refused in one line."""
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from aitbc.adapters.storage import tables
+from aitbc.adapters.storage.sqlite import SCHEMA_VERSION, SqliteStore
+from aitbc.core.executor import Executor
+from aitbc.core.types.blocks import Candidate, Certificate
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.ports import StorageError
+from support.chain import Chain
+from support.people import ALICE, BOB
+
+
+def test_the_shipped_schema_is_what_the_sqlmodel_tables_declare() -> None:
+    shipped = resources.files("aitbc.adapters.storage").joinpath("schema.sql").read_text()
+    assert shipped == tables.sqlite_schema()
+    assert SCHEMA_VERSION == tables.SCHEMA_VERSION
+
+
+def test_the_tables_have_the_seeds_columns() -> None:
+    seed = {
+        "blocks": "id parent_id height timestamp proposer tx_count hash state_root sig",
+        "tx": "id block_id type payload_json sender nonce fee sig hash status",
+        "accounts": "address balance nonce pubkey",
+        "receipts": "receipt_id job_id client_addr miner_addr compute_units price output_hash miner_sig status",
+        "peers": "node_id addr last_seen score",
+        "params": "key value",
+    }
+    for name, columns in seed.items():
+        declared = tables.SQLModel.metadata.tables[name].columns.keys()
+        assert set(columns.split()) <= set(declared)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, Chain]:
+    """A database with three blocks."""
+    chain = Chain()
+    store = SqliteStore(tmp_path / "chain.db", chain.genesis_hash)
+    loaded = chain.executor.loaded
+    store.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
+    for _ in range(3):
+        built = chain.block(chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}))
+        store.commit(block=chain.executor.head, changes=built.changes, history_peaks=built.peaks)
+    store.close()
+    return tmp_path / "chain.db", chain
+
+
+def reopen(path: Path, genesis_hash: bytes) -> None:
+    store = SqliteStore(path, genesis_hash)
+    try:
+        store.load()
+        store.block_by_height(2)
+    finally:
+        store.close()
+
+
+def test_a_database_of_another_chain_is_refused(stored: tuple[Path, Chain]) -> None:
+    with pytest.raises(StorageError, match="belongs to the chain"):
+        reopen(stored[0], bytes(32))
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "chain.db").write_bytes(b"not a database, " * 100)
+    with pytest.raises(StorageError, match="cannot be used"):
+        reopen(tmp_path / "chain.db", bytes(32))
+
+
+def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "chain.db")
+    connection.execute("CREATE TABLE recipes(name TEXT)")
+    connection.close()
+    with pytest.raises(StorageError, match="something else"):
+        reopen(tmp_path / "chain.db", bytes(32))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE blocks SET raw = x'00' WHERE height = 2",
+        "UPDATE blocks SET raw = (SELECT raw FROM blocks WHERE height = 1) WHERE height = 2",
+        "UPDATE tx SET raw = x'93' WHERE height = 2",
+        "UPDATE meta SET value = '99' WHERE key = 'schema_version'",
+        "DELETE FROM meta WHERE key = 'history_peaks'",
+        "DROP TABLE params",
+    ],
+)
+def test_damage_is_found_and_named(stored: tuple[Path, Chain], damage: str) -> None:
+    path, chain = stored
+    connection = sqlite3.connect(path)
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+    with pytest.raises(StorageError):
+        reopen(path, chain.genesis_hash)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE accounts SET balance = balance + 1 WHERE address = '{alice}'",
+        "UPDATE accounts SET nonce = 0 WHERE address = '{alice}'",
+        "DELETE FROM accounts WHERE address = '{alice}'",
+        "UPDATE params SET value = '3' WHERE key = 'base_fee'",
+    ],
+)
+def test_a_state_that_is_not_the_heads_is_not_believed(stored: tuple[Path, Chain], damage: str) -> None:
+    path, chain = stored
+    connection = sqlite3.connect(path)
+    connection.execute(damage.format(alice=ALICE.address))
+    connection.commit()
+    connection.close()
+    store = SqliteStore(path, chain.genesis_hash)
+    with pytest.raises(Rejected) as caught:
+        Executor(chain.document, store.load())
+    store.close()
+    assert caught.value.reason == Reason.DAMAGED
+
+
+def test_a_commit_that_breaks_off_leaves_the_block_before_it(stored: tuple[Path, Chain]) -> None:
+    """Every statement of a commit fails once; the database then holds the old head and takes the block again."""
+    path, chain = stored
+    built = chain.block(chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}))
+    head = chain.executor.head
+    assert isinstance(head.certificate, Certificate)
+    assert isinstance(head.certificate.candidate, Candidate)
+    for broken in ("blocks", "tx", "accounts", "params", "meta"):
+        store = SqliteStore(path, chain.genesis_hash)
+        connection = sqlite3.connect(path)
+        connection.execute(
+            f"CREATE TRIGGER broken BEFORE INSERT ON {broken} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+        connection.commit()
+        with pytest.raises(sqlite3.Error):
+            store.commit(block=head, changes=built.changes, history_peaks=built.peaks)
+        connection.execute("DROP TRIGGER broken")
+        connection.commit()
+        connection.close()
+        stored_chain = store.load()
+        store.close()
+        assert stored_chain is not None
+        assert stored_chain.head.block.header.height == 3, broken
+    store = SqliteStore(path, chain.genesis_hash)
+    store.commit(block=head, changes=built.changes, history_peaks=built.peaks)
+    store.close()
