@@ -20,7 +20,6 @@ import msgspec
 from aitbc.adapters.keystore import devnet_keys
 from aitbc.client.signing import KeySigner
 from aitbc.client.transactions import build_transaction, countersignature_witness, register_payload
-from aitbc.core.executor import Executor
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
     attestation_digest,
@@ -44,6 +43,7 @@ from aitbc.core.codec.views import (
 )
 from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.crypto.merkle import prove_item
+from aitbc.core.executor import Executor
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.devnet import devnet_genesis
 from aitbc.core.ledger.fees import required_fee
@@ -302,7 +302,11 @@ class SmallHub:
         result = make_result(self.node, job["quote"], lock)
         job.update(state="delivered", result=result, receipt_id=result["receipt_id"])
         if self.claims:
-            payload = {**result["core"], "receipt_id": result["receipt_id"], "miner_sig": result["provider_sig"]}
+            payload = {
+                **result["core"],
+                "receipt_id": result["receipt_id"],
+                "miner_sig": result["provider_sig"],
+            }
             witness = {"attestation": result["attestation"], "sig": result["attestation_sig"]}
             job["claim_tx"] = self.node.send("hub", "RECEIPT_CLAIM", payload, witness=witness)
             job["state"] = "settled"
@@ -317,7 +321,11 @@ class SmallHub:
         if self.fails_with:
             return [{"state": "queued"}, {"state": "running"}, {"state": "failed"}]
         words = [{"text": word} for word in (STORY[:10], STORY[10:])]
-        middle = words if self.jobs[job_id]["quote"]["kind"] == "chat" else [{"progress": [1, 2]}, {"progress": [2, 2]}]
+        middle = (
+            words
+            if self.jobs[job_id]["quote"]["kind"] == "chat"
+            else [{"progress": [1, 2]}, {"progress": [2, 2]}]
+        )
         return [{"state": "queued"}, {"state": "running"}, *middle, {"state": "delivered"}]
 
 

@@ -39,11 +39,19 @@ class Ports(NamedTuple):
     provider: int
 
 
+class JobTerms(NamedTuple):
+    """How long a job may take and how long after that it may be claimed, in seconds."""
+
+    deliver_s: int
+    claim_s: int
+
+
 class Plan(NamedTuple):
     """One devnet: where it listens, what it writes to and who signs."""
 
     ports: Ports
     data: Path
+    terms: JobTerms
     genesis: "Genesis"
     document: bytes
     signers: dict[str, KeySigner]
@@ -90,6 +98,12 @@ class Plan(NamedTuple):
 @click.option(
     "--synthetic", type=click.IntRange(min=0, max=1_000_000), default=0, help="Claim so many synthetic jobs."
 )
+@click.option(
+    "--deliver-s", type=click.IntRange(1, 3600), default=120, show_default=True, help="A job's deadline."
+)
+@click.option(
+    "--claim-s", type=click.IntRange(1, 3600), default=120, show_default=True, help="Claim time after that."
+)
 def command(
     validators: int,
     block_time_ms: int,
@@ -99,6 +113,8 @@ def command(
     port_base: int | None,
     no_demo: bool,
     synthetic: int,
+    deliver_s: int,
+    claim_s: int,
 ) -> None:
     """Run a whole network on this machine: node, hub, provider and a client that buys one AI job."""
     if validators != 1:
@@ -114,7 +130,8 @@ def command(
     ports = _ports(port_base)
     _check_ports(ports)
     with _stop_signals() as stopped, _folder(data, reset=reset) as folder:
-        plan = _plan(ports, folder, block_time_ms=block_time_ms, idle_ms=idle_ms)
+        terms = JobTerms(deliver_s, claim_s)
+        plan = _plan(ports, folder, terms, block_time_ms=block_time_ms, idle_ms=idle_ms)
         supervisor = Supervisor(folder / "logs")
         try:
             _start(supervisor, plan, stopped)
@@ -181,7 +198,7 @@ def _empty(data: Path) -> None:
     shutil.rmtree(data)
 
 
-def _plan(ports: Ports, folder: Path, *, block_time_ms: int, idle_ms: int) -> Plan:
+def _plan(ports: Ports, folder: Path, terms: JobTerms, *, block_time_ms: int, idle_ms: int) -> Plan:
     from aitbc.core.codec.canonical import jcs
     from aitbc.core.ledger.devnet import devnet_genesis
 
@@ -193,7 +210,7 @@ def _plan(ports: Ports, folder: Path, *, block_time_ms: int, idle_ms: int) -> Pl
     faucet_key = folder / "faucet.key"
     faucet_key.touch(mode=0o600)
     faucet_key.write_text(devnet_keys()["faucet"].hex() + "\n")
-    return Plan(ports, folder, genesis, document, signers)
+    return Plan(ports, folder, terms, genesis, document, signers)
 
 
 def _start(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
@@ -234,7 +251,7 @@ def _hub(plan: Plan) -> int:
     from aitbc.hub.main import run
 
     log_as_json()
-    return run(
+    run(
         HubConfig(
             signer=plan.signers["hub"],
             data_dir=plan.data / "hub",
@@ -242,8 +259,11 @@ def _hub(plan: Plan) -> int:
             bind_host=HOST,
             bind_port=plan.ports.hub,
             genesis=json.loads(plan.document),
+            deliver_s=plan.terms.deliver_s,
+            claim_s=plan.terms.claim_s,
         )
     )
+    return 0
 
 
 def _provider(plan: Plan) -> int:
@@ -252,7 +272,7 @@ def _provider(plan: Plan) -> int:
     from aitbc.provider.main import run
 
     log_as_json()
-    return run(
+    run(
         ProviderConfig(
             signer=plan.signers["provider"],
             data_dir=plan.data / "provider",
@@ -260,8 +280,11 @@ def _provider(plan: Plan) -> int:
             hub_url=plan.hub_url,
             bind_host=HOST,
             bind_port=plan.ports.provider,
+            genesis=json.loads(plan.document),
+            claim_after_s=min(20.0, plan.terms.claim_s / 4),
         )
     )
+    return 0
 
 
 def _client(plan: Plan, *, demo: bool, synthetic: int) -> int:
@@ -365,16 +388,25 @@ def _welcome(plan: Plan) -> str:
 
 
 def _watch(supervisor: Supervisor, stopped: list[int]) -> None:
-    """Until somebody asks to stop or a program dies. The demo client may end when it is done."""
+    """Until somebody asks to stop or the node dies; without hub or provider the chain goes on, and it is said."""
     told = 0
     while not stopped:
-        client = next((program for program in supervisor.programs if program.name == "client"), None)
-        if client is not None:
-            told = _relay(client.log, told)
-            if client.poll() == 0:
-                supervisor.programs.remove(client)
-                _relay(client.log, told)
-        _complain_about(supervisor)
+        for program in list(supervisor.programs):
+            if program.name == "client":
+                told = _relay(program.log, told)
+            code = program.poll()
+            if code is None:
+                continue
+            if program.name == "node":
+                _complain_about(supervisor)
+            supervisor.programs.remove(program)
+            if program.name == "client":
+                told = _relay(program.log, told)
+            if code:
+                click.echo(
+                    f"{program.name} stopped (exit code {code}): {_message_in(program.last_words())}",
+                    err=True,
+                )
         time.sleep(0.1)
 
 

@@ -1,5 +1,6 @@
 """`aitbc node`: run a node on a genesis document."""
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def start(
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
-    from aitbc.node.main import open_chain, run
+    from aitbc.node.main import open_node, serve
     from aitbc.ports import StorageError
 
     config = NodeConfig(
@@ -57,14 +58,12 @@ def start(
     )
     try:
         check_port(host, port)
-        data.mkdir(parents=True, exist_ok=True)
-        _, store = open_chain(config)
-        store.close()
+        opened = open_node(config)
     except StorageError as error:
         raise CliError(str(error), code="storage") from None
     log_as_json()
     with contextlib.suppress(KeyboardInterrupt):
-        return run(config)
+        return asyncio.run(serve(config, opened))
     return 0
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -32,6 +34,8 @@ from aitbc.node.routes import ROUTERS
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import StorageError
+
+log = logging.getLogger("aitbc.node")
 
 
 class FolderLock:
@@ -80,14 +84,35 @@ def _check_proposer(config: NodeConfig, executor: Executor) -> None:
         )
 
 
-def create_app(config: NodeConfig) -> FastAPI:
-    """The node as an ASGI application; it opens its data folder at start-up and closes it at shutdown."""
+class OpenNode(NamedTuple):
+    """A data folder that this process holds."""
+
+    lock: FolderLock
+    executor: Executor
+    store: SqliteStore
+
+    def close(self) -> None:
+        self.store.close()
+        self.lock.release()
+
+
+def open_node(config: NodeConfig) -> OpenNode:
+    """Take the folder and open the chain in it; raises StorageError or Rejected with what to do."""
+    lock = FolderLock(config.data)
+    try:
+        return OpenNode(lock, *open_chain(config))
+    except BaseException:
+        lock.release()
+        raise
+
+
+def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
+    """The node as an ASGI application; it opens its data folder at start-up unless it is given an open one."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        lock = FolderLock(config.data)
-        executor, store = open_chain(config)
-        runtime = NodeRuntime(executor, store, signer=config.proposer, clock=SystemClock())
+        node = opened or open_node(config)
+        runtime = NodeRuntime(node.executor, node.store, signer=config.proposer, clock=SystemClock())
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()
         runtime.start()
@@ -95,8 +120,7 @@ def create_app(config: NodeConfig) -> FastAPI:
             yield
         finally:
             await runtime.stop()
-            store.close()
-            lock.release()
+            node.close()
 
     app = FastAPI(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -114,11 +138,11 @@ def create_app(config: NodeConfig) -> FastAPI:
     return app
 
 
-async def serve(config: NodeConfig) -> int:
+async def serve(config: NodeConfig, opened: OpenNode) -> int:
     """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
     import uvicorn
 
-    app = create_app(config)
+    app = create_app(config, opened)
     settings = uvicorn.Config(
         app,
         host=config.rpc_host,
@@ -146,4 +170,10 @@ async def _stop_on_bug(app: FastAPI, server: "object") -> None:
 
 
 def run(config: NodeConfig) -> int:
-    return asyncio.run(serve(config))
+    """Open the data folder and serve; one log line says why when that is impossible."""
+    try:
+        opened = open_node(config)
+    except (StorageError, Rejected) as error:
+        log.critical("%s", error, extra={"component": "node", "event": "cannot_start"})
+        return 1
+    return asyncio.run(serve(config, opened))

@@ -108,7 +108,7 @@ async def on_http_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def on_wrong_parameters(_request: Request, error: Exception) -> JSONResponse:
     """Path and query parameters of the wrong form; FastAPI's RequestValidationError."""
-    errors = getattr(error, "errors", list)()
+    errors: list[dict[str, Any]] = getattr(error, "errors", list)()
     detail = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors)
     fix = "see /docs for what the route takes"
     return problem_response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameter", detail[:1000], fix))

@@ -28,3 +28,5 @@ def log_as_json(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for chatty in ("httpx2", "httpcore2", "uvicorn", "websockets"):
+        logging.getLogger(chatty).setLevel("WARNING")

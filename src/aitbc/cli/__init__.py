@@ -1,0 +1,48 @@
+"""The command line: `aitbc`. One line here per command; its file is loaded when the command is used.
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 timed out. docs/cli
+"""
+
+import sys
+from typing import NoReturn
+
+from aitbc.cli.errors import run
+from aitbc.cli.lazy import Entry, LazyGroup
+from aitbc.cli.settings import remember_settings, root_options
+
+TABLE: dict[str, Entry] = {
+    "keys": Entry("aitbc.cli.keys:command", "Wallet", "Make, list, import and export keys."),
+    "balance": Entry("aitbc.cli.wallet:balance", "Wallet", "Show what accounts hold."),
+    "send": Entry("aitbc.cli.wallet:send", "Wallet", "Send coins to an account."),
+    "faucet": Entry("aitbc.cli.wallet:faucet", "Wallet", "Get coins from a devnet's faucet."),
+    "image": Entry("aitbc.cli.jobs:image", "AI jobs", "Have a picture made, with a signed receipt."),
+    "chat": Entry("aitbc.cli.jobs:chat", "AI jobs", "Have a text continued, token by token."),
+    "refund": Entry("aitbc.cli.jobs:refund", "AI jobs", "Take an escrow back after its deadline."),
+    "verify": Entry("aitbc.cli.receipts:verify", "Receipts", "Check a receipt file offline."),
+    "receipt": Entry("aitbc.cli.receipts:receipt", "Receipts", "Export receipts to other formats."),
+    "claim": Entry("aitbc.cli.receipts:claim", "Receipts", "Claim an attested receipt that nobody claimed."),
+    "head": Entry("aitbc.cli.chain:head", "Chain", "Show the newest final block."),
+    "block": Entry("aitbc.cli.chain:block", "Chain", "Show a block by height or hash."),
+    "tx": Entry("aitbc.cli.chain:tx", "Chain", "Show a transaction and its outcome."),
+    "genesis": Entry("aitbc.cli.genesis:command", "Chain", "Make a genesis document."),
+    "devnet": Entry("aitbc.cli.devnet:command", "Programs", "Run a whole network on this machine."),
+    "node": Entry("aitbc.cli.node:command", "Programs", "Run a node."),
+    "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
+    "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
+    "explain": Entry("aitbc.cli.explain:command", "Help", "Say what an error code means and what to do."),
+    "completion": Entry("aitbc.cli.completion:command", "Help", "Print the completion script of a shell."),
+}
+
+
+root = LazyGroup(
+    "aitbc",
+    TABLE,
+    params=root_options(),
+    callback=remember_settings,
+    help="AITBC: AI compute, paid for with a token that is minted only for verified compute.",
+)
+
+
+def main() -> NoReturn:
+    """Entry point of the `aitbc` script."""
+    sys.exit(run(root, sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""`aitbc genesis make`: write a genesis.json; its hash names the chain. Seed 000 §13, §17. docs/spec/genesis.md"""
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aitbc.cli.errors import CliError
+from aitbc.cli.money import amount_or_zero
+from aitbc.cli.settings import AitbcCommand, Settings
+from aitbc.cli.show import answer
+from aitbc.core.types.amounts import BASIS_POINTS
+
+if TYPE_CHECKING:
+    from aitbc.core.ledger.genesis import Genesis
+
+
+def ratio(text: str) -> int:
+    """`0.05` as 500 basis points, exactly; anything finer is refused."""
+    try:
+        points = Decimal(text) * BASIS_POINTS
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is no decimal number such as 0.05") from None
+    if not points.is_finite() or points != int(points) or not 0 <= points <= BASIS_POINTS:
+        raise click.BadParameter(f"{text} is not between 0 and 1 in steps of 0.0001")
+    return int(points)
+
+
+def funded(text: str) -> tuple[str, int]:
+    """`ait1…=25ait`."""
+    address, equals, money = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not ADDRESS=AMOUNT, such as ait1…=25ait")
+    return address, amount_or_zero(money)
+
+
+@click.group("genesis")
+def command() -> None:
+    """Make a genesis document."""
+
+
+@command.command("make", cls=AitbcCommand)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="genesis.json",
+    show_default=True,
+)
+@click.option(
+    "--chain-id", envvar="CHAIN_ID", required=True, help="Lower-case letters, digits and dashes; CHAIN_ID."
+)
+@click.option(
+    "--timestamp", type=click.IntRange(min=0), required=True, help="Start of the chain, Unix seconds."
+)
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    required=True,
+    help="Public key of a block author; repeatable.",
+)
+@click.option(
+    "--listed-hub", "hubs", multiple=True, help="Address of a hub that may attest for a mint; repeatable."
+)
+@click.option(
+    "--account", "accounts", type=funded, multiple=True, help="ADDRESS=AMOUNT of a premint; repeatable."
+)
+@click.option(
+    "--mint-per-unit", envvar="MINT_PER_UNIT", type=click.IntRange(min=0), default=1_000, show_default=True
+)
+@click.option(
+    "--coordinator-ratio", envvar="COORDINATOR_RATIO", type=ratio, default="0.05", show_default=True
+)
+@click.option("--block-time-ms", type=click.IntRange(0, 3_600_000), default=2_000, show_default=True)
+@click.option("--idle-ms", type=click.IntRange(100, 3_600_000), default=10_000, show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@click.pass_obj
+def make(settings: Settings, /, output: Path, force: bool, **options: Any) -> None:
+    """Write a genesis.json with the seed's keys. A chain without --account has no premint."""
+    from aitbc.core.codec.canonical import jcs
+    from aitbc.core.codec.digests import genesis_hash_of
+    from aitbc.core.ledger.genesis import load_genesis, parse_genesis
+
+    document = jcs(_genesis(**options))
+    load_genesis(parse_genesis(document))
+    if output.exists() and not force:
+        raise CliError(f"{output} exists", "choose another file, or add --force")
+    output.write_bytes(document + b"\n")
+    digest = genesis_hash_of(document).hex()
+    answer(settings, {"file": str(output), "genesis_hash": digest}, f"{output}: genesis hash {digest}")
+
+
+def _genesis(
+    *,
+    chain_id: str,
+    timestamp: int,
+    authorities: tuple[str, ...],
+    hubs: tuple[str, ...],
+    accounts: tuple[tuple[str, int], ...],
+    mint_per_unit: int,
+    coordinator_ratio: int,
+    block_time_ms: int,
+    idle_ms: int,
+) -> "Genesis":
+    from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount
+    from aitbc.core.ledger.params import Params
+
+    return Genesis(
+        chain_id=chain_id,
+        timestamp=timestamp,
+        accounts=[GenesisAccount(address=address, balance=balance) for address, balance in accounts],
+        params=Params(mint_per_unit=mint_per_unit, coordinator_ratio_bp=coordinator_ratio, hubs=list(hubs)),
+        authorities=[Authority(pubkey=key) for key in authorities],
+        consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
+    )

@@ -1,0 +1,311 @@
+"""The whole paid flow: quote, escrow, run, check what came, wait for the claim, keep the proof.
+
+Nothing that a hub says is believed: the quote must be for what was asked, the result must hold what its
+receipt says, and the receipt must be for this job. docs/howto/use-a-hub.md
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from time import monotonic, sleep
+from typing import Any
+
+from aitbc.client.errors import ApiError, ClientError, JobFailed, ResultRejected, TimedOut, TransactionFailed
+from aitbc.client.hub import HubClient, JobResult, Quote
+from aitbc.client.node import NodeClient
+from aitbc.client.progress import Progress, Watch
+from aitbc.client.transactions import (
+    Signer,
+    claim_witness,
+    job_lock_payload,
+    prepare_transaction,
+    receipt_claim_payload,
+)
+from aitbc.client.verify import BUNDLE_VERSION, verify_receipt
+from aitbc.core.codec.canonical import convert, jcs
+from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.crypto.hashing import hash_text
+from aitbc.core.types.amounts import format_ait
+from aitbc.core.types.receipts import Attestation, ReceiptCore, SignedAttestation
+from aitbc.core.types.transactions import Transaction
+
+Json = dict[str, Any]
+
+LOCK_FINAL_S = 30
+"""A lock is final after one block; half a minute covers a node that is catching up."""
+HUB_LAG_S = 10
+"""How long a hub may take to see a lock that our node calls final."""
+TRY_AGAIN = frozenset({"lock_not_final", "queue_full", "chain_unreachable"})
+"""Refusals of a start that pass by themselves; the lock stays good."""
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What a client wants computed, and the most it will put in escrow for it (base units)."""
+
+    kind: str
+    request: Json
+    max_price: int
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedJob:
+    """A result that was checked against its receipt."""
+
+    quote: Quote = field(repr=False)
+    lock_id: str
+    data: bytes = field(repr=False)
+    media_type: str
+    bundle: Json = field(repr=False)
+    """The receipt file; its `claim` is added by `add_claim`."""
+
+
+def run_job(
+    node: NodeClient,
+    hub: HubClient,
+    signer: Signer,
+    wanted: JobRequest,
+    *,
+    watch: Watch = lambda _: None,
+    timeout: float = 120,
+) -> FinishedJob:
+    """From a request to a checked result. Whatever fails after the escrow says how the money comes back."""
+    genesis = _genesis_of_both(node, hub)
+    quote = hub.quote(client=signer.address, kind=wanted.kind, request=wanted.request, model=wanted.model)
+    check_quote(quote, wanted, client=signer.address, hub=hub.identity()["address"])
+    watch(Progress("quoted", f"{quote.units} compute units for {format_ait(quote.price)} on {quote.model}"))
+    lock_id = _escrow(node, signer, quote)
+    watch(Progress("escrowed", f"{format_ait(quote.lock['amount'])} in escrow {lock_id}"))
+    with _money_comes_back(hub, quote, lock_id):
+        _start(hub, quote, lock_id)
+        _follow(hub, quote, watch, timeout)
+        result = hub.result(quote.job_id, quote.job_token)
+        job = _checked(result, quote, genesis, lock_id)
+    watch(Progress("delivered", f"{len(job.data)} bytes of {job.media_type}, receipt {result.receipt_id}"))
+    return job
+
+
+def add_claim(
+    node: NodeClient, hub: HubClient, job: FinishedJob, *, watch: Watch = lambda _: None, timeout: float = 30
+) -> FinishedJob:
+    """Wait until the hub's claim of this job is final and put its proof into the receipt file."""
+    deadline = monotonic() + timeout
+    claim_tx = _claim_transaction(hub, job.quote, deadline)
+    claim = final_claim(node, claim_tx, deadline - monotonic())
+    watch(Progress("claimed", f"claim {claim_tx} is final in block {claim['header']['height']}"))
+    return replace(job, bundle={**job.bundle, "claim": claim})
+
+
+def final_claim(node: NodeClient, claim_tx: str, timeout: float) -> Json:
+    """The claim with its proofs, once it is final and good; raises TransactionFailed when it failed."""
+    answer = wait_final(node, claim_tx, timeout, proof=True)
+    proof = answer.get("proof")
+    if not isinstance(proof, dict):
+        raise ApiError(
+            "proof_missing", f"the node gives no proof of {claim_tx}", "ask another node with --rpc"
+        )
+    return {"tx": answer["tx"], "outcome": answer["receipt"], **proof}
+
+
+def claim_transaction(node: NodeClient, bundle: Json, signer: Signer, fee: int | None = None) -> Transaction:
+    """The claim of a receipt file that nobody has claimed: anyone may send it, the provider is paid."""
+    core = convert(bundle["core"], ReceiptCore)
+    signed = SignedAttestation(
+        attestation=convert(bundle["attestation"], Attestation), sig=bundle["attestation_sig"]
+    )
+    payload = receipt_claim_payload(
+        core=core, receipt_id=bundle["receipt_id"], provider_sig=bundle["provider_sig"]
+    )
+    return prepare_transaction(
+        node, "RECEIPT_CLAIM", payload, signer=signer, fee=fee, witness=claim_witness(signed)
+    )
+
+
+def wait_final(node: NodeClient, tx_id: str, timeout: float, *, proof: bool = False) -> Json:
+    """A transaction's answer once it is final; raises when it failed (with its reason) or time is up."""
+    deadline = monotonic() + timeout
+    while True:
+        left = max(0.0, deadline - monotonic())
+        answer = _transaction_or_none(node, tx_id, left, proof)
+        if answer is not None and answer["status"] in ("failed", "dropped"):
+            raise _refusal(tx_id, answer)
+        if answer is not None and answer["status"] == "final":
+            return answer
+        if monotonic() >= deadline:
+            raise TimedOut(f"{tx_id} is not final after {timeout:g} s", f"look later with: aitbc tx {tx_id}")
+        sleep(POLL_S)
+
+
+def _refusal(tx_id: str, answer: Json) -> ClientError:
+    """What the chain said: failed is in a block and has cost its fee, dropped left no trace."""
+    outcome = answer.get("receipt") or {}
+    reason, message = outcome.get("reason") or answer["status"], outcome.get("message") or ""
+    if answer["status"] == "failed":
+        return TransactionFailed(tx_id, reason, message)
+    return ApiError(reason, message or "the node dropped the transaction", "send it again", 400)
+
+
+def check_quote(quote: Quote, wanted: JobRequest, *, client: str, hub: str) -> None:
+    """Refuse a quote that is not for what was asked, or that costs too much; nothing was paid yet."""
+    lock = job_lock_payload(
+        hub=quote.hub,
+        job_id=quote.job_id,
+        amount=quote.lock.get("amount", 0),
+        request_hash=quote.request_hash,
+        deliver_by_ms=quote.deliver_by_ms,
+        claim_until_ms=quote.claim_until_ms,
+    )
+    facts = {
+        "its hub is not the one that was asked": quote.hub == hub,
+        "it is for another client": quote.client == client,
+        "it is for another kind of job": quote.kind == wanted.kind,
+        "it is for another model": wanted.model in (None, quote.model),
+        "it changes what was asked": all(
+            quote.request.get(key) == value for key, value in wanted.request.items()
+        ),
+        "request_hash is not its request's": quote.request_hash == hash_text(jcs(quote.request)),
+        "the lock is not the quote's": quote.lock == lock,
+        "its price is above its lock": 0 <= quote.price <= lock["amount"],
+    }
+    for wrong, holds in facts.items():
+        if not holds:
+            raise ApiError("bad_quote", f"the hub's quote is refused: {wrong}", "use another hub with --hub")
+    if lock["amount"] > wanted.max_price:
+        amount, most = format_ait(lock["amount"]), format_ait(wanted.max_price)
+        raise ApiError(
+            "too_expensive", f"the job costs {amount}, more than {most}", "allow more with --max-price"
+        )
+
+
+def _genesis_of_both(node: NodeClient, hub: HubClient) -> Json:
+    """The genesis document, after node and hub turned out to be on the same chain."""
+    genesis = node.genesis()
+    ours, theirs = genesis_hash_of(jcs(genesis)).hex(), hub.identity()["genesis_hash"]
+    if ours != theirs:
+        message = f"{hub.base_url} serves the chain {theirs[:16]}…, {node.base_url} the chain {ours[:16]}…"
+        raise ApiError("wrong_chain", message, "give a node and a hub of one chain with --rpc and --hub")
+    return genesis
+
+
+def _escrow(node: NodeClient, signer: Signer, quote: Quote) -> str:
+    """Sign the lock and wait until it is final; a hub dispatches nothing before."""
+    lock_id = node.send(prepare_transaction(node, "JOB_LOCK", quote.lock, signer=signer))
+    wait_final(node, lock_id, LOCK_FINAL_S)
+    return lock_id
+
+
+def _start(hub: HubClient, quote: Quote, lock_id: str) -> None:
+    """A hub that follows another node may see the lock a moment later."""
+    deadline = monotonic() + HUB_LAG_S
+    while True:
+        try:
+            hub.start(quote.job_id, quote.job_token, lock_id)
+            return
+        except ApiError as error:
+            if error.code not in TRY_AGAIN or monotonic() >= deadline:
+                raise
+        sleep(POLL_S)
+
+
+def _follow(hub: HubClient, quote: Quote, watch: Watch, timeout: float) -> None:
+    """Show events until the job was delivered; raises JobFailed when it ended otherwise."""
+    state = ""
+    for event in hub.events(quote.job_id, quote.job_token, timeout=timeout):
+        state = event.get("state", state)
+        watch(_progress_of(event))
+    if state in ("delivered", "settled"):
+        return
+    status = hub.status(quote.job_id, quote.job_token)
+    reason = status.get("reason") or state
+    raise JobFailed(reason, status.get("message") or f"the job ended as {state}: {reason}")
+
+
+def _progress_of(event: Json) -> Progress:
+    if "text" in event:
+        return Progress("text", text=str(event["text"]))
+    counts = event.get("progress")
+    if isinstance(counts, list) and len(counts) == 2 and all(type(count) is int for count in counts):
+        return Progress("running", done=counts[0], total=counts[1])
+    return Progress(str(event.get("state", "running")))
+
+
+def _checked(result: JobResult, quote: Quote, genesis: Json, lock_id: str) -> FinishedJob:
+    """The result, if it holds what its receipt says and the receipt is for this job."""
+    bundle = {
+        "version": BUNDLE_VERSION,
+        "genesis": genesis,
+        "details": result.details,
+        "core": result.core,
+        "receipt_id": result.receipt_id,
+        "provider_sig": result.provider_sig,
+        "provider_pubkey": result.provider_pubkey,
+        "attestation": result.attestation,
+        "attestation_sig": result.attestation_sig,
+        "hub_pubkey": result.hub_pubkey,
+        "output_file": "",
+    }
+    for check in verify_receipt(bundle, output_bytes=result.data):
+        if not check.ok:
+            raise ResultRejected(f"{check.name}: {check.message}")
+    facts = {
+        "lock": result.core.get("lock") == lock_id,
+        "job": result.core["job_id"] == quote.job_id,
+        "client": result.core["client_addr"] == quote.client,
+        "price": result.core["price"] <= quote.price,
+        "hub": result.attestation["hub"] == quote.hub,
+        "request": result.details["request_hash"] == quote.request_hash,
+        "kind": result.details["kind"] == quote.kind,
+        "model": result.details["model"] == quote.model,
+    }
+    for name, holds in facts.items():
+        if not holds:
+            raise ResultRejected(f"the receipt is not for this job: its {name} is another")
+    return FinishedJob(
+        quote=quote, lock_id=lock_id, data=result.data, media_type=result.media_type, bundle=bundle
+    )
+
+
+@contextmanager
+def _money_comes_back(hub: HubClient, quote: Quote, lock_id: str) -> Iterator[None]:
+    """Whatever goes wrong between escrow and result: say when and how the escrow can be taken back."""
+    try:
+        yield
+    except ClientError as error:
+        when = datetime.fromtimestamp(quote.claim_until_ms / 1000).strftime("%H:%M:%S")
+        refund = (
+            f"if the job is not paid by {when}, take the escrow back with: aitbc refund {lock_id} --from NAME"
+        )
+        error.fix = (
+            f"{error.fix}; {refund}" if error.fix and not isinstance(error, ResultRejected) else refund
+        )
+        raise
+    except KeyboardInterrupt:
+        with suppress(ClientError):
+            hub.cancel(quote.job_id, quote.job_token)
+        raise
+
+
+def _claim_transaction(hub: HubClient, quote: Quote, deadline: float) -> str:
+    while True:
+        status = hub.status(quote.job_id, quote.job_token)
+        if status.get("claim_tx"):
+            return str(status["claim_tx"])
+        if monotonic() >= deadline:
+            raise TimedOut(
+                f"the hub has not claimed job {quote.job_id} yet",
+                "anyone can do it with the receipt file: aitbc claim FILE",
+            )
+        sleep(POLL_S)
+
+
+def _transaction_or_none(node: NodeClient, tx_id: str, timeout: float, proof: bool) -> Json | None:
+    """None while this node has not heard of it: it may come from another one."""
+    try:
+        return node.transaction(tx_id, wait="final", timeout=timeout, proof=proof)
+    except ApiError as error:
+        if error.code != "unknown_transaction":
+            raise
+        return None

@@ -1,0 +1,259 @@
+"""Talk to a node over its RPC: `NodeClient` and, with the same names, `AsyncNodeClient`.
+
+Each route is one function below that returns a `Call`; the clients only differ in who waits. docs/spec/rpc.md
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+from aitbc.client.errors import ApiError, Unreachable
+from aitbc.client.http import AsyncHttp, Call, SyncHttp
+from aitbc.core.codec.views import transaction_to_plain
+from aitbc.core.types.transactions import Transaction
+
+__all__ = ["ApiError", "AsyncNodeClient", "NodeClient", "Unreachable"]
+
+Json = dict[str, Any]
+
+MAX_WAIT_S = 60
+"""A node holds a waiting request no longer; ask again for more."""
+
+
+class NodeClient(SyncHttp):
+    """A node's RPC, one method per route. Raises `ApiError` or `Unreachable`."""
+
+    def health(self) -> Json:
+        return self.perform(_health())
+
+    def head(self) -> Json:
+        """`height`, `hash`, `timestampMs`, `chainId`, `genesisHash` of the newest final block."""
+        return self.perform(_head())
+
+    def genesis(self) -> Json:
+        """The genesis document; its hash names the chain."""
+        return self.perform(_genesis())
+
+    def params(self) -> Json:
+        return self.perform(_params())
+
+    def supply(self) -> Json:
+        return self.perform(_supply())
+
+    def block(self, height_or_hash: int | str) -> Json:
+        return self.perform(_block(height_or_hash))
+
+    def account(self, address: str) -> Json:
+        """`address`, `balance` and `nonce` as integers, `pubkey` ("" until the account has signed something).
+
+        `nextNonce` is what its next transaction carries: nonce + 1, or more when the node says others wait.
+        """
+        return self.perform(_account(address))
+
+    def balance(self, address: str) -> int:
+        """In base units."""
+        return self.perform(_balance(address))
+
+    def send(self, tx: Transaction) -> str:
+        """Submit a transaction; returns its id. Sending the same one again is harmless."""
+        return self.perform(_send(tx))
+
+    def submit_receipt(self, tx: Transaction) -> str:
+        """`send` for a RECEIPT_CLAIM: when it has no witness, the node asks the hub for the attestation."""
+        return self.perform(_send(tx, "/rpc/submitReceipt"))
+
+    def transaction(
+        self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
+    ) -> Json:
+        """Its status, outcome and proof; with `wait="final"` it answers when final or after `timeout` s."""
+        return self.perform(_transaction(tx_id, wait, timeout, proof))
+
+    def lock(self, lock_id: str) -> Json | None:
+        return self.perform(_lock(lock_id))
+
+    def receipt(self, receipt_id: str) -> Json | None:
+        """What the chain keeps of a claimed receipt; None while nobody has claimed it."""
+        return self.perform(_receipt(receipt_id))
+
+    def registry(self, role: str) -> list[Json]:
+        """Registered providers (`provider`) or hubs (`hub`)."""
+        return self.perform(_registry(role))
+
+    def validators(self) -> list[Json]:
+        return self.perform(_validators())
+
+    def estimate_fee(self, type: str, payload: Json) -> int:
+        """The least fee, in base units, with which a transaction of this type and payload is accepted."""
+        return self.perform(_estimate_fee(type, payload))
+
+    def faucet(self, address: str, amount: int) -> str:
+        """Ask a devnet's faucet for base units; returns the id of its transaction."""
+        return self.perform(_faucet(address, amount))
+
+
+class AsyncNodeClient(AsyncHttp):
+    """`NodeClient` for an event loop: the same names and results, awaitable."""
+
+    async def health(self) -> Json:
+        return await self.perform(_health())
+
+    async def head(self) -> Json:
+        return await self.perform(_head())
+
+    async def genesis(self) -> Json:
+        return await self.perform(_genesis())
+
+    async def params(self) -> Json:
+        return await self.perform(_params())
+
+    async def supply(self) -> Json:
+        return await self.perform(_supply())
+
+    async def block(self, height_or_hash: int | str) -> Json:
+        return await self.perform(_block(height_or_hash))
+
+    async def account(self, address: str) -> Json:
+        return await self.perform(_account(address))
+
+    async def balance(self, address: str) -> int:
+        return await self.perform(_balance(address))
+
+    async def send(self, tx: Transaction) -> str:
+        return await self.perform(_send(tx))
+
+    async def submit_receipt(self, tx: Transaction) -> str:
+        return await self.perform(_send(tx, "/rpc/submitReceipt"))
+
+    async def transaction(
+        self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
+    ) -> Json:
+        return await self.perform(_transaction(tx_id, wait, timeout, proof))
+
+    async def lock(self, lock_id: str) -> Json | None:
+        return await self.perform(_lock(lock_id))
+
+    async def receipt(self, receipt_id: str) -> Json | None:
+        return await self.perform(_receipt(receipt_id))
+
+    async def registry(self, role: str) -> list[Json]:
+        return await self.perform(_registry(role))
+
+    async def validators(self) -> list[Json]:
+        return await self.perform(_validators())
+
+    async def estimate_fee(self, type: str, payload: Json) -> int:
+        return await self.perform(_estimate_fee(type, payload))
+
+    async def faucet(self, address: str, amount: int) -> str:
+        return await self.perform(_faucet(address, amount))
+
+
+def _health() -> Call[Json]:
+    return Call(method="GET", path="/health", read=_object)
+
+
+def _head() -> Call[Json]:
+    return Call(method="GET", path="/rpc/getHead", read=_object)
+
+
+def _genesis() -> Call[Json]:
+    return Call(method="GET", path="/rpc/genesis", read=_object)
+
+
+def _params() -> Call[Json]:
+    return Call(method="GET", path="/rpc/params", read=_object)
+
+
+def _supply() -> Call[Json]:
+    return Call(method="GET", path="/rpc/supply", read=_object)
+
+
+def _block(height_or_hash: int | str) -> Call[Json]:
+    return Call(method="GET", path=f"/rpc/getBlock/{_segment(height_or_hash)}", read=_object)
+
+
+def _account(address: str) -> Call[Json]:
+    return Call(method="GET", path=f"/rpc/account/{_segment(address)}", read=_account_of)
+
+
+def _balance(address: str) -> Call[int]:
+    return Call(
+        method="GET", path=f"/rpc/getBalance/{_segment(address)}", read=lambda answer: int(answer["balance"])
+    )
+
+
+def _send(tx: Transaction, path: str = "/rpc/sendTx") -> Call[str]:
+    return Call(method="POST", path=path, body=transaction_to_plain(tx), read=_tx_hash)
+
+
+def _transaction(tx_id: str, wait: str | None, timeout: float, proof: bool) -> Call[Json]:
+    query: dict[str, str | int] = {}
+    timeout = min(timeout, MAX_WAIT_S)
+    if wait:
+        query.update(wait=wait, timeout=f"{timeout:.3f}")
+    if proof:
+        query["proof"] = 1
+    path = f"/rpc/getTx/{_segment(tx_id)}"
+    return Call(method="GET", path=path, query=query, extra_s=timeout if wait else 0, read=_object)
+
+
+def _lock(lock_id: str) -> Call[Json | None]:
+    absent = frozenset({"unknown_lock"})
+    return Call(method="GET", path=f"/rpc/lock/{_segment(lock_id)}", absent=absent, read=_object_or_none)
+
+
+def _receipt(receipt_id: str) -> Call[Json | None]:
+    absent = frozenset({"unknown_receipt"})
+    return Call(
+        method="GET", path=f"/rpc/receipts/{_segment(receipt_id)}", absent=absent, read=_object_or_none
+    )
+
+
+def _registry(role: str) -> Call[list[Json]]:
+    return Call(method="GET", path="/rpc/registry", query={"role": role}, read=_items)
+
+
+def _validators() -> Call[list[Json]]:
+    return Call(method="GET", path="/rpc/validators", read=_items)
+
+
+def _estimate_fee(type: str, payload: Json) -> Call[int]:
+    body = {"type": type, "payload": payload}
+    return Call(method="POST", path="/rpc/estimateFee", body=body, read=lambda answer: int(answer["fee"]))
+
+
+def _faucet(address: str, amount: int) -> Call[str]:
+    body = {"address": address, "amount": amount}
+    return Call(method="POST", path="/admin/mintFaucet", body=body, read=_tx_hash)
+
+
+def _segment(value: int | str) -> str:
+    return quote(str(value), safe="")
+
+
+def _object(answer: Any) -> Json:
+    if not isinstance(answer, dict):
+        raise TypeError("not a JSON object")
+    return answer
+
+
+def _object_or_none(answer: Any) -> Json | None:
+    return None if answer is None else _object(answer)
+
+
+def _items(answer: Any) -> list[Json]:
+    return [_object(item) for item in answer["items"]]
+
+
+def _tx_hash(answer: Any) -> str:
+    tx_id = answer["txHash"]
+    if not isinstance(tx_id, str):
+        raise TypeError("txHash is no text")
+    return tx_id
+
+
+def _account_of(answer: Any) -> Json:
+    """Amounts above 2^53 - 1 come as text; here they are integers again."""
+    view = _object(answer)
+    nonce = int(view["nonce"])
+    next_nonce = int(view.get("nextNonce", nonce + 1))
+    return {**view, "balance": int(view["balance"]), "nonce": nonce, "nextNonce": next_nonce}

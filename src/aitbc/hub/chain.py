@@ -1,0 +1,110 @@
+"""What the hub asks of the chain, and the check of a client's lock. Nothing is dispatched on less than a final lock."""
+
+import asyncio
+import time
+from typing import Any, NamedTuple, Protocol
+
+from aitbc.client.errors import ApiError, ClientError
+from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.types.transactions import Transaction
+
+Json = dict[str, Any]
+
+UNKNOWN_TX_PAUSE_S = 0.1
+"""A client may announce its lock before its node has told ours."""
+
+
+class Chain(Protocol):
+    """The part of `aitbc.client.node.AsyncNodeClient` that a hub uses."""
+
+    async def genesis(self) -> Json: ...
+
+    async def account(self, address: str) -> Json: ...
+
+    async def send(self, tx: Transaction) -> str: ...
+
+    async def transaction(
+        self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
+    ) -> Json: ...
+
+    async def receipt(self, receipt_id: str) -> Json | None: ...
+
+    async def registry(self, role: str) -> list[Json]: ...
+
+    async def estimate_fee(self, type: str, payload: Json) -> int: ...
+
+    async def close(self) -> None: ...
+
+
+class FinalLock(NamedTuple):
+    """A JOB_LOCK that is in a final block."""
+
+    id: str
+    sender: str
+    payload: Json
+    block_hash: bytes
+    """Randomness of the draw."""
+
+
+async def final_lock(chain: Chain, lock_id: str, *, wait_s: float) -> FinalLock:
+    """The lock, as soon as it is final; refuses one that failed or is not final in time."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        left = deadline - time.monotonic()
+        answer = await _transaction(chain, lock_id, max(0.0, left))
+        status = answer["status"] if answer else "unknown"
+        if answer and status in ("final", "failed"):
+            return _lock_of(lock_id, answer)
+        if left <= UNKNOWN_TX_PAUSE_S:
+            raise Refused(
+                JobReason.LOCK_NOT_FINAL, f"lock {lock_id} is {status}; nothing starts before it is final"
+            )
+        if answer is None:
+            await asyncio.sleep(UNKNOWN_TX_PAUSE_S)
+
+
+async def _transaction(chain: Chain, tx_id: str, wait_s: float) -> Json | None:
+    try:
+        return await chain.transaction(tx_id, wait="final", timeout=wait_s, proof=True)
+    except ApiError as error:
+        if error.code == "unknown_transaction":
+            return None
+        raise unreachable(error) from error
+    except ClientError as error:
+        raise unreachable(error) from error
+
+
+def unreachable(error: ClientError) -> Refused:
+    """The node cannot help at the moment; the client may ask again."""
+    return Refused(JobReason.CHAIN_UNREACHABLE, f"the hub's node gave no answer: {error.message}"[:300])
+
+
+def _lock_of(lock_id: str, answer: Json) -> FinalLock:
+    outcome = answer.get("receipt") or {}
+    if answer["status"] == "failed" or outcome.get("status") == "failed":
+        why = outcome.get("message") or outcome.get("reason") or "the chain refused it"
+        raise Refused(JobReason.LOCK_FAILED, f"lock {lock_id} has failed: {why}"[:300])
+    tx = answer["tx"]
+    if tx["type"] != "JOB_LOCK":
+        raise Refused(
+            JobReason.LOCK_MISMATCH, f"transaction {lock_id} is a {tx['type']}, not a JOB_LOCK"[:300]
+        )
+    block_hash = bytes.fromhex(answer["proof"]["header"]["hash"])
+    return FinalLock(lock_id, tx["sender"], tx["payload"], block_hash)
+
+
+def check_lock(lock: FinalLock, *, client: str, terms: Json) -> None:
+    """Refuse a lock that is not what the quote asked for. More money than asked is the client's own affair."""
+    if lock.sender != client:
+        raise Refused(JobReason.LOCK_MISMATCH, f"sender is {lock.sender}, the quote is for {client}")
+    for name in ("hub", "job_id", "request_hash", "deliver_by_ms", "claim_until_ms"):
+        if lock.payload.get(name) != terms[name]:
+            raise Refused(
+                JobReason.LOCK_MISMATCH,
+                f"{name} is {lock.payload.get(name)!r}, the quote says {terms[name]!r}"[:300],
+            )
+    if lock.payload.get("amount", 0) < terms["amount"]:
+        raise Refused(
+            JobReason.LOCK_MISMATCH,
+            f"amount is {lock.payload.get('amount')}, the quote asks {terms['amount']}",
+        )

@@ -1,0 +1,162 @@
+"""Carries attested receipts to the chain: RECEIPT_CLAIM with retry and back-off, until paid or until it is too late.
+
+The provider holds the same papers and may claim first; that is as good. docs/spec/receipts.md
+"""
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Any
+
+from aitbc.client.errors import ApiError, ClientError
+from aitbc.client.transactions import build_transaction, claim_witness, receipt_claim_payload
+from aitbc.core.jobs.lifecycle import Event
+from aitbc.core.jobs.reasons import JobReason
+from aitbc.core.types.reasons import Reason
+from aitbc.hub.records import ReceiptEntry
+
+if TYPE_CHECKING:
+    from aitbc.hub.hub import Hub
+
+log = logging.getLogger("aitbc.hub")
+
+FINAL_WAIT_S = 30
+"""A claim that is not final after so long is looked at again."""
+
+_STALE_NONCE = frozenset(
+    {Reason.BAD_NONCE, Reason.NONCE_GAP, Reason.ALREADY_KNOWN, Reason.REPLACEMENT_FEE_TOO_LOW}
+)
+"""Another transaction of this account was there first: ask the chain for the nonce."""
+_HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
+"""No later claim of this receipt can succeed."""
+
+
+class ClaimWorker:
+    """One task per open receipt, a bounded number of them sending at a time."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Semaphore(hub.config.claims_in_flight)
+        self._nonce_lock = asyncio.Lock()
+        self._next_nonce: int | None = None
+
+    @property
+    def open(self) -> int:
+        return len(self._tasks)
+
+    def add(self, entry: ReceiptEntry) -> None:
+        task = asyncio.create_task(self._settle(entry), name=entry.receipt_id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """What is not settled is on disk and goes on with the next run."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _settle(self, entry: ReceiptEntry) -> None:
+        """Try until the chain has paid or refuses for good. Every pause is twice the last, with jitter."""
+        config = self._hub.config
+        pause_s, claim_tx = config.claim_retry_least_s, entry.claim_tx
+        while True:
+            try:
+                async with self._sending:
+                    claim_tx, end = await self._try_once(entry, claim_tx)
+                if end is not None:
+                    await self._close(entry, claim_tx, *end)
+                    return
+            except ClientError as error:
+                log.warning("claim of %s: %s", entry.receipt_id, error.message)
+                self._next_nonce = None
+            if self._hub.now_ms() > entry.claim_until_ms + FINAL_WAIT_S * 1000:
+                await self._close(entry, claim_tx, "lapsed", "the chain did not take the claim in time")
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
+            pause_s = min(2 * pause_s, config.claim_retry_most_s)
+
+    async def _try_once(self, entry: ReceiptEntry, claim_tx: str) -> tuple[str, tuple[str, str] | None]:
+        """(newest claim, how it ended or None to try again). A claim that failed since another paid is no claim."""
+        if claim_tx and await self._is_paid(entry):
+            return await self._own_claim(claim_tx), ("claimed", "")
+        claim_tx = await self._send(entry)
+        answer = await self._hub.chain.transaction(claim_tx, wait="final", timeout=FINAL_WAIT_S)
+        outcome: dict[str, Any] = answer.get("receipt") or {}
+        if answer["status"] == "final" and outcome.get("status") != "failed":
+            return claim_tx, ("claimed", "")
+        reason = outcome.get("reason", "")
+        if reason == Reason.RECEIPT_ALREADY_CLAIMED or await self._is_paid(entry):
+            return "", ("claimed", "")
+        if reason in _HOPELESS:
+            return claim_tx, ("lapsed", f"{reason}: {outcome.get('message', '')}"[:500])
+        log.warning("claim of %s is %s %s", entry.receipt_id, answer["status"], reason)
+        return claim_tx, None
+
+    async def _own_claim(self, claim_tx: str) -> str:
+        """The claim sent earlier if it is what paid, else nothing: then the provider was first."""
+        try:
+            answer = await self._hub.chain.transaction(claim_tx)
+        except ApiError as error:
+            if error.code != "unknown_transaction":
+                raise
+            return ""
+        return claim_tx if answer["status"] == "final" else ""
+
+    async def _is_paid(self, entry: ReceiptEntry) -> bool:
+        return await self._hub.chain.receipt(entry.receipt_id) is not None
+
+    async def _send(self, entry: ReceiptEntry) -> str:
+        """One claim at a time gets a nonce; the id is on disk before anybody waits for it."""
+        hub = self._hub
+        payload = receipt_claim_payload(
+            core=entry.delivery.core, receipt_id=entry.receipt_id, provider_sig=entry.delivery.sig
+        )
+        fee = await hub.chain.estimate_fee("RECEIPT_CLAIM", payload)
+        async with self._nonce_lock:
+            try:
+                claim_tx = await self._send_with_nonce(entry, payload, fee)
+            except ApiError as error:
+                self._next_nonce = None
+                if error.code not in _STALE_NONCE:
+                    raise
+                claim_tx = await self._send_with_nonce(entry, payload, fee)
+        await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
+        return claim_tx
+
+    async def _send_with_nonce(self, entry: ReceiptEntry, payload: dict[str, Any], fee: int) -> str:
+        hub = self._hub
+        if self._next_nonce is None:
+            account = await hub.chain.account(hub.signer.address)
+            self._next_nonce = int(account["nextNonce"])
+        tx = build_transaction(
+            "RECEIPT_CLAIM",
+            payload,
+            signer=hub.signer,
+            nonce=self._next_nonce,
+            fee=fee,
+            genesis_hash=hub.genesis_hash,
+            witness=claim_witness(entry.signed),
+        )
+        claim_tx = await hub.chain.send(tx)
+        self._next_nonce += 1
+        return claim_tx
+
+    async def _close(self, entry: ReceiptEntry, claim_tx: str, how: str, message: str) -> None:
+        paid = how == "claimed"
+        reason = "" if paid else JobReason.CLAIM_LAPSED
+        event = Event.CLAIMED if paid else Event.TIMER_FIRED
+        if not paid:
+            log.error("receipt %s was not paid: %s", entry.receipt_id, message)
+        hub = self._hub
+        state = hub.jobs.settled(entry.job_id, event=event, reason=reason, message=message)
+        await hub.db(
+            hub.store.close_receipt,
+            entry.receipt_id,
+            receipt_state=how,
+            job_state=state,
+            claim_tx=claim_tx,
+            reason=reason,
+            message=message,
+            at_ms=hub.now_ms(),
+        )

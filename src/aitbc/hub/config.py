@@ -1,0 +1,61 @@
+"""Everything an operator can set about a hub, with the reason beside each default."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aitbc.ports import Signer
+
+
+class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
+    signer: Signer
+    """Signs attestations, claims and countersignatures."""
+    data_dir: Path
+    rpc_url: str = "http://127.0.0.1:8080"
+    bind_host: str = "127.0.0.1"
+    bind_port: int = 8000
+    genesis: dict[str, Any] | None = None
+    """The genesis document, when the caller has it; else the node is asked."""
+    node_wait_s: float = 10
+    """How long to wait for the node to come up."""
+
+    quote_s: int = 60
+    deliver_s: int = 120
+    """From the quote to the lock's deliver_by."""
+    claim_s: int = 120
+    """From deliver_by to the lock's claim_until."""
+    dispatch_margin_ms: int = 1_000
+    """Nothing is dispatched that could not be delivered any more."""
+    lock_wait_s: float = 10
+    """How long POST /v1/jobs waits for its lock to become final: ten blocks of a devnet."""
+
+    accept_s: float = 5
+    """A provider says within this time that it has begun."""
+    lease_least_s: float = 20
+    """Shortest time without progress after which an attempt is given up; longer jobs get three times their estimate."""
+    retry_wait_s: float = 20
+    """How long a job whose attempt failed waits for another provider to appear."""
+    heartbeat_ms: int = 5_000
+    hello_s: float = 5
+    """An unauthenticated connection is closed after this time."""
+
+    max_body_bytes: int = 64 * 1024
+    """A quote with the longest prompt is below 10 KiB."""
+    max_quotes: int = 10_000
+    max_jobs: int = 10_000
+    """Jobs that hold money: reserved, queued, leased, running."""
+    max_providers: int = 1_000
+    max_events_per_job: int = 4_096
+    """One text and one progress event for each of 256 tokens in three attempts are 1,536."""
+    max_followers: int = 1_000
+    """Open event streams."""
+    quotes_per_second: int = 20
+    """Per address."""
+    quotes_burst: int = 100
+    retention_s: int = 24 * 3600
+    """Finished jobs and their results are deleted after this time; receipts that are not settled never are."""
+
+    claim_retry_least_s: float = 0.5
+    claim_retry_most_s: float = 30
+    claims_in_flight: int = 32

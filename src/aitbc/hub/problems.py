@@ -1,0 +1,59 @@
+"""What HTTP status each of the hub's refusals has, and what its receiver can do about it."""
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitbc.adapters.http.problems import Problem, problem_response
+from aitbc.core.jobs.reasons import JobReason, Refused
+
+
+class Answer(NamedTuple):
+    status: HTTPStatus
+    fix: str
+
+
+_BUSY = HTTPStatus.SERVICE_UNAVAILABLE
+_CONFLICT = HTTPStatus.CONFLICT
+
+ANSWERS: dict[JobReason, Answer] = {
+    JobReason.BAD_REQUEST: Answer(HTTPStatus.BAD_REQUEST, "change the field that detail names"),
+    JobReason.UNKNOWN_KIND: Answer(HTTPStatus.BAD_REQUEST, "ask for kind chat or image"),
+    JobReason.UNKNOWN_MODEL: Answer(HTTPStatus.NOT_FOUND, "choose one from GET /v1/models"),
+    JobReason.NO_PROVIDER: Answer(_BUSY, "start one with: aitbc provider start --hub URL --key NAME"),
+    JobReason.RATE_LIMITED: Answer(HTTPStatus.TOO_MANY_REQUESTS, "wait a second and try again"),
+    JobReason.TOO_MANY_QUOTES: Answer(_BUSY, "try again in a minute"),
+    JobReason.QUEUE_FULL: Answer(_BUSY, "send the same call again soon; the lock stays good"),
+    JobReason.TOO_MANY_FOLLOWERS: Answer(_BUSY, "poll GET /v1/jobs/{job_id} instead"),
+    JobReason.CHAIN_UNREACHABLE: Answer(_BUSY, "send the same call again soon"),
+    JobReason.UNKNOWN_JOB: Answer(HTTPStatus.NOT_FOUND, "ask for a quote: POST /v1/quotes"),
+    JobReason.BAD_TOKEN: Answer(
+        HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer <job_token of the quote>"
+    ),
+    JobReason.QUOTE_EXPIRED: Answer(HTTPStatus.GONE, "ask for a new quote; refund a lock made for this one"),
+    JobReason.LOCK_NOT_FINAL: Answer(_CONFLICT, "send the same call again when the lock is final"),
+    JobReason.LOCK_FAILED: Answer(_CONFLICT, "sign the quote's lock again with enough balance"),
+    JobReason.LOCK_MISMATCH: Answer(_CONFLICT, "sign exactly the lock of the quote"),
+    JobReason.LOCK_USED: Answer(_CONFLICT, "sign one lock for each quote"),
+    JobReason.TOO_LATE: Answer(_CONFLICT, "refund the lock after its claim_until_ms: aitbc refund LOCK"),
+    JobReason.NOT_DELIVERED: Answer(_CONFLICT, "follow GET /v1/jobs/{job_id}/events until it is delivered"),
+    JobReason.JOB_OVER: Answer(_CONFLICT, "ask for a new quote"),
+}
+"""The refusals that HTTP callers can meet; the others are for providers, or say why a job ended."""
+
+
+def problem_of_refusal(error: Refused) -> Problem:
+    answer = ANSWERS[error.reason]
+    headers = {
+        HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+        HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "1"},
+        HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    }.get(answer.status)
+    return Problem(answer.status, error.reason, error.message, answer.fix, headers)
+
+
+async def on_refusal(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused), "registered for it"
+    return problem_response(problem_of_refusal(error))

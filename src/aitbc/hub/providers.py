@@ -1,0 +1,183 @@
+"""Who is connected, what each may be given, and the signals that a provider's work sends to its job.
+
+The directory is memory only: a provider that the hub loses is a provider that reconnects.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from aitbc.core.jobs import link
+from aitbc.core.jobs.draw import MAX_CANDIDATES, Candidate, candidate_table, weight_of
+from aitbc.core.jobs.reasons import JobReason, Refused
+
+MAX_OUTBOX = 512
+"""Messages that wait for a slow provider: more than it has tasks and receipts; then it is disconnected."""
+
+MAX_INBOX = 8_192
+"""Signals that wait for one job; twice the events that it may show."""
+
+
+ROOM_FOR_US = 64
+"""Places in an inbox that a provider cannot fill: the hub's own signals always fit."""
+
+
+class Granted(msgspec.Struct, frozen=True, kw_only=True):
+    """The draw is over: this provider does the next attempt."""
+
+    session: "ProviderSession"
+    winner: Candidate
+    table: list[Candidate]
+    ticket: str
+    task_id: str
+
+
+class FromProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A message about the attempt `task_id`; `data` comes with a result."""
+
+    task_id: str
+    message: Any
+    data: bytes = b""
+
+
+class ProviderLost(msgspec.Struct, frozen=True, kw_only=True):
+    task_id: str
+    message: str
+
+
+class CancelAsked(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+Signal = Granted | FromProvider | ProviderLost | CancelAsked
+Inbox = asyncio.Queue[Signal]
+
+
+class ProviderSession:
+    """One authenticated link."""
+
+    def __init__(self, hello: link.Hello, *, auth_key: bytes) -> None:
+        self.address = hello.address
+        self.pubkey = hello.pubkey
+        self.auth_key = auth_key
+        self.device = hello.device
+        self.slots = hello.slots
+        self.models = {model.model: model for model in hello.models}
+        self.eligible: frozenset[str] = frozenset()
+        """Models whose registration the hub has seen on the chain."""
+        self.recent_failures = 0
+        self.countersigned = False
+        self.outbox: asyncio.Queue[str | None] = asyncio.Queue(MAX_OUTBOX)
+        self.open = True
+        self._inboxes: dict[str, Inbox | None] = {}
+
+    def post(self, message: link.FromHub) -> None:
+        """Queue a message. A provider that does not read loses its link."""
+        if not self.open:
+            return
+        try:
+            self.outbox.put_nowait(link.encode_message(message))
+        except asyncio.QueueFull:
+            self.shut()
+
+    def shut(self) -> None:
+        """End the link after what is queued, at once when nothing more fits."""
+        self.open = False
+        if self.outbox.full():
+            self.outbox.get_nowait()
+        self.outbox.put_nowait(None)
+
+    @property
+    def free_slots(self) -> int:
+        return self.slots - len(self._inboxes)
+
+    def take_slot(self, task_id: str, inbox: Inbox) -> None:
+        assert self.free_slots > 0, "only a free slot is taken"
+        self._inboxes[task_id] = inbox
+
+    def deliver(self, task_id: str, message: Any, data: bytes = b"") -> bool:
+        """Hand a message to the job it is for; False when this provider has no such task."""
+        if task_id not in self._inboxes:
+            return False
+        inbox = self._inboxes[task_id]
+        if inbox is not None:
+            if inbox.qsize() >= MAX_INBOX - ROOM_FOR_US:
+                raise Refused(JobReason.TOO_MANY_ERRORS, f"more than {MAX_INBOX} messages wait for one job")
+            inbox.put_nowait(FromProvider(task_id=task_id, message=message, data=data))
+        return True
+
+    def abandon(self, task_id: str) -> None:
+        """The job wants nothing more; the slot stays taken until the provider has let go."""
+        if task_id in self._inboxes:
+            self._inboxes[task_id] = None
+
+    def free_slot(self, task_id: str) -> None:
+        self._inboxes.pop(task_id, None)
+
+    def lose_all(self, message: str) -> None:
+        """The link is gone: tell every job that was waiting."""
+        for task_id, inbox in self._inboxes.items():
+            if inbox is not None:
+                inbox.put_nowait(ProviderLost(task_id=task_id, message=message))
+        self._inboxes.clear()
+
+
+class Directory:
+    """The connected providers by address; one link each, the newest wins."""
+
+    def __init__(self, *, limit: int, changed: Callable[[], None]) -> None:
+        self._sessions: dict[str, ProviderSession] = {}
+        self._limit = limit
+        self.changed = changed
+        """Called whenever somebody may be able to work who was not before."""
+
+    @property
+    def full(self) -> bool:
+        return len(self._sessions) >= self._limit
+
+    def join(self, session: ProviderSession) -> ProviderSession | None:
+        """Add a link; returns the older link of the same provider, which it replaces."""
+        older = self._sessions.get(session.address)
+        self._sessions[session.address] = session
+        return older
+
+    def leave(self, session: ProviderSession) -> None:
+        if self._sessions.get(session.address) is session:
+            del self._sessions[session.address]
+
+    def get(self, address: str) -> ProviderSession | None:
+        return self._sessions.get(address)
+
+    def sessions(self) -> list[ProviderSession]:
+        return list(self._sessions.values())
+
+    def serving(self, model: str) -> list[ProviderSession]:
+        """Everybody who is registered for a model and connected, busy or not."""
+        return [session for session in self._sessions.values() if model in session.eligible]
+
+    def candidates(self, model: str, *, quoted_per_kilounit: int, avoid: set[str]) -> list[Candidate]:
+        """The draw's table: who could start now for the quoted price."""
+        found = [
+            self._candidate(session, model, quoted_per_kilounit)
+            for session in self.serving(model)
+            if session.free_slots > 0
+            and session.address not in avoid
+            and session.models[model].price_per_kilounit <= quoted_per_kilounit
+        ]
+        found.sort(key=lambda candidate: (candidate.price_per_kilounit, candidate.address))
+        return candidate_table(found[:MAX_CANDIDATES])
+
+    def _candidate(self, session: ProviderSession, model: str, quoted_per_kilounit: int) -> Candidate:
+        offer = session.models[model]
+        return Candidate(
+            address=session.address,
+            weight=weight_of(
+                price_per_kilounit=offer.price_per_kilounit,
+                quoted_per_kilounit=quoted_per_kilounit,
+                recent_failures=session.recent_failures,
+            ),
+            price_per_kilounit=offer.price_per_kilounit,
+            model_digest=offer.digest,
+        )

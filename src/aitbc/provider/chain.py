@@ -1,0 +1,76 @@
+"""What the provider asks of the chain, and its check that a client's money is really set aside."""
+
+from typing import Any, Protocol
+
+from aitbc.client.errors import ApiError, ClientError
+from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.jobs.receipts import Offer
+from aitbc.core.types.transactions import Transaction
+
+Json = dict[str, Any]
+
+LOCK_WAIT_S = 3
+"""Our node may be a block or two behind the hub's."""
+
+
+class Chain(Protocol):
+    """The part of `aitbc.client.node.AsyncNodeClient` that a provider uses."""
+
+    async def genesis(self) -> Json: ...
+
+    async def account(self, address: str) -> Json: ...
+
+    async def send(self, tx: Transaction) -> str: ...
+
+    async def transaction(
+        self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
+    ) -> Json: ...
+
+    async def lock(self, lock_id: str) -> Json | None: ...
+
+    async def receipt(self, receipt_id: str) -> Json | None: ...
+
+    async def registry(self, role: str) -> list[Json]: ...
+
+    async def estimate_fee(self, type: str, payload: Json) -> int: ...
+
+    async def close(self) -> None: ...
+
+
+async def check_lock(chain: Chain, offer: Offer) -> None:
+    """Refuse work that no open lock pays for."""
+    try:
+        lock = await chain.lock(offer.lock)
+        if lock is None:
+            await _wait_final(chain, offer.lock)
+            lock = await chain.lock(offer.lock)
+    except ClientError as error:
+        raise Refused(JobReason.CHAIN_UNREACHABLE, error.message[:300]) from None
+    if lock is None:
+        raise Refused(JobReason.LOCK_NOT_FINAL, f"our node knows no lock {offer.lock}")
+    expected = {
+        "client": offer.client,
+        "hub": offer.hub,
+        "job_id": offer.job_id,
+        "request_hash": offer.request_hash,
+        "claim_until_ms": offer.claim_until_ms,
+        "status": "open",
+    }
+    for name, value in expected.items():
+        if lock.get(name) != value:
+            raise Refused(
+                JobReason.LOCK_MISMATCH, f"{name} of the lock is {lock.get(name)!r}, not {value!r}"[:300]
+            )
+    left = int(lock["amount"]) - int(lock["paid"])
+    if left < offer.price:
+        raise Refused(
+            JobReason.LOCK_MISMATCH, f"the lock has {left} left, the offer costs up to {offer.price}"
+        )
+
+
+async def _wait_final(chain: Chain, tx_id: str) -> None:
+    try:
+        await chain.transaction(tx_id, wait="final", timeout=LOCK_WAIT_S)
+    except ApiError as error:
+        if error.code != "unknown_transaction":
+            raise

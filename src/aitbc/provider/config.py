@@ -1,0 +1,52 @@
+"""Everything the owner of a machine can set about a provider, with the reason beside each default."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aitbc.core.types.amounts import AIT
+from aitbc.ports import Signer
+
+
+class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    signer: Signer
+    """Signs receipts, the link's handshake, registration and claims."""
+    data_dir: Path
+    hub_url: str = "http://127.0.0.1:8000"
+    hub_address: str = ""
+    """When given, a hub with another address is not worked for."""
+    rpc_url: str = "http://127.0.0.1:8080"
+    bind_host: str = "127.0.0.1"
+    bind_port: int = 8090
+    """Of the status page only; the provider needs no port that others can reach."""
+    genesis: dict[str, Any] | None = None
+    """The genesis document, when the caller has it; else the node is asked."""
+    node_wait_s: float = 10
+
+    engines: tuple[str, ...] = ()
+    """`module:Class` of each engine; empty for all that are installed (entry point group `aitbc.engines`)."""
+    models: tuple[str, ...] = ()
+    """Serve only these; empty for all that the engines have."""
+    price_per_kilounit: int = AIT
+    """1 AIT for 1,000 units: one second of the reference card."""
+    payout: str = ""
+    """Where price and mint go; empty for the signer's own address."""
+    validator: str = ""
+    device: str = "cpu"
+    check_locks: bool = True
+    """Look at the client's lock on the chain before working."""
+
+    engine_start_s: float = 30
+    """Python, numpy and the weights' digests, on a slow disk."""
+    engine_load_s: float = 60
+    engine_stall_s: float = 30
+    """An engine that shows no sign of life for so long hangs."""
+    cancel_grace_s: float = 0.7
+    """An engine that has not stopped by then is killed; cancel must reach it within a second."""
+    claim_after_s: float = 20
+    """An attested receipt that is not on the chain by then is claimed by the provider itself."""
+    claim_poll_s: float = 2
+    max_unclaimed: int = 10_000
+    """With so many receipts waiting no new work is taken."""
+    reconnect_most_s: float = 10

@@ -1,0 +1,117 @@
+"""A provider says on the chain what it serves and for how much: free the first time when a hub vouches for it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aitbc.client.errors import ApiError, ClientError
+from aitbc.client.transactions import build_transaction, register_payload
+from aitbc.core.jobs import link
+from aitbc.core.types.records import ModelOffer
+from aitbc.ports import ModelCard
+from aitbc.provider.chain import Chain
+from aitbc.provider.config import ProviderConfig
+
+log = logging.getLogger("aitbc.provider")
+
+FINAL_WAIT_S = 30
+RETRY_LEAST_S = 0.5
+RETRY_MOST_S = 30
+
+AskCountersignature = Callable[[], Awaitable[link.Countersignature]]
+
+
+class RegistrationFailed(Exception):
+    """The chain refused; the message says why."""
+
+
+def offers_of(config: ProviderConfig, cards: dict[str, ModelCard]) -> list[ModelOffer]:
+    """What is registered, in one order."""
+    return [
+        ModelOffer(
+            model=card.model,
+            kind=card.kind,
+            price_per_kilounit=config.price_per_kilounit,
+            digest=card.digest,
+        )
+        for _, card in sorted(cards.items())
+    ]
+
+
+async def ensure_registered(
+    chain: Chain,
+    config: ProviderConfig,
+    cards: dict[str, ModelCard],
+    *,
+    genesis_hash: bytes,
+    ask: AskCountersignature,
+) -> None:
+    """Register, or register anew when something has changed, with retries until it is final."""
+    payload = register_payload(
+        role="provider", models=offers_of(config, cards), payout=config.payout, validator=config.validator
+    )
+    pause_s = RETRY_LEAST_S
+    while True:
+        try:
+            if await _is_registered(chain, config, payload):
+                return
+            await _register(chain, config, payload, genesis_hash=genesis_hash, ask=ask)
+        except (ClientError, RegistrationFailed, TimeoutError) as error:
+            log.warning("registration: %s", error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MOST_S)
+
+
+async def _is_registered(chain: Chain, config: ProviderConfig, payload: dict[str, Any]) -> bool:
+    address = config.signer.address
+    items = await chain.registry("provider")
+    own = next((item for item in items if item["address"] == address), None)
+    if own is None:
+        return False
+    wanted = {offer["model"]: offer for offer in payload["models"]}
+    return (
+        {offer["model"]: offer for offer in own["models"]} == wanted
+        and own.get("payout", address) == (config.payout or address)
+        and own.get("validator", "") == config.validator
+    )
+
+
+async def _register(
+    chain: Chain,
+    config: ProviderConfig,
+    payload: dict[str, Any],
+    *,
+    genesis_hash: bytes,
+    ask: AskCountersignature,
+) -> None:
+    account = await chain.account(config.signer.address)
+    fee = await chain.estimate_fee("REGISTER", payload)
+    witness: dict[str, Any] | None = None
+    if int(account["balance"]) < fee:
+        signed = await ask()
+        fee, witness = 0, {"hub": signed.hub, "sig": signed.sig}
+    tx = build_transaction(
+        "REGISTER",
+        payload,
+        signer=config.signer,
+        nonce=int(account["nextNonce"]),
+        fee=fee,
+        genesis_hash=genesis_hash,
+        witness=witness,
+    )
+    tx_id = await _send(chain, tx)
+    answer = await chain.transaction(tx_id, wait="final", timeout=FINAL_WAIT_S)
+    outcome = answer.get("receipt") or {}
+    if answer["status"] != "final" or outcome.get("status") == "failed":
+        raise RegistrationFailed(
+            f"{answer['status']} {outcome.get('reason', '')} {outcome.get('message', '')}"
+        )
+    log.info("registered %s", ", ".join([offer["model"] for offer in payload["models"]]))
+
+
+async def _send(chain: Chain, tx: Any) -> str:
+    try:
+        return await chain.send(tx)
+    except ApiError as error:
+        raise RegistrationFailed(f"{error.code}: {error.message}") from None

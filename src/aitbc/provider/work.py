@@ -1,0 +1,190 @@
+"""One task from the hub's offer to the signed delivery."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aitbc.core.codec.digests import receipt_core_digest
+from aitbc.core.jobs import link
+from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.jobs.receipts import (
+    MAX_NOTE_CHARACTERS,
+    MAX_NOTES,
+    MAX_OUTPUT_BYTES,
+    MAX_TRANSCRIPT,
+    Computed,
+    Delivery,
+    Offer,
+    build_core,
+    build_details,
+)
+from aitbc.core.jobs.requests import engine_request, prompt_hash_of
+from aitbc.ports import EngineError, EngineOutput
+from aitbc.provider.chain import Chain, check_lock
+from aitbc.provider.config import ProviderConfig
+from aitbc.provider.engine import EngineProcess
+from aitbc.provider.joblog import JsonLog
+from aitbc.provider.offers import check_offer
+
+log = logging.getLogger("aitbc.provider")
+
+SendText = Callable[[link.FromProvider], None]
+SendResult = Callable[[link.Result, bytes], Awaitable[None]]
+
+MAX_TEXT = 16_000
+"""Characters in one text message; more go into several."""
+
+
+class Worker:
+    """Does one task at a time for one engine child."""
+
+    def __init__(
+        self, config: ProviderConfig, *, chain: Chain, engine: EngineProcess, joblog: JsonLog
+    ) -> None:
+        self._config = config
+        self._chain = chain
+        self._engine = engine
+        self._joblog = joblog
+        self._task_id = ""
+        self._cancelled = False
+        self.chain_id = ""
+        self.genesis_hash = b""
+        self.jobs_done = 0
+        self.jobs_failed = 0
+
+    @property
+    def running(self) -> list[str]:
+        return [self._task_id] if self._task_id else []
+
+    def cancel(self, task_id: str) -> None:
+        if self._task_id == task_id:
+            self._cancelled = True
+            self._engine.cancel(task_id)
+
+    async def do(self, task: link.Task, *, hub: str, send: SendText, send_result: SendResult) -> None:
+        """Accept or decline, run, deliver or say why not. Every task gets one last word."""
+        if self._task_id or not self._engine.ready:
+            send(_declined(task, Refused(JobReason.BUSY, "the engine is busy or being restarted")))
+            return
+        self._task_id, self._cancelled = task.task_id, False
+        began = time.monotonic_ns()
+        exit_code, units, bytes_out = "", 0, 0
+        try:
+            await self._check(task, hub)
+            send(link.Accepted(task_id=task.task_id))
+            result, data = await self._compute(task, send)
+            await send_result(result, data)
+            exit_code, units, bytes_out = "ok", result.delivery.core.compute_units, len(data)
+        except Refused as error:
+            exit_code = error.reason
+            send(_declined(task, error))
+        except EngineError as error:
+            exit_code = error.reason
+            send(link.AttemptFailed(task_id=task.task_id, reason=error.reason, message=error.message[:400]))
+        finally:
+            self._task_id = ""
+            self._count(exit_code)
+            self._write_log(task.offer, exit_code or "interrupted", began, units=units, bytes_out=bytes_out)
+
+    async def _check(self, task: link.Task, hub: str) -> None:
+        check_offer(
+            task,
+            provider=self._config.signer.address,
+            hub=hub,
+            chain_id=self.chain_id,
+            cards=self._engine.cards,
+            price_per_kilounit=self._config.price_per_kilounit,
+            now_ms=_now_ms(),
+        )
+        if self._config.check_locks:
+            await check_lock(self._chain, task.offer)
+
+    async def _compute(self, task: link.Task, send: SendText) -> tuple[link.Result, bytes]:
+        offer, started_ms = task.offer, _now_ms()
+        if self._cancelled:
+            raise EngineError("cancelled", "canceled before it began")
+        left_s = (offer.deliver_by_ms - started_ms) / 1000
+        try:
+            async with asyncio.timeout(left_s):
+                output, engine_ms = await self._engine.run(
+                    run_id=task.task_id,
+                    model=offer.model,
+                    request=engine_request(offer.request),
+                    on_event=lambda event: _pass_on(task.task_id, event, send),
+                )
+        except TimeoutError:
+            raise EngineError("failed", "not finished before the deadline") from None
+        _check_output(output)
+        computed = Computed(
+            data=output.data,
+            counts=output.counts,
+            transcript=output.transcript,
+            notes=output.notes,
+            started_ms=started_ms,
+            finished_ms=max(started_ms, _now_ms()),
+            engine_ms=engine_ms,
+        )
+        return self._sign(task, computed, output.media_type), output.data
+
+    def _sign(self, task: link.Task, computed: Computed, media_type: str) -> link.Result:
+        try:
+            details = build_details(task.offer, computed)
+        except Refused as error:
+            raise EngineError("failed", f"the engine's counts are impossible: {error.message}") from None
+        core = build_core(task.offer, details)
+        sig = self._config.signer.sign(receipt_core_digest(core, self.genesis_hash)).hex()
+        delivery = Delivery(details=details, core=core, sig=sig, media_type=media_type)
+        return link.Result(task_id=task.task_id, size=len(computed.data), delivery=delivery)
+
+    def _count(self, exit_code: str) -> None:
+        if exit_code == "ok":
+            self.jobs_done += 1
+        else:
+            self.jobs_failed += 1
+
+    def _write_log(self, offer: Offer, exit_code: str, began: int, *, units: int, bytes_out: int) -> None:
+        self._joblog.write(
+            {
+                "job_id": offer.job_id,
+                "attempt": offer.attempt,
+                "model": offer.model[:128],
+                "duration_ms": (time.monotonic_ns() - began) // 1_000_000,
+                "units": units,
+                "bytes_out": bytes_out,
+                "prompt_hash": prompt_hash_of(offer.request) if "prompt" in offer.request else "",
+                "exit_code": exit_code,
+            }
+        )
+
+
+def _check_output(output: EngineOutput) -> None:
+    """An engine's output must fit a receipt."""
+    if not 0 < len(output.data) <= MAX_OUTPUT_BYTES:
+        raise EngineError("failed", f"the engine made {len(output.data)} bytes; 1 to {MAX_OUTPUT_BYTES} fit")
+    if len(output.transcript) > MAX_TRANSCRIPT or any(len(item) != 32 for item in output.transcript):
+        raise EngineError("failed", f"a transcript has at most {MAX_TRANSCRIPT} hashes of 32 bytes")
+    texts = [text for pair in output.notes.items() for text in pair]
+    if len(output.notes) > MAX_NOTES or any(len(text) > MAX_NOTE_CHARACTERS for text in texts):
+        raise EngineError("failed", f"at most {MAX_NOTES} notes of {MAX_NOTE_CHARACTERS} characters")
+
+
+def _pass_on(task_id: str, event: dict[str, Any], send: SendText) -> None:
+    """An engine's event as messages to the hub; what has no known form is left out."""
+    match event:
+        case {"progress": [int(done), int(total)]} if 0 <= done <= 2**31 and 0 <= total <= 2**31:
+            send(link.Progress(task_id=task_id, done=done, total=total))
+        case {"text": str(text)}:
+            for start in range(0, len(text), MAX_TEXT):
+                send(link.Text(task_id=task_id, text=text[start : start + MAX_TEXT]))
+        case _:
+            log.warning("the engine emitted something unknown: %s", sorted(event)[:5])
+
+
+def _declined(task: link.Task, error: Refused) -> link.Declined:
+    return link.Declined(task_id=task.task_id, reason=error.reason, message=error.message[:400])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,222 @@
+"""docs/spec names everything that an implementer meets: reasons, transactions, fields, parameters, routes, hashes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aitbc.core.codec import digests
+from aitbc.core.jobs import draw, link, units
+from aitbc.core.jobs.lifecycle import TIMERS, TRANSITIONS, State
+from aitbc.core.jobs.reasons import JobReason
+from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount
+from aitbc.core.ledger.params import Params
+from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.types.blocks import Candidate, Header
+from aitbc.core.types.reasons import Reason
+from aitbc.core.types.receipts import Attestation, ReceiptDetails
+from aitbc.core.types.records import (
+    STORES,
+    Lock,
+    ModelOffer,
+    Param,
+    ReceiptRecord,
+    Registration,
+    ValidatorRecord,
+)
+from aitbc.node.routes import ROUTERS
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = ROOT / "docs" / "spec"
+CHAPTERS = sorted(path.name for path in SPEC.glob("*.md"))
+
+
+def chapter(name: str) -> str:
+    return (SPEC / name).read_text()
+
+
+def section(text: str, heading: str) -> str:
+    """From a `## heading` to the next."""
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    assert found, f"no section {heading}"
+    return found.group(1)
+
+
+def rows(text: str) -> dict[str, str]:
+    """Table rows by each name in back quotes that their first cell holds."""
+    listed = {}
+    for line in text.splitlines():
+        if line.startswith("| "):
+            for name in re.findall(r"`([^`]+)`", line.split(" |")[0]):
+                listed[name] = line
+    return listed
+
+
+def defaults_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Fields with their default, or `...` for a field that must be there."""
+    return {
+        field.encode_name: field.default_factory()
+        if field.default_factory is not msgspec.NODEFAULT
+        else (... if field.default is msgspec.NODEFAULT else field.default)
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+def assert_table(text: str, kind: type[msgspec.Struct], *, default_cell: int) -> None:
+    """Every field has its row, and the row states the field's default."""
+    listed = rows(text)
+    for name, default in defaults_of(kind).items():
+        assert name in listed, f"{kind.__name__}.{name} has no row"
+        cell = listed[name].split("|")[default_cell].strip()
+        expected = "" if default is ... else f"`{json.dumps(default)}`"
+        assert cell == expected, f"{kind.__name__}.{name}: default {expected}, the chapter says {cell}"
+
+
+def assert_names(text: str, names: object) -> None:
+    assert [name for name in list(names) if f"`{name}`" not in text] == []  # type: ignore[call-overload]
+
+
+def test_every_reason_is_published_and_no_other() -> None:
+    text = chapter("reasons.md")
+    ledger, _, market = text.partition("## Reasons of the market")
+    assert set(rows(ledger)) == {str(reason) for reason in Reason}
+    assert set(rows(market)) == {str(reason) for reason in JobReason}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_transaction_type_is_specified(name: str) -> None:
+    assert_table(section(chapter("transactions.md"), name), TYPES[name].payload, default_cell=3)
+
+
+def test_no_transaction_type_is_specified_that_does_not_exist() -> None:
+    headings = re.findall(r"^## ([A-Z_]{3,})$", chapter("transactions.md"), re.M)
+    assert sorted(headings) == sorted(TYPES)
+
+
+def test_offers_are_specified() -> None:
+    assert_table(section(chapter("transactions.md"), "REGISTER"), ModelOffer, default_cell=3)
+
+
+def test_every_parameter_is_specified_with_its_default() -> None:
+    assert_table(chapter("params.md"), Params, default_cell=2)
+    assert set(rows(chapter("params.md"))) == set(defaults_of(Params))
+
+
+def test_genesis_keys_are_specified() -> None:
+    text = chapter("genesis.md")
+    assert set(defaults_of(Genesis)) <= set(rows(text))
+    listed = rows(text)
+    for name, default in defaults_of(ConsensusSettings).items():
+        assert listed[name].split("|")[2].strip() == f"`{json.dumps(default)}`"
+    for kind in (GenesisAccount, Authority):
+        assert all(f'"{name}"' in text for name in defaults_of(kind))
+
+
+def test_receipt_fields_are_specified() -> None:
+    text = chapter("receipts.md")
+    assert set(defaults_of(ReceiptDetails)) <= set(rows(section(text, "Details")))
+    assert_table(section(text, "Attestation"), Attestation, default_cell=3)
+
+
+def test_stores_and_records_are_specified() -> None:
+    text = chapter("state.md")
+    order = [name for name in rows(section(text, "Stores")) if name in STORES]
+    assert order == list(STORES)
+    for kind in (Lock, ReceiptRecord, ValidatorRecord, Registration, Param):
+        assert_names(text, defaults_of(kind))
+
+
+def test_header_and_candidate_fields_are_specified_in_order() -> None:
+    named = [name for name in rows(section(chapter("blocks.md"), "Header")) if name in defaults_of(Header)]
+    assert named == list(defaults_of(Header))
+    assert_names(chapter("finality.md"), defaults_of(Candidate))
+
+
+def test_every_route_of_the_node_is_specified() -> None:
+    text = chapter("rpc.md")
+    routes = [
+        f"{method} {route.path}"  # type: ignore[attr-defined]
+        for router in ROUTERS
+        for route in router.routes
+        for method in sorted(getattr(route, "methods", None) or {"WS"})
+    ]
+    assert len(routes) > 20
+    assert_names(text, routes)
+
+
+def test_every_route_of_the_hub_is_specified() -> None:
+    main = pytest.importorskip("aitbc.hub.routes")
+    from aitbc.hub.routes import about, attest, jobs, quotes
+
+    assert main is not None
+    listed = [*about.ROUTES, *attest.ROUTES, *jobs.ROUTES, *quotes.ROUTES]
+    assert_names(
+        chapter("hub.md"), [f"{route.method} {route.path}" for route in listed] + [f"WS {link.PATH}"]
+    )
+
+
+def test_every_hash_tag_is_listed() -> None:
+    listed = rows(section(chapter("encoding.md"), "Fields and tagged hashes"))
+    used = set()
+    for path in (ROOT / "src" / "aitbc").rglob("*.py"):
+        used |= set(re.findall(r'tagged\(\s*"([^"]+)"', path.read_text()))
+    assert used >= {"aitbc/header/1", "aitbc/vote/1"}
+    assert used - set(listed) == set()
+    assert digests.__doc__
+
+
+def test_every_link_message_is_specified() -> None:
+    listed = rows(chapter("provider_link.md"))
+    for union in (link.FromHub, link.FromProvider):
+        for kind in union.__args__:
+            tag = str(kind.__struct_config__.tag)
+            assert tag in listed, f"no row for {tag}"
+            for name in defaults_of(kind):
+                assert name in listed[tag], f"{tag}.{name} is not in its row"
+
+
+def test_every_profile_field_and_candidate_field_is_specified() -> None:
+    text = chapter("units.md")
+    for kind in (units.ChatProfile, units.ImageProfile):
+        assert_names(text, defaults_of(kind))
+    assert all(f'"{name}"' in chapter("draw.md") for name in defaults_of(draw.Candidate))
+
+
+def test_the_job_table_is_the_codes() -> None:
+    listed = rows(chapter("jobs.md"))
+    for (state, event), after in TRANSITIONS.items():
+        targets = [part for part in listed[state].split("|")[3].split(";") if f"`{event}`" in part]
+        assert [part.split("→")[1].strip() for part in targets] == [str(after)], (state, event)
+    for state, timer in TIMERS.items():
+        assert f"`{timer}`" in listed[state]
+    assert set(State) <= set(listed)
+
+
+def test_the_index_lists_every_chapter() -> None:
+    assert set(re.findall(r"\]\((\w+\.md)\)", chapter("README.md"))) == set(CHAPTERS) - {"README.md"}
+
+
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "README.md"])
+def test_a_chapter_names_its_code_and_its_vectors(name: str) -> None:
+    text = chapter(name)
+    code = re.findall(r"`(src/[\w/.]+)`", text)
+    assert code and "Vectors" in text[:1500]
+    assert [path for path in code if not (ROOT / path).exists()] == []
+    named = re.findall(r"`(\w+\.json)`", text)
+    assert [file for file in named if not (ROOT / "tests" / "vectors" / file).exists()] == []
+
+
+def test_every_chapter_that_the_code_cites_exists() -> None:
+    cited = set()
+    for path in (ROOT / "src" / "aitbc").rglob("*.py"):
+        cited |= set(re.findall(r"docs/spec/(\w+\.md)", path.read_text()))
+    assert cited - set(CHAPTERS) == set()
+
+
+def test_every_vector_file_is_described() -> None:
+    folder = ROOT / "tests" / "vectors"
+    text = (folder / "README.md").read_text()
+    assert_names(text, sorted(path.name for path in folder.glob("*.json")))

@@ -1,0 +1,620 @@
+"""Every published vector against this implementation, in both directions: encode and decode, accept and refuse.
+
+The vectors come from `tools/vectors/`, which is written from docs/spec and never imports the package.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys, mnemonic_seed
+from aitbc.client.seed003 import seed003_bytes, seed003_hash, seed003_receipt
+from aitbc.core.codec import digests
+from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.codec.records import record_bytes, record_from_bytes
+from aitbc.core.codec.views import (
+    certificate_to_plain,
+    header_from_plain,
+    header_to_plain,
+    transaction_from_json,
+    transaction_from_plain,
+    transaction_to_plain,
+)
+from aitbc.core.codec.wire import pack, unpack
+from aitbc.core.consensus.simplex.certificates import check_certificate, quorum_of
+from aitbc.core.crypto.address import address_of, decode_address, encode_address
+from aitbc.core.crypto.hashing import digest, fields
+from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, proves_absence, proves_value
+from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item
+from aitbc.core.crypto.mountains import Peaks, append_peak, peaks_root
+from aitbc.core.crypto.schemes import ed25519_auth_key, scheme_of, sign_ed25519, verify
+from aitbc.core.jobs import draw, requests, units
+from aitbc.core.jobs.reasons import Refused
+from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.ledger.devnet import devnet_genesis
+from aitbc.core.ledger.execution import check_sender
+from aitbc.core.ledger.genesis import load_genesis, parse_genesis
+from aitbc.core.ledger.state import NEW_ACCOUNT
+from aitbc.core.ledger.transactions.transfer import Transfer
+from aitbc.core.types.blocks import Candidate, Certificate, Header, Validator
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.receipts import Attestation, ReceiptCore, ReceiptDetails
+from aitbc.core.types.records import Account
+from aitbc.core.types.transactions import Outcome, Transaction
+
+Json = Any
+
+HERE = Path(__file__).parent
+TOOL = HERE.parents[1] / "tools" / "vectors"
+WIRE_LIMIT = 1 << 20
+
+_ENCODINGS = (
+    "the JSON decoder guesses the encoding: json.loads(bytes) reads UTF-16, UTF-32 and a byte order mark"
+)
+DISAGREEMENTS: dict[str, str] = {
+    "jcs: a byte order mark": _ENCODINGS,
+    "jcs: UTF-16 with a mark": _ENCODINGS,
+    "jcs: UTF-16 without a mark": _ENCODINGS,
+    "jcs: UTF-32": _ENCODINGS,
+    "jcs: 5,000 digits": "the JSON decoder says malformed: int() refuses more than 4,300 digits",
+    "jcs: 1e400": "the canonical decoder says out_of_range: the float overflows before its type is looked at",
+    "certificates: negative epoch": "check_certificate raises OverflowError: u64 of a negative number",
+}
+"""Vectors that this implementation gets wrong, and how. Mending one fails its test here: then drop its line."""
+
+
+@cache
+def vectors(name: str) -> Json:
+    return json.loads((HERE / f"{name}.json").read_bytes())
+
+
+def cases(file: str, *path: str) -> Callable[[Any], Any]:
+    """Parametrize `case` over one list of a file, named by the vectors' own names."""
+    found = vectors(file)
+    for step in path:
+        found = found[step]
+    parameters = []
+    for number, case in enumerate(found):
+        name = str(case.get("name", number))
+        why = DISAGREEMENTS.get(f"{file}: {name}")
+        marks = [pytest.mark.xfail(reason=why, strict=True)] if why else []
+        parameters.append(pytest.param(case, id=name.replace(" ", "-"), marks=marks))
+    return pytest.mark.parametrize("case", parameters)
+
+
+def reason_of(action: Callable[[], object]) -> str | None:
+    """The reason for which something is refused; None when it is accepted."""
+    try:
+        action()
+    except Rejected as rejection:
+        return str(rejection.reason)
+    return None
+
+
+# The vectors as files
+
+
+def test_the_generator_reproduces_every_file(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, str(TOOL / "make_vectors.py"), "--out", str(tmp_path)], check=True, timeout=60
+    )
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in HERE.glob("*.json")}
+
+
+def test_the_generator_is_independent() -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(TOOL)!r}); import make_vectors;"
+        "print(*[name for name in sys.modules if name.split('.')[0] in"
+        " ('aitbc', 'msgspec', 'nacl', 'cryptography')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == []
+
+
+def test_every_reason_in_the_vectors_is_published() -> None:
+    named: set[str] = set()
+
+    def collect(value: Json) -> None:
+        if isinstance(value, dict):
+            if isinstance(value.get("reason"), str):
+                named.add(value["reason"])
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, list):
+            for item in value:
+                collect(item)
+
+    for path in HERE.glob("*.json"):
+        collect(vectors(path.stem))
+    assert named - {str(reason) for reason in Reason} - {"", "bad_request"} == set()
+
+
+# Keys and addresses
+
+
+@cases("addresses", "keys")
+def test_key(case: Json) -> None:
+    auth_key = ed25519_auth_key(bytes.fromhex(case["seed"]))
+    assert auth_key.hex() == case["auth_key"]
+    assert key_to_text(auth_key) == case["key_text"]
+    assert key_from_text(case["key_text"]) == auth_key
+    assert address_of(auth_key) == case["address"]
+    assert decode_address(case["address"]).hex() == case["payload"]
+
+
+def test_devnet_keys_come_from_their_mnemonic() -> None:
+    published = vectors("addresses")
+    assert published["mnemonic"] == DEVNET_MNEMONIC
+    assert published["mnemonic_seed"] == mnemonic_seed(DEVNET_MNEMONIC).hex()
+    assert {f"devnet {name}": seed.hex() for name, seed in devnet_keys().items()} == {
+        case["name"]: case["seed"] for case in published["keys"]
+    }
+
+
+@cases("addresses", "payloads")
+def test_address(case: Json) -> None:
+    assert encode_address(bytes.fromhex(case["payload"])) == case["address"]
+    assert decode_address(case["address"]).hex() == case["payload"]
+
+
+@cases("addresses", "refused")
+def test_refused_address(case: Json) -> None:
+    assert reason_of(lambda: decode_address(case["address"])) == case["reason"]
+
+
+@cases("addresses", "refused_keys")
+def test_refused_key_text(case: Json) -> None:
+    assert reason_of(lambda: key_from_text(case["key_text"])) == case["reason"]
+
+
+@cases("addresses", "refused_auth_keys")
+def test_refused_auth_key(case: Json) -> None:
+    auth_key = bytes.fromhex(case["auth_key"])
+    assert reason_of(lambda: scheme_of(auth_key)) == case["reason"]
+    assert not verify(auth_key, bytes(32), bytes(64))
+
+
+@cases("ed25519", "cases")
+def test_ed25519(case: Json) -> None:
+    key, message = b"\x00" + bytes.fromhex(case["public_key"]), bytes.fromhex(case["message"])
+    assert verify(key, message, bytes.fromhex(case["signature"])) is case["valid"]
+
+
+# Canonical JSON
+
+
+@cases("jcs", "values")
+def test_canonical_json(case: Json) -> None:
+    raw = bytes.fromhex(case["bytes"])
+    assert jcs(case["value"]) == raw
+    assert plain_json(raw) == case["value"]
+
+
+@cases("jcs", "texts")
+def test_json_text(case: Json) -> None:
+    raw = bytes.fromhex(case["bytes"])
+    as_canonical = reason_of(lambda: parse_jcs(raw, Transfer))
+    as_json = reason_of(lambda: convert(plain_json(raw), Transfer))
+    assert as_canonical == case["canonical"]
+    assert as_json in case["json"] if isinstance(case["json"], list) else as_json == case["json"]
+    if case["canonical"] is None:
+        assert jcs(parse_jcs(raw, Transfer)) == raw
+
+
+# Transactions
+
+
+@cases("transactions", "good")
+def test_transaction(case: Json) -> None:
+    genesis_hash, seed = bytes.fromhex(vectors("transactions")["genesis_hash"]), bytes.fromhex(case["seed"])
+    tx = transaction_from_json(json.dumps(case["json"]).encode())
+    assert (tx.payload.hex(), tx.witness.hex()) == (case["payload"], case["witness"])
+    tx_id = digests.transaction_id(tx, genesis_hash)
+    assert tx_id.hex() == case["id"] == digest(bytes.fromhex(case["preimage"])).hex()
+    assert sign_ed25519(seed, tx_id).hex() == case["sig"] == tx.sig.hex()
+    assert pack(tx).hex() == case["wire"]
+    assert unpack(bytes.fromhex(case["wire"]), Transaction, limit=WIRE_LIMIT) == tx
+    assert transaction_to_plain(tx) == case["json"]
+    verified = verify_transaction(tx, genesis_hash)
+    assert (verified.id.hex(), verified.wid.hex()) == (case["id"], case["wid"])
+    assert jcs(verified.payload).hex() == case["payload"]
+    check_sender(NEW_ACCOUNT, verified)
+
+
+@cases("transactions", "refused_json")
+def test_refused_transaction_json(case: Json) -> None:
+    genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
+    raw = case["text"].encode()
+    assert reason_of(lambda: verify_transaction(transaction_from_json(raw), genesis_hash)) == case["reason"]
+
+
+@cases("transactions", "refused_wire")
+def test_refused_transaction_wire(case: Json) -> None:
+    genesis_hash, raw = bytes.fromhex(vectors("transactions")["genesis_hash"]), bytes.fromhex(case["wire"])
+
+    def accept() -> None:
+        verify_transaction(unpack(raw, Transaction, limit=WIRE_LIMIT), genesis_hash)
+
+    assert reason_of(accept) == case["reason"]
+
+
+@cases("transactions", "wrong_key")
+def test_key_of_somebody_else(case: Json) -> None:
+    """Form and signature are good; that the key is not the sender's is for the state to say."""
+    genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
+    verified = verify_transaction(transaction_from_plain(case["json"]), genesis_hash)
+    assert reason_of(lambda: check_sender(NEW_ACCOUNT, verified)) == case["reason"]
+
+
+# Receipts
+
+
+@cases("receipts", "cores")
+def test_receipt_core(case: Json) -> None:
+    genesis_hash = bytes.fromhex(vectors("receipts")["genesis_hash"])
+    core = parse_jcs(bytes.fromhex(case["jcs"]), ReceiptCore)
+    assert core == convert(case["json"], ReceiptCore)
+    assert jcs(core).hex() == case["jcs"]
+    core_digest = digests.receipt_core_digest(core, genesis_hash)
+    assert core_digest.hex() == case["digest"] == digest(bytes.fromhex(case["preimage"])).hex()
+    assert digests.receipt_id_of(core, genesis_hash) == case["receipt_id"]
+    assert sign_ed25519(bytes.fromhex(case["seed"]), core_digest).hex() == case["miner_sig"]
+
+
+@cases("receipts", "details")
+def test_receipt_details(case: Json) -> None:
+    details = parse_jcs(bytes.fromhex(case["jcs"]), ReceiptDetails)
+    assert details == convert(case["json"], ReceiptDetails)
+    assert digests.details_hash_of(details) == case["details_hash"]
+
+
+@cases("receipts", "attestations")
+def test_attestation(case: Json) -> None:
+    genesis_hash = bytes.fromhex(vectors("receipts")["genesis_hash"])
+    attestation = parse_jcs(bytes.fromhex(case["jcs"]), Attestation)
+    assert attestation == convert(case["json"], Attestation)
+    attested = digests.attestation_digest(attestation, genesis_hash)
+    assert attested.hex() == case["digest"]
+    assert sign_ed25519(bytes.fromhex(case["seed"]), attested).hex() == case["sig"]
+
+
+def test_countersignature() -> None:
+    case = vectors("receipts")["countersignature"]
+    genesis_hash = bytes.fromhex(vectors("receipts")["genesis_hash"])
+    signed = digests.countersignature_digest(case["provider"], case["hub"], genesis_hash)
+    assert signed.hex() == case["digest"]
+    assert sign_ed25519(bytes.fromhex(case["seed"]), signed).hex() == case["sig"]
+
+
+@cases("receipts", "seed003")
+def test_seed003_export(case: Json) -> None:
+    receipt = seed003_receipt(convert(case["details"], ReceiptDetails))
+    assert seed003_bytes(receipt).decode() == case["json"]
+    assert seed003_hash(receipt) == case["sha256"]
+
+
+@cases("receipts", "seed003")
+def test_seed003_export_for_contracts(case: Json) -> None:
+    pytest.importorskip("Crypto.Hash.keccak", reason="needs the extra `evm`")
+    receipt = seed003_receipt(convert(case["details"], ReceiptDetails))
+    assert seed003_hash(receipt, "keccak256") == case["keccak256"]
+
+
+# Headers, outcomes, trees
+
+
+@cases("headers", "headers")
+def test_header(case: Json) -> None:
+    header = header_from_plain(case["json"])
+    assert digests.header_hash(header).hex() == case["hash"] == digest(bytes.fromhex(case["preimage"])).hex()
+    assert header_to_plain(header, bytes.fromhex(case["hash"])) == case["json"]
+    assert pack(header).hex() == case["wire"]
+    assert unpack(bytes.fromhex(case["wire"]), Header, limit=WIRE_LIMIT) == header
+
+
+def test_every_field_changes_the_block_hash() -> None:
+    hashes = [case["hash"] for case in vectors("headers")["headers"]]
+    assert len(set(hashes)) == len(hashes)
+
+
+@cases("headers", "refused")
+def test_refused_header(case: Json) -> None:
+    assert reason_of(lambda: header_from_plain(case["json"])) == case["reason"]
+
+
+def test_outcomes() -> None:
+    published = vectors("headers")["outcomes"]
+    leaves = []
+    for case in published["list"]:
+        events = [(kind, key, amount) for kind, key, amount in case["events"]]
+        for message in ("", "the message is for people"):
+            outcome = Outcome(
+                bytes.fromhex(case["tx_id"]), case["ok"], case["reason"], message, case["fee"], events
+            )
+            assert digests.outcome_leaf(outcome).hex() == case["leaf"]
+        leaves.append(bytes.fromhex(case["leaf"]))
+    assert list_root(leaves).hex() == published["outcomes_root"]
+
+
+def _list_proof(plain: Json) -> ListProof:
+    return ListProof(plain["index"], plain["count"], [bytes.fromhex(node) for node in plain["path"]])
+
+
+@cases("lists", "lists")
+def test_list(case: Json) -> None:
+    leaves = [bytes.fromhex(leaf) for leaf in case["leaves"]]
+    root = list_root(leaves)
+    assert root.hex() == case["root"]
+    for index, plain in enumerate(case["proofs"]):
+        proof = prove_item(leaves, index)
+        assert proof == _list_proof(plain)
+        assert [check_item(root, leaf, proof) for leaf in leaves] == [i == index for i in range(len(leaves))]
+
+
+@cases("lists", "refused", "cases")
+def test_refused_list_proof(case: Json) -> None:
+    root = bytes.fromhex(vectors("lists")["refused"]["root"])
+    assert not check_item(root, bytes.fromhex(case["leaf"]), _list_proof(case["proof"]))
+
+
+def test_mountains() -> None:
+    published, peaks = vectors("mountains"), list[tuple[int, bytes]]()
+    for case, leaf in zip(published["ranges"], [*published["leaves"], None], strict=True):
+        assert [[height, node.hex()] for height, node in peaks] == case["peaks"]
+        assert peaks_root(peaks).hex() == case["root"]
+        peaks = append_peak(peaks, bytes.fromhex(leaf)) if leaf else _untouched(peaks)
+
+
+def _untouched(peaks: Peaks) -> Peaks:
+    return peaks
+
+
+def _tree_proof(plain: Json) -> TreeProof:
+    return TreeProof(
+        plain["index"],
+        plain["count"],
+        bytes.fromhex(plain["key"]),
+        bytes.fromhex(plain["value"]),
+        bytes.fromhex(plain["next_key"]),
+        [(bytes.fromhex(a), bytes.fromhex(b), bytes.fromhex(c)) for a, b, c in plain["groups"]],
+    )
+
+
+@cache
+def _grown_tree() -> IndexedTree:
+    published = vectors("indexed_tree")
+    tree = IndexedTree(published["store"])
+    for step in published["steps"]:
+        if step["key"]:
+            assert tree.put(step["key"].encode(), step["value"].encode()) == step["index"]
+        assert tree.root().hex() == step["root"]
+    return tree
+
+
+def test_indexed_tree_grows_as_published() -> None:
+    steps = vectors("indexed_tree")["steps"]
+    assert len(_grown_tree()) == len({step["key"] for step in steps}) - 1
+
+
+@cases("indexed_tree", "inclusion")
+def test_tree_inclusion(case: Json) -> None:
+    tree, key, proof = _grown_tree(), bytes.fromhex(case["key"]), _tree_proof(case["proof"])
+    assert tree.prove(key) == proof
+    assert proves_value(tree.root(), tree.name, key, proof.value, proof)
+    assert not proves_value(tree.root(), "locks", key, proof.value, proof)
+    assert not proves_absence(tree.root(), tree.name, key, proof)
+
+
+@cases("indexed_tree", "absence")
+def test_tree_absence(case: Json) -> None:
+    tree, key, proof = _grown_tree(), bytes.fromhex(case["key"]), _tree_proof(case["proof"])
+    assert tree.prove(key) == proof
+    assert proves_absence(tree.root(), tree.name, key, proof)
+    assert not proves_value(tree.root(), tree.name, key, proof.value, proof)
+
+
+@cases("indexed_tree", "refused_inclusion")
+def test_refused_tree_inclusion(case: Json) -> None:
+    tree, proof = _grown_tree(), _tree_proof(case["proof"])
+    assert not proves_value(tree.root(), tree.name, proof.key, proof.value, proof)
+
+
+@cases("indexed_tree", "refused_absence")
+def test_refused_tree_absence(case: Json) -> None:
+    tree, key = _grown_tree(), bytes.fromhex(case["key"])
+    assert not proves_absence(tree.root(), tree.name, key, _tree_proof(case["proof"]))
+
+
+# Ledger records and genesis
+
+
+@cases("records", "accounts")
+def test_account_record(case: Json) -> None:
+    account = Account(int(case["balance"]), case["nonce"], bytes.fromhex(case["auth"]))
+    assert record_bytes(account).hex() == case["bytes"]
+    assert record_from_bytes("accounts", bytes.fromhex(case["bytes"])) == account
+
+
+@cases("records", "json_records")
+def test_json_record(case: Json) -> None:
+    record = record_from_bytes(case["store"], bytes.fromhex(case["bytes"]))
+    assert record_bytes(record).hex() == case["bytes"]
+    assert msgspec.to_builtins(record) == case["record"]
+
+
+@cases("records", "refused")
+def test_refused_record(case: Json) -> None:
+    raw = bytes.fromhex(case["bytes"])
+    assert reason_of(lambda: record_from_bytes(case["store"], raw)) == case["reason"]
+
+
+@cases("genesis", "chains")
+def test_genesis(case: Json) -> None:
+    loaded = load_genesis(parse_genesis(json.dumps(case["document"]).encode()))
+    assert jcs(loaded.genesis).hex() == case["canonical"]
+    assert loaded.hash.hex() == case["genesis_hash"]
+    assert [
+        {"store": change.store, "key": change.key, "index": change.index, "bytes": change.data.hex()}
+        for change in loaded.changes
+    ] == case["records"]
+    assert {name: root.hex() for name, root in loaded.state.store_roots().items()} == case["store_roots"]
+    assert loaded.state.root().hex() == case["state_root"]
+    assert digests.validators_hash(loaded.validators).hex() == case["validators_hash"]
+    assert loaded.block.hash.hex() == case["block_hash"]
+    assert header_to_plain(loaded.block.block.header, loaded.block.hash) == case["header"]
+    assert loaded.state.prove("params", "base_fee") == _tree_proof(case["inclusion"])
+    provider = address_of(ed25519_auth_key(devnet_keys()["provider"]))
+    assert loaded.state.prove("accounts", provider) == _tree_proof(case["absence"])
+    roots = loaded.state.store_roots()
+    assert proves_absence(roots["accounts"], "accounts", provider.encode(), _tree_proof(case["absence"]))
+
+
+def test_the_devnet_has_the_published_genesis() -> None:
+    auth_keys = {name: ed25519_auth_key(seed) for name, seed in devnet_keys().items()}
+    assert jcs(devnet_genesis(auth_keys)).hex() == vectors("genesis")["chains"][0]["canonical"]
+
+
+@cases("genesis", "refused")
+def test_refused_genesis(case: Json) -> None:
+    document = vectors("genesis")["chains"][0]["document"] | case.get("change", {})
+    document = {key: value for key, value in document.items() if key != case.get("without")}
+    assert reason_of(lambda: parse_genesis(json.dumps(document).encode())) == case["reason"]
+
+
+# Agreement
+
+
+def _certificate(plain: Json) -> Certificate:
+    candidate = Candidate(
+        plain["epoch"],
+        plain["slot"],
+        plain["parentSlot"],
+        bytes.fromhex(plain["parentId"]),
+        bytes.fromhex(plain["blockHash"]),
+    )
+    signatures = [bytes.fromhex(signature) for signature in plain["signatures"]]
+    return Certificate(plain["kind"], candidate, plain["bitmap"], signatures)
+
+
+def _members(plain: Json) -> list[Validator]:
+    return [
+        Validator(member["address"], bytes.fromhex(member["auth_key"]), member["power"])
+        for member in plain["members"]
+    ]
+
+
+def _check(certificate: Certificate, members: list[Validator]) -> None:
+    published = vectors("certificates")
+    check_certificate(
+        certificate,
+        members,
+        chain_id=published["chain_id"],
+        genesis_hash=bytes.fromhex(published["genesis_hash"]),
+    )
+
+
+@cases("certificates", "sets")
+def test_certificates(case: Json) -> None:
+    published, members = vectors("certificates"), _members(case)
+    chain_id, genesis_hash = published["chain_id"], bytes.fromhex(published["genesis_hash"])
+    assert digests.validators_hash(members).hex() == case["validators_hash"]
+    assert quorum_of(members) == case["quorum"]
+    for entry in case["certificates"]:
+        certificate = _certificate(entry["json"])
+        _check(certificate, members)
+        assert certificate_to_plain(certificate) == entry["json"]
+        assert pack(certificate).hex() == entry["wire"]
+        assert unpack(bytes.fromhex(entry["wire"]), Certificate, limit=WIRE_LIMIT) == certificate
+        candidate = certificate.candidate
+        name = digests.candidate_id(candidate, chain_id, genesis_hash)
+        assert name.hex() == case["candidate_id"]
+        assert case["vote_digests"] == {
+            kind: digests.vote_digest(
+                kind=kind,
+                epoch=candidate.epoch,
+                slot=candidate.slot,
+                candidate=name,
+                chain_id=chain_id,
+                genesis_hash=genesis_hash,
+            ).hex()
+            for kind in ("candidate", "notar", "skip", "final")
+        }
+
+
+@cases("certificates", "refused")
+def test_refused_certificate(case: Json) -> None:
+    members = _members(vectors("certificates")["sets"][1])
+    assert reason_of(lambda: _check(_certificate(case["json"]), members)) == case["reason"]
+
+
+@cases("certificates", "powers")
+def test_quorum(case: Json) -> None:
+    assert quorum_of([Validator("", b"", power) for power in case["powers"]]) == case["quorum"]
+
+
+# Jobs
+
+
+@cases("jobs", "profiles")
+def test_profile(case: Json) -> None:
+    profile = units.profile_of(case["profile"]["model"])
+    assert json.loads(jcs(profile)) == case["profile"]
+    assert units.profile_digest(profile) == case["digest"]
+
+
+@cases("jobs", "requests")
+def test_request(case: Json) -> None:
+    profile = units.profile_of(case["model"])
+    request = requests.normalise_request(profile, case["fields"], nonce=case["nonce"])
+    assert request == case["request"]
+    assert jcs(request).hex() == case["jcs"]
+    assert requests.request_hash_of(request) == case["request_hash"]
+    assert requests.prompt_hash_of(request) == case["prompt_hash"]
+    requests.check_normalised(profile, request)
+
+
+@cases("jobs", "refused_requests")
+def test_refused_request(case: Json) -> None:
+    with pytest.raises(Refused) as refused:
+        requests.normalise_request(units.profile_of(case["model"]), case["fields"], nonce="0" * 32)
+    assert str(refused.value.reason) == case["reason"]
+
+
+@cases("jobs", "units")
+def test_units(case: Json) -> None:
+    profile = units.profile_of(case["model"])
+    request = requests.normalise_request(profile, case["fields"], nonce="0" * 32)
+    assert units.actual_units(profile, request, case["counts"]) == case["units"]
+    assert units.worst_case_units(profile, request) == case["worst_case"]
+
+
+@cases("jobs", "prices")
+def test_price(case: Json) -> None:
+    assert units.price_of(case["units"], case["price_per_kilounit"]) == case["price"]
+
+
+@cases("jobs", "draws")
+def test_draw(case: Json) -> None:
+    table = [convert(row, draw.Candidate) for row in case["table"]]
+    assert draw.candidates_hash(table) == case["candidates_hash"]
+    ticket = draw.ticket_of(lock=case["lock"], task=case["task"], attempt=case["attempt"])
+    assert ticket == case["ticket"]
+    winner = draw.draw(table=table, ticket=ticket, randomness=bytes.fromhex(case["randomness"]))
+    assert winner.address == case["winner"]
+
+
+@cases("jobs", "weights")
+def test_weight(case: Json) -> None:
+    asked = {name: value for name, value in case.items() if name != "weight"}
+    assert draw.weight_of(**asked) == case["weight"]
