@@ -32,7 +32,7 @@ def main() -> None:
     load_diffusion = cpu_s(lambda: diffusion.load("tiny-diffusion"))
     rates = []
     for seed in range(RUNS):
-        request = {"kind": "chat", "prompt": "Once upon", "max_tokens": 200, "seed": seed}
+        request = {"kind": "chat", "model": "tiny-lm", "prompt": "Once upon", "max_tokens": 200, "seed": seed}
         started = time.process_time()
         output = lm.run("tiny-lm", request, lambda _: None, lambda: False)
         rates.append(output.counts["out"] / (time.process_time() - started))
@@ -40,7 +40,7 @@ def main() -> None:
         cpu_s(
             lambda seed=seed: diffusion.run(
                 "tiny-diffusion",
-                {"kind": "image", "prompt": "a red circle on blue", "seed": seed},
+                {"kind": "image", "model": "tiny-diffusion", "prompt": "a red circle on blue", "seed": seed},
                 lambda _: None,
                 lambda: False,
             )

@@ -100,7 +100,9 @@ class MemoryChain:
         self.node = node
         self.calls: list[str] = []
 
-    async def _ask(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> Any:
+    async def _ask(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None
+    ) -> Any:
         self.calls.append(path)
         if not self.node.reachable:
             raise Unreachable("http://memory", "start it", "nothing listens there")
@@ -140,7 +142,9 @@ class MemoryChain:
         return list((await self._ask("GET", "/rpc/registry", {"role": role}))["items"])
 
     async def estimate_fee(self, type: str, payload: Json) -> int:
-        return int((await self._ask("POST", "/rpc/estimateFee", body={"type": type, "payload": payload}))["fee"])
+        return int(
+            (await self._ask("POST", "/rpc/estimateFee", body={"type": type, "payload": payload}))["fee"]
+        )
 
     async def close(self) -> None:
         pass
@@ -212,7 +216,12 @@ class Market:
     # the hub
 
     async def open_hub(self) -> None:
-        options: Json = {"lock_wait_s": 2, "heartbeat_ms": 300, "claim_retry_least_s": 0.05, **self.hub_options}
+        options: Json = {
+            "lock_wait_s": 2,
+            "heartbeat_ms": 300,
+            "claim_retry_least_s": 0.05,
+            **self.hub_options,
+        }
         config = HubConfig(signer=self.signers["hub"], data_dir=self.folder / "hub", **options)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.app = create_app(config, chain=self.chain)
@@ -247,7 +256,12 @@ class Market:
     # providers
 
     async def add_provider(
-        self, name: str = "provider", *, engines: tuple[str, ...] = (STORY_TELLER,), wait: bool = True, **options: Any
+        self,
+        name: str = "provider",
+        *,
+        engines: tuple[str, ...] = (STORY_TELLER,),
+        wait: bool = True,
+        **options: Any,
     ) -> Provider:
         signer = self.signers.get(name) or KeySigner(name.encode().ljust(32, b"\x07"))
         defaults: Json = {"claim_after_s": 60, "claim_poll_s": 0.05, "reconnect_most_s": 0.2}
@@ -273,7 +287,9 @@ class Market:
 
     # the client
 
-    async def quote(self, prompt: str = "a tale", *, kind: str = "chat", who: str = "alice", **fields: Any) -> Json:
+    async def quote(
+        self, prompt: str = "a tale", *, kind: str = "chat", who: str = "alice", **fields: Any
+    ) -> Json:
         response = await self.ask_quote(prompt, kind=kind, who=who, **fields)
         assert response.status_code == 200, response.text
         return dict(response.json())
@@ -360,4 +376,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-__all__ = ["PAINTER", "STORY_TELLER", "TESTS", "LedgerNode", "Market", "MemoryChain", "jcs", "market", "served", "until"]
+__all__ = [
+    "PAINTER",
+    "STORY_TELLER",
+    "TESTS",
+    "LedgerNode",
+    "Market",
+    "MemoryChain",
+    "jcs",
+    "market",
+    "served",
+    "until",
+]

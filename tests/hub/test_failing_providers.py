@@ -69,7 +69,9 @@ def test_a_lone_provider_that_comes_back_gets_the_job_again(tmp_path: Path) -> N
         ("please refuse", "bad_request", 1, "does not want to"),
     ],
 )
-def test_an_engine_fails_and_says_how(tmp_path: Path, prompt: str, reason: str, attempts: int, words: str) -> None:
+def test_an_engine_fails_and_says_how(
+    tmp_path: Path, prompt: str, reason: str, attempts: int, words: str
+) -> None:
     async def story() -> None:
         async with market(tmp_path, retry_wait_s=0.1) as place:
             provider = await place.add_provider()

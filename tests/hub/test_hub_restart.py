@@ -192,6 +192,8 @@ def test_a_second_hub_does_not_use_the_same_folder(tmp_path: Path) -> None:
 
 def test_a_hub_without_a_node_says_so(tmp_path: Path) -> None:
     arguments = [f"http://127.0.0.1:{free_port()}", str(tmp_path), str(free_port())]
-    done = subprocess.run([sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=20
+    )
     assert done.returncode != 0
     assert "cannot be reached" in done.stderr

@@ -45,7 +45,9 @@ def test_a_story_is_paid_for_and_minted(tmp_path: Path) -> None:
             assert result["core"]["compute_units"] == units < quote["units"]
             assert result["core"]["price"] == price_of(units, 1_000_000) <= quote["price"]
             assert place.balance("provider") > result["core"]["price"], "the price and the mint"
-            assert place.balance("alice") == before - result["core"]["price"] - 100, "price and the lock's fee"
+            assert place.balance("alice") == before - result["core"]["price"] - 100, (
+                "price and the lock's fee"
+            )
             assert place.node.minted_for(result["receipt_id"]).units == units
 
             assert provider.worker.jobs_done == 1
@@ -105,7 +107,9 @@ def test_the_same_request_asked_twice_is_two_requests(tmp_path: Path) -> None:
             await place.add_provider()
             one, two = await place.quote("same"), await place.quote("same")
             assert one["request_hash"] == request_hash_of(one["request"])
-            assert one["request_hash"] != two["request_hash"], "the hub's nonce keeps old results from being sold again"
+            assert one["request_hash"] != two["request_hash"], (
+                "the hub's nonce keeps old results from being sold again"
+            )
             without_nonce = [{**quote["request"], "nonce": ""} for quote in (one, two)]
             assert without_nonce[0] == without_nonce[1]
 
@@ -119,7 +123,11 @@ def test_starting_twice_is_harmless_and_many_jobs_share_one_provider(tmp_path: P
             quotes = [await place.quote(f"story {number}") for number in range(5)]
             locks = [await place.lock(quote) for quote in quotes]
             answers = await asyncio.gather(
-                *[place.start(quote, lock) for quote, lock in zip(quotes, locks, strict=True) for _ in range(2)]
+                *[
+                    place.start(quote, lock)
+                    for quote, lock in zip(quotes, locks, strict=True)
+                    for _ in range(2)
+                ]
             )
             assert {answer.status_code for answer in answers} == {202}
             for quote in quotes:
@@ -135,14 +143,25 @@ def test_the_hub_says_what_it_is(tmp_path: Path) -> None:
             assert (await place.http.get("/v1/health")).json()["providers"] == 0
             await place.add_provider()
             health = (await place.http.get("/v1/health")).json()
-            assert (health["status"], health["model"], health["gpu"], health["providers"]) == ("ok", "tiny-lm", "cpu", 1)
+            assert (health["status"], health["model"], health["gpu"], health["providers"]) == (
+                "ok",
+                "tiny-lm",
+                "cpu",
+                1,
+            )
             (model,) = (await place.http.get("/v1/models")).json()["data"]
-            assert (model["id"], model["object"], model["price_per_kilounit"]) == ("tiny-lm", "model", 1_000_000)
+            assert (model["id"], model["object"], model["price_per_kilounit"]) == (
+                "tiny-lm",
+                "model",
+                1_000_000,
+            )
             hub = (await place.http.get("/v1/hub")).json()
             assert hub["address"] == place.signers["hub"].address
             assert hub["genesis_hash"] == place.node.genesis_hash.hex()
             document = (await place.http.get("/openapi.json")).json()
-            described = {(method.upper(), path) for path, entry in document["paths"].items() for method in entry}
+            described = {
+                (method.upper(), path) for path, entry in document["paths"].items() for method in entry
+            }
             assert ("POST", "/v1/quotes") in described
             assert ("GET", "/v1/jobs/{job_id}/candidates") in described
             assert len(described) == 11

@@ -29,19 +29,33 @@ async def refused(strange: StrangeProvider) -> link.LinkError:
 
 HELLOS: list[tuple[str, Callable[[link.Hello], Any], str]] = [
     ("a forged signature", lambda hello: replace(hello, sig="00" * 64), "not_authenticated"),
-    ("a signature for another connection", lambda hello: replace(hello, nonce="22" * 32), "not_authenticated"),
+    (
+        "a signature for another connection",
+        lambda hello: replace(hello, nonce="22" * 32),
+        "not_authenticated",
+    ),
     ("somebody else's address", lambda hello: replace(hello, address=EVE.address), "not_authenticated"),
     ("no key", lambda hello: replace(hello, pubkey="zz"), "not_authenticated"),
     ("another version", lambda hello: replace(hello, version=99), "wrong_network"),
     ("no model", lambda hello: replace(hello, models=[]), "unknown_model"),
     ("a model twice", lambda hello: replace(hello, models=[MODEL, MODEL]), "unknown_model"),
-    ("a model without a formula", lambda hello: replace(hello, models=[replace(MODEL, model="big")]), "unknown_model"),
-    ("a model of another kind", lambda hello: replace(hello, models=[replace(MODEL, kind="image")]), "unknown_model"),
+    (
+        "a model without a formula",
+        lambda hello: replace(hello, models=[replace(MODEL, model="big")]),
+        "unknown_model",
+    ),
+    (
+        "a model of another kind",
+        lambda hello: replace(hello, models=[replace(MODEL, kind="image")]),
+        "unknown_model",
+    ),
     ("another message first", lambda _: link.Heartbeat(running=[]), "not_authenticated"),
 ]
 
 
-@pytest.mark.parametrize(("change", "reason"), [case[1:] for case in HELLOS], ids=[case[0] for case in HELLOS])
+@pytest.mark.parametrize(
+    ("change", "reason"), [case[1:] for case in HELLOS], ids=[case[0] for case in HELLOS]
+)
 def test_who_does_not_prove_who_it_is_stays_outside(
     tmp_path: Path, change: Callable[[link.Hello], Any], reason: str
 ) -> None:
@@ -181,6 +195,17 @@ def test_a_second_attempt_does_not_show_the_text_twice(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+async def send_for_ever(strange: StrangeProvider, frame: str | bytes) -> None:
+    while True:
+        await strange.connection.send(frame)
+        await asyncio.sleep(0.01)
+
+
+async def listen_for_ever(strange: StrangeProvider) -> None:
+    while True:
+        await asyncio.wait_for(strange.connection.recv(), 3)
+
+
 async def still_good(place: Market, strange: StrangeProvider) -> None:
     quote = await place.begin()
     task = await strange.take_task()
@@ -209,9 +234,7 @@ def test_too_many_wrong_frames_end_the_link(tmp_path: Path) -> None:
     async def story() -> None:
         async with market(tmp_path, heartbeat_ms=5_000) as place, StrangeProvider(place) as strange:
             with pytest.raises(ConnectionClosed):
-                for _ in range(50):
-                    await strange.connection.send("garbage")
-                    await asyncio.sleep(0.01)
+                await send_for_ever(strange, "garbage")
             await asyncio.sleep(0.1)
             assert place.hub.directory.sessions() == []
 
@@ -224,9 +247,7 @@ def test_an_oversized_frame_ends_the_link_and_the_job_goes_on(tmp_path: Path) ->
             quote = await place.begin()
             await strange.take_task()
             with pytest.raises(ConnectionClosed):
-                await strange.connection.send(b"x" * (2 * MAX_OUTPUT_BYTES))
-                await strange.connection.recv()
-                await strange.connection.recv()
+                await send_for_ever(strange, b"x" * (2 * MAX_OUTPUT_BYTES))
             await place.add_provider()
             await place.until_state(quote, "settled")
 
@@ -235,7 +256,10 @@ def test_an_oversized_frame_ends_the_link_and_the_job_goes_on(tmp_path: Path) ->
 
 def test_an_output_announced_too_large_or_cut_short_fails_the_attempt(tmp_path: Path) -> None:
     async def story() -> None:
-        async with market(tmp_path, heartbeat_ms=5_000, retry_wait_s=0.2) as place, StrangeProvider(place) as strange:
+        async with (
+            market(tmp_path, heartbeat_ms=5_000, retry_wait_s=0.2) as place,
+            StrangeProvider(place) as strange,
+        ):
             quote = await place.begin()
             task = await strange.take_task()
             delivery, _ = strange.make(task.offer)
@@ -273,8 +297,7 @@ def test_without_heartbeats_a_link_ends(tmp_path: Path) -> None:
     async def story() -> None:
         async with market(tmp_path, heartbeat_ms=100) as place, StrangeProvider(place) as strange:
             with pytest.raises(ConnectionClosed):
-                for _ in range(100):
-                    await asyncio.wait_for(strange.connection.recv(), 3)
+                await listen_for_ever(strange)
             assert place.hub.directory.sessions() == []
 
     asyncio.run(story())

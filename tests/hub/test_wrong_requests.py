@@ -1,4 +1,4 @@
-"""What clients do wrong: each is refused with its own code and a line that says what to do, and nothing is dispatched."""
+"""What clients do wrong: each is refused with its own code and what to do about it; nothing is dispatched."""
 
 import asyncio
 import json
@@ -37,7 +37,9 @@ QUOTES: list[tuple[str, dict[str, Any] | bytes, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "code"), [case[1:] for case in QUOTES], ids=[case[0] for case in QUOTES])
+@pytest.mark.parametrize(
+    ("body", "status", "code"), [case[1:] for case in QUOTES], ids=[case[0] for case in QUOTES]
+)
 def test_a_quote_is_refused(tmp_path: Path, body: Any, status: int, code: str) -> None:
     async def story() -> None:
         async with market(tmp_path) as place:
@@ -113,8 +115,12 @@ WRONG_LOCKS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "word"), [case[1:] for case in WRONG_LOCKS], ids=[case[0] for case in WRONG_LOCKS])
-def test_a_lock_that_is_not_the_quotes_starts_nothing(tmp_path: Path, changes: dict[str, Any], word: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "word"), [case[1:] for case in WRONG_LOCKS], ids=[case[0] for case in WRONG_LOCKS]
+)
+def test_a_lock_that_is_not_the_quotes_starts_nothing(
+    tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
     async def story() -> None:
         async with market(tmp_path) as place:
             await place.add_provider()
@@ -191,7 +197,9 @@ def test_a_quote_ends(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
             problem(await place.start(quote, lock), 410, "quote_expired")
             gone = place.hub.store.expire_quotes
-            await place.hub.db(gone, place.hub.now_ms(), spare=set(), reason="quote_expired", message="no lock")
+            await place.hub.db(
+                gone, place.hub.now_ms(), spare=set(), reason="quote_expired", message="no lock"
+            )
             assert (await place.status(quote))["state"] == "expired"
             problem(await place.start(quote, lock), 409, "job_over")
             problem(await place.result(quote), 409, "not_delivered")
@@ -212,7 +220,9 @@ def test_cancel_reaches_the_engine_within_a_second(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             assert time.monotonic() - began < 1
             assert (await place.until_state(quote, "canceled"))["reason"] == "canceled"
-            assert (await place.http.post(path, headers=bearer(quote))).status_code == 202, "twice is harmless"
+            assert (await place.http.post(path, headers=bearer(quote))).status_code == 202, (
+                "twice is harmless"
+            )
             problem(await place.result(quote), 409, "not_delivered")
             assert (await place.events(quote))[-1]["state"] == "canceled"
             await assert_works(place)
@@ -292,7 +302,11 @@ def test_attest_answers_from_the_log(tmp_path: Path) -> None:
             place.node.release()
             await place.until_state(quote, "settled")
             answer = await ask()
-            assert (answer["exists"], answer["not_double_spent"], answer["reason"]) == (True, False, "already_settled")
+            assert (answer["exists"], answer["not_double_spent"], answer["reason"]) == (
+                True,
+                False,
+                "already_settled",
+            )
             problem(await place.http.post("/attest/receipt", json={**asked, "price": "5"}), 400, "wrong_type")
 
     asyncio.run(story())

@@ -167,14 +167,20 @@ asyncio.run(main())
     child.wait(5)
 
 
-def test_the_child_imports_no_web(tmp_path: Path) -> None:
+def in_a_child(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_child_imports_no_web() -> None:
     """The start of a devnet and its memory depend on it."""
-    code = "import aitbc.provider.engine_host, sys; print([m for m in ('fastapi', 'httpx2', 'starlette', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = "('fastapi', 'httpx2', 'starlette', 'numpy')"
+    code = f"import aitbc.provider.engine_host, sys; print([m for m in {heavy} if m in sys.modules])"
+    assert in_a_child(code) == "[]"
 
 
-def test_one_blas_thread(tmp_path: Path) -> None:
-    code = "import aitbc.provider.engine_host, os; print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OMP_NUM_THREADS'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "1"]
+def test_one_blas_thread() -> None:
+    names = "'OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'"
+    code = f"import aitbc.provider.engine_host, os; print([os.environ[name] for name in ({names})])"
+    assert in_a_child(code) == "['1', '1', '1']"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-# Only training uses these: the helper that reads attributes off the caption, and the padding word's row.
+# Only training uses these: the reader that guesses attributes off the caption's summary.
 TRAINING_ONLY = ("reader.weight", "reader.bias")
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import secrets
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from aitbc.client.errors import ClientError
+from aitbc.client.errors import ApiError, ClientError
 from aitbc.core.codec.digests import countersignature_digest
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.address import address_of
@@ -20,6 +21,8 @@ from aitbc.core.types.reasons import Rejected
 from aitbc.hub.hub import Hub
 from aitbc.hub.jobs import attested_message
 from aitbc.hub.providers import ProviderSession
+
+T = TypeVar("T")
 
 log = logging.getLogger("aitbc.hub")
 
@@ -35,6 +38,8 @@ CLOSE_NORMAL = 1000
 MAX_FRAME_BYTES = MAX_OUTPUT_BYTES + 1024
 """For the server: a larger frame ends the connection before it is in memory."""
 
+CHAIN_PAUSE_LEAST_S = 0.05
+CHAIN_PAUSE_MOST_S = 2
 LAST_WORDS_S = 2
 """A provider that does not read is left after this time."""
 
@@ -197,17 +202,41 @@ async def _registered(hub: Hub, session: ProviderSession) -> list[dict[str, Any]
 
 async def _look_up_registration(hub: Hub, session: ProviderSession) -> None:
     """A provider works for what it has registered on the chain, model by model."""
-    registered = await _registered(hub, session)
-    if registered is None:
-        return
-    own = next((item for item in registered if item["address"] == session.address), None)
-    offers = {offer["model"]: offer.get("digest", "") for offer in own["models"]} if own else {}
-    session.eligible = frozenset(
-        [name for name, model in session.models.items() if offers.get(name) == model.digest]
-    )
+    registered = await _of_chain(session, lambda: hub.chain.registry("provider"))
+    own = next((item for item in registered or [] if item["address"] == session.address), None)
+    session.eligible = _as_offered(session, own["models"] if own else [])
     session.post(link.Eligible(models=sorted(session.eligible)))
     if session.eligible and hub.directory.get(session.address) is session:
         hub.directory.changed()
+
+
+async def _note_announced(hub: Hub, session: ProviderSession, tx_id: str) -> None:
+    """A registration on its way makes quotes possible; the lock that follows is final after it."""
+    answer = await _of_chain(session, lambda: hub.chain.transaction(tx_id))
+    tx = answer.get("tx") if answer and answer["status"] in ("pending", "final") else None
+    if tx and tx["type"] == "REGISTER" and tx["sender"] == session.address:
+        session.announced = _as_offered(session, tx["payload"]["models"])
+
+
+def _as_offered(session: ProviderSession, models: list[dict[str, Any]]) -> frozenset[str]:
+    """The models that are registered with the very weights which the provider has loaded."""
+    digests = {offer["model"]: offer.get("digest", "") for offer in models}
+    return frozenset([name for name, model in session.models.items() if digests.get(name) == model.digest])
+
+
+async def _of_chain(session: ProviderSession, ask: Callable[[], Awaitable[T]]) -> T | None:
+    """The node's answer, or None for a refusal; a node that is out of reach is asked until the link ends."""
+    pause_s = CHAIN_PAUSE_LEAST_S
+    while session.open:
+        try:
+            return await ask()
+        except ApiError as error:
+            log.warning("provider %s: %s", session.address, error.message)
+            return None
+        except ClientError:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, CHAIN_PAUSE_MOST_S)
+    return None
 
 
 # the connection
@@ -282,6 +311,8 @@ class _Reader:
                 pass
             case link.Registered():
                 self._hub.in_background(_look_up_registration(self._hub, self._session))
+            case link.Registering(tx=tx):
+                self._hub.in_background(_note_announced(self._hub, self._session, tx))
             case link.AskCountersignature():
                 self._countersign()
             case link.Hello():

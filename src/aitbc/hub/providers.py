@@ -66,7 +66,9 @@ class ProviderSession:
         self.slots = hello.slots
         self.models = {model.model: model for model in hello.models}
         self.eligible: frozenset[str] = frozenset()
-        """Models whose registration the hub has seen on the chain."""
+        """Models whose registration the hub has seen on the chain; tasks come for these only."""
+        self.announced: frozenset[str] = frozenset()
+        """Models whose registration waits in a block to come; good enough for a quote."""
         self.recent_failures = 0
         self.countersigned = False
         self.outbox: asyncio.Queue[str | None] = asyncio.Queue(MAX_OUTBOX)
@@ -88,6 +90,10 @@ class ProviderSession:
         if self.outbox.full():
             self.outbox.get_nowait()
         self.outbox.put_nowait(None)
+
+    @property
+    def serves(self) -> frozenset[str]:
+        return self.eligible | self.announced
 
     @property
     def free_slots(self) -> int:
@@ -154,15 +160,16 @@ class Directory:
         return list(self._sessions.values())
 
     def serving(self, model: str) -> list[ProviderSession]:
-        """Everybody who is registered for a model and connected, busy or not."""
-        return [session for session in self._sessions.values() if model in session.eligible]
+        """Everybody who is connected and registered for a model, or about to be; busy or not."""
+        return [session for session in self._sessions.values() if model in session.serves]
 
     def candidates(self, model: str, *, quoted_per_kilounit: int, avoid: set[str]) -> list[Candidate]:
         """The draw's table: who could start now for the quoted price."""
         found = [
             self._candidate(session, model, quoted_per_kilounit)
             for session in self.serving(model)
-            if session.free_slots > 0
+            if model in session.eligible
+            and session.free_slots > 0
             and session.address not in avoid
             and session.models[model].price_per_kilounit <= quoted_per_kilounit
         ]

@@ -124,6 +124,8 @@ class EngineProcess:
         except TimeoutError:
             self._kill()
             await process.wait()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await process.stdin.wait_closed()
 
     # inside
 

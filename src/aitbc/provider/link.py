@@ -21,6 +21,8 @@ from aitbc.provider.config import ProviderConfig
 log = logging.getLogger("aitbc.provider")
 
 RECONNECT_LEAST_S = 0.05
+QUICK_TRIES = 40
+"""A hub that is started or restarted beside us is back within two seconds."""
 OPEN_S = 5
 MAX_OUTBOX = 4096
 """Messages that wait for a slow hub; a full chat answer has 512."""
@@ -78,6 +80,7 @@ class HubLink:
         cards: Callable[[], dict[str, ModelCard]],
         running: Callable[[], list[str]],
         on_message: OnMessage,
+        on_linked: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._config = config
@@ -85,21 +88,26 @@ class HubLink:
         self._cards = cards
         self._running = running
         self._on_message = on_message
+        self._on_linked = on_linked
         self._on_lost = on_lost
         self.session: Session | None = None
         self.last_error = ""
 
     async def run(self) -> None:
-        """Connect, serve, connect again; the pause doubles with jitter while it does not work."""
-        pause_s = RECONNECT_LEAST_S
+        """Connect, serve, connect again; after some quick tries the pause doubles, with jitter."""
+        tries = 0
         while True:
             try:
+                tries += 1
                 if await self._connect_once():
-                    pause_s = RECONNECT_LEAST_S
+                    tries = 0
             except (OSError, TimeoutError, InvalidHandshake, WebSocketException, LinkRefused) as error:
                 self._note(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
-            pause_s = min(2 * pause_s, self._config.reconnect_most_s)
+            await asyncio.sleep(self._pause_s(tries) * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
+
+    def _pause_s(self, tries: int) -> float:
+        doublings = max(0, tries - QUICK_TRIES)
+        return float(min(RECONNECT_LEAST_S * 2 ** min(doublings, 20), self._config.reconnect_most_s))
 
     def _note(self, error: str) -> None:
         """Say once what is wrong, not at every attempt."""
@@ -123,6 +131,7 @@ class HubLink:
             log.info("linked to hub %s", session.hub)
             helpers = [asyncio.create_task(session.write()), asyncio.create_task(self._beat(session))]
             try:
+                self._on_linked()
                 await self._read(connection, session)
             finally:
                 self.session = None

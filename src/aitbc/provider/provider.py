@@ -73,6 +73,7 @@ class Provider:
             cards=lambda: self.engine.cards,
             running=lambda: self.worker.running,
             on_message=self._on_message,
+            on_linked=self._on_linked,
             on_lost=self._on_lost,
         )
         self._spawn(self._tasks, self.link.run())
@@ -148,22 +149,26 @@ class Provider:
 
     def _on_eligible(self, models: list[str]) -> None:
         self.eligible = models
-        if self._registering is None:
-            self._registering = asyncio.create_task(self._register())
-            self._tasks.add(self._registering)
-        elif self._registering.done() and sorted(models) != sorted(self.engine.cards):
+        registered = self._registering is not None and self._registering.done()
+        if registered and sorted(models) != sorted(self.engine.cards):
             asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._say_registered)
 
     async def _register(self) -> None:
-        """Once per run: make the chain say what we serve, then tell the hub to look."""
+        """Until it is final, then tell the hub to look."""
         await ensure_registered(
             self.chain,
             self.config,
             self.engine.cards,
             genesis_hash=self.worker.genesis_hash,
             ask=self._ask_countersignature,
+            announce=self._say_registering,
         )
         self._say_registered()
+
+    def _say_registering(self, tx_id: str) -> None:
+        session = self.link.session if self.link is not None else None
+        if session is not None:
+            session.send(link.Registering(tx=tx_id))
 
     def _say_registered(self) -> None:
         """The hub's node may be behind ours, so this is said until the hub has seen it."""
@@ -179,6 +184,12 @@ class Provider:
         self._countersignature = asyncio.get_running_loop().create_future()
         session.send(link.AskCountersignature())
         return await asyncio.wait_for(self._countersignature, COUNTERSIGN_WAIT_S)
+
+    def _on_linked(self) -> None:
+        """Once per run: make the chain say what we serve."""
+        if self._registering is None:
+            self._registering = asyncio.create_task(self._register())
+            self._tasks.add(self._registering)
 
     def _on_lost(self) -> None:
         """The hub gives our task to somebody else; stop working on it."""

@@ -16,9 +16,11 @@ from aitbc.provider.config import ProviderConfig
 log = logging.getLogger("aitbc.provider")
 
 FINAL_WAIT_S = 30
-RETRY_LEAST_S = 0.5
+RETRY_LEAST_S = 0.1
 RETRY_MOST_S = 30
 
+Announce = Callable[[str], None]
+"""Told the id of the REGISTER as soon as the node has taken it."""
 AskCountersignature = Callable[[], Awaitable[link.Countersignature]]
 
 
@@ -46,6 +48,7 @@ async def ensure_registered(
     *,
     genesis_hash: bytes,
     ask: AskCountersignature,
+    announce: Announce,
 ) -> None:
     """Register, or register anew when something has changed, with retries until it is final."""
     payload = register_payload(
@@ -56,7 +59,10 @@ async def ensure_registered(
         try:
             if await _is_registered(chain, config, payload):
                 return
-            await _register(chain, config, payload, genesis_hash=genesis_hash, ask=ask)
+            tx_id = await _send_registration(chain, config, payload, genesis_hash=genesis_hash, ask=ask)
+            announce(tx_id)
+            await _wait_final(chain, tx_id)
+            log.info("registered %s", ", ".join([offer["model"] for offer in payload["models"]]))
         except (ClientError, RegistrationFailed, TimeoutError) as error:
             log.warning("registration: %s", error)
             await asyncio.sleep(pause_s)
@@ -77,14 +83,14 @@ async def _is_registered(chain: Chain, config: ProviderConfig, payload: dict[str
     )
 
 
-async def _register(
+async def _send_registration(
     chain: Chain,
     config: ProviderConfig,
     payload: dict[str, Any],
     *,
     genesis_hash: bytes,
     ask: AskCountersignature,
-) -> None:
+) -> str:
     account = await chain.account(config.signer.address)
     fee = await chain.estimate_fee("REGISTER", payload)
     witness: dict[str, Any] | None = None
@@ -100,18 +106,16 @@ async def _register(
         genesis_hash=genesis_hash,
         witness=witness,
     )
-    tx_id = await _send(chain, tx)
+    try:
+        return await chain.send(tx)
+    except ApiError as error:
+        raise RegistrationFailed(f"{error.code}: {error.message}") from None
+
+
+async def _wait_final(chain: Chain, tx_id: str) -> None:
     answer = await chain.transaction(tx_id, wait="final", timeout=FINAL_WAIT_S)
     outcome = answer.get("receipt") or {}
     if answer["status"] != "final" or outcome.get("status") == "failed":
         raise RegistrationFailed(
             f"{answer['status']} {outcome.get('reason', '')} {outcome.get('message', '')}"
         )
-    log.info("registered %s", ", ".join([offer["model"] for offer in payload["models"]]))
-
-
-async def _send(chain: Chain, tx: Any) -> str:
-    try:
-        return await chain.send(tx)
-    except ApiError as error:
-        raise RegistrationFailed(f"{error.code}: {error.message}") from None

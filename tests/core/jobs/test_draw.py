@@ -37,7 +37,9 @@ def test_published_vector() -> None:
     randomness=st.binary(min_size=32, max_size=32),
     shuffle=st.randoms(),
 )
-def test_the_order_of_asking_does_not_matter(weights: list[int], randomness: bytes, shuffle: random.Random) -> None:
+def test_the_order_of_asking_does_not_matter(
+    weights: list[int], randomness: bytes, shuffle: random.Random
+) -> None:
     candidates = [candidate(f"ait1{number:04}", weight) for number, weight in enumerate(weights)]
     shuffled = list(candidates)
     shuffle.shuffle(shuffled)
@@ -51,7 +53,10 @@ def test_the_wheel_is_fair() -> None:
     """10,000 draws: three to one, within five standard deviations."""
     table = candidate_table([candidate("a", 3_000), candidate("b", 1_000)])
     ticket = ticket_of(lock=LOCK, task=0, attempt=0)
-    wins = sum(draw(table=table, ticket=ticket, randomness=bytes(28) + n.to_bytes(4, "big")).address == "a" for n in range(10_000))
+    wins = sum(
+        draw(table=table, ticket=ticket, randomness=bytes(28) + n.to_bytes(4, "big")).address == "a"
+        for n in range(10_000)
+    )
     assert abs(wins - 7_500) < 5 * 43
 
 
@@ -77,4 +82,6 @@ def test_a_provider_is_on_the_wheel_once() -> None:
     ],
 )
 def test_weights(price: int, failures: int, weight: int) -> None:
-    assert weight_of(price_per_kilounit=price, quoted_per_kilounit=1_000_000, recent_failures=failures) == weight
+    assert (
+        weight_of(price_per_kilounit=price, quoted_per_kilounit=1_000_000, recent_failures=failures) == weight
+    )

@@ -25,7 +25,7 @@ def test_a_state_that_is_no_end_has_one_timer_which_moves_it(state: State) -> No
     assert advance(state, Event.TIMER_FIRED) not in (None, state)
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(FINAL_STATES, Event)))
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(sorted(FINAL_STATES), Event)))
 def test_an_end_is_an_end(state: State, event: Event) -> None:
     assert advance(state, event) is None
     assert state not in TIMERS
@@ -57,9 +57,15 @@ def test_every_state_can_be_reached_from_a_quote() -> None:
 
 
 def test_only_a_lock_leads_to_work_and_only_an_attestation_to_money() -> None:
-    assert [key for key, to in TRANSITIONS.items() if to == State.RESERVED] == [(State.QUOTED, Event.LOCK_CONFIRMED)]
-    assert [key for key, to in TRANSITIONS.items() if to == State.DELIVERED] == [(State.RUNNING, Event.ATTESTED)]
-    assert [key for key, to in TRANSITIONS.items() if to == State.SETTLED] == [(State.DELIVERED, Event.CLAIMED)]
+    assert [key for key, to in TRANSITIONS.items() if to == State.RESERVED] == [
+        (State.QUOTED, Event.LOCK_CONFIRMED)
+    ]
+    assert [key for key, to in TRANSITIONS.items() if to == State.DELIVERED] == [
+        (State.RUNNING, Event.ATTESTED)
+    ]
+    assert [key for key, to in TRANSITIONS.items() if to == State.SETTLED] == [
+        (State.DELIVERED, Event.CLAIMED)
+    ]
 
 
 def test_the_deadline_ends_everything_between_lock_and_delivery() -> None:

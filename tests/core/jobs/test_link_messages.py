@@ -49,7 +49,13 @@ def test_what_is_no_message(frame: str, reason: Reason) -> None:
 
 
 def test_a_signature_is_good_for_one_connection_to_one_hub_on_one_chain() -> None:
-    facts = {"genesis_hash": bytes(32), "hub": "hub", "nonce": "00" * 32, "hello_nonce": "11" * 32, "provider": "p"}
+    facts = {
+        "genesis_hash": bytes(32),
+        "hub": "hub",
+        "nonce": "00" * 32,
+        "hello_nonce": "11" * 32,
+        "provider": "p",
+    }
     digests = {link.hello_digest(**facts)}
     for name, other in {
         "genesis_hash": bytes([1] * 32),

@@ -74,7 +74,9 @@ def computed_of(data: bytes = STORY, **fields: Any) -> Computed:
 OFFER = offer_of()
 
 
-def signed(details: Any, core: Any, *, by: Any = PROVIDER, media_type: str = "text/plain; charset=utf-8") -> Delivery:
+def signed(
+    details: Any, core: Any, *, by: Any = PROVIDER, media_type: str = "text/plain; charset=utf-8"
+) -> Delivery:
     sig = by.sign(receipt_core_digest(core, GENESIS_HASH)).hex()
     return Delivery(details=details, core=core, sig=sig, media_type=media_type)
 
@@ -117,9 +119,17 @@ LIES: list[tuple[str, Callable[[], Delivery], JobReason]] = [
     ("another attempt", lambda: recored(attempt=0), JobReason.WRONG_TASK),
     ("an old nonce", lambda: recored(nonce="00" * 16), JobReason.WRONG_TASK),
     ("signed by another", lambda: honest(by=EVE), JobReason.FORGED_SIGNATURE),
-    ("signature in capitals", lambda: replace(honest(), sig=honest().sig.upper()), JobReason.FORGED_SIGNATURE),
+    (
+        "signature in capitals",
+        lambda: replace(honest(), sig=honest().sig.upper()),
+        JobReason.FORGED_SIGNATURE,
+    ),
     ("no signature", lambda: replace(honest(), sig=""), JobReason.FORGED_SIGNATURE),
-    ("details of another receipt", lambda: recored(details_hash=hash_text(b"other")), JobReason.DETAILS_MISMATCH),
+    (
+        "details of another receipt",
+        lambda: recored(details_hash=hash_text(b"other")),
+        JobReason.DETAILS_MISMATCH,
+    ),
     ("cheaper model named", lambda: relabelled(model_digest=hash_text(b"cheap")), JobReason.DETAILS_MISMATCH),
     ("another request", lambda: relabelled(request_hash=hash_text(b"other")), JobReason.DETAILS_MISMATCH),
     ("another draw", lambda: relabelled(candidates_hash=hash_text(b"mine")), JobReason.DETAILS_MISMATCH),
@@ -129,19 +139,29 @@ LIES: list[tuple[str, Callable[[], Delivery], JobReason]] = [
     ("a novel in the notes", lambda: relabelled(notes={"n": "x" * 2_000}), JobReason.DETAILS_MISMATCH),
     ("nine notes", lambda: relabelled(notes={str(n): "" for n in range(9)}), JobReason.DETAILS_MISMATCH),
     ("wrong output hash", lambda: recored(output_hash=hash_text(b"other")), JobReason.OUTPUT_HASH_MISMATCH),
-    ("wrong hash in the details", lambda: relabelled(output_hash=hash_text(b"x")), JobReason.OUTPUT_HASH_MISMATCH),
+    (
+        "wrong hash in the details",
+        lambda: relabelled(output_hash=hash_text(b"x")),
+        JobReason.OUTPUT_HASH_MISMATCH,
+    ),
     ("another media type", lambda: honest(media_type="text/html"), JobReason.BAD_OUTPUT),
     ("more units than offered", lambda: recored(compute_units=10**6), JobReason.UNITS_ABOVE_OFFER),
     ("more units than counted", lambda: recored(compute_units=39), JobReason.UNITS_MISMATCH),
     ("fewer units in the details", lambda: relabelled(units=1), JobReason.UNITS_MISMATCH),
-    ("more tokens than asked for", lambda: relabelled(counts={"in": 2, "out": 500}), JobReason.COUNTS_MISMATCH),
+    (
+        "more tokens than asked for",
+        lambda: relabelled(counts={"in": 2, "out": 500}),
+        JobReason.COUNTS_MISMATCH,
+    ),
     ("counts of another kind", lambda: relabelled(counts={"steps": 20}), JobReason.COUNTS_MISMATCH),
     ("a higher price", lambda: recored(price=39_000), JobReason.PRICE_MISMATCH),
     ("a price for friends", lambda: recored(price=0), JobReason.PRICE_MISMATCH),
 ]
 
 
-@pytest.mark.parametrize(("lie", "reason"), [(lie, reason) for _, lie, reason in LIES], ids=[name for name, _, _ in LIES])
+@pytest.mark.parametrize(
+    ("lie", "reason"), [(lie, reason) for _, lie, reason in LIES], ids=[name for name, _, _ in LIES]
+)
 def test_a_lie_is_refused_by_its_name(lie: Callable[[], Delivery], reason: JobReason) -> None:
     with pytest.raises(Refused) as refused:
         check(lie())
@@ -163,7 +183,12 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(png_of(64, 64, 1), ""), (png_of(128, 128, 1), "128 x 128"), (b"GIF89a", "no PNG"), (png_of(64, 64, 1)[:30], "no PNG")],
+    [
+        (png_of(64, 64, 1), ""),
+        (png_of(128, 128, 1), "128 x 128"),
+        (b"GIF89a", "no PNG"),
+        (png_of(64, 64, 1)[:30], "no PNG"),
+    ],
 )
 def test_a_picture_has_the_size_that_was_asked(data: bytes, words: str) -> None:
     offer = offer_of("tiny-diffusion")

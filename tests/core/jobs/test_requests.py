@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from aitbc.core.jobs.reasons import JobReason, Refused
-from aitbc.core.jobs.requests import check_normalised, engine_request, normalise_request, prompt_hash_of, request_hash_of
+from aitbc.core.jobs.requests import (
+    check_normalised,
+    engine_request,
+    normalise_request,
+    prompt_hash_of,
+    request_hash_of,
+)
 from aitbc.core.jobs.units import profile_of
 
 NONCE = "ab" * 16
@@ -85,7 +91,11 @@ def test_the_limits_are_those_of_the_engines() -> None:
     from aitbc.adapters.engines import tiny_diffusion, tiny_lm
 
     assert LM.max_prompt_bytes == tiny_lm.MAX_PROMPT_BYTES
-    for name, least_most in {"max_tokens": (1, 256), "temperature_milli": (0, 5_000), "top_k": (1, 1_024)}.items():
+    for name, least_most in {
+        "max_tokens": (1, 256),
+        "temperature_milli": (0, 5_000),
+        "top_k": (1, 1_024),
+    }.items():
         assert tiny_lm.INTEGER_FIELDS[name][1:] == least_most
     assert DIFFUSION.max_prompt_bytes == tiny_diffusion.MAX_PROMPT_BYTES
     assert (DIFFUSION.min_steps, DIFFUSION.max_steps) == (tiny_diffusion.MIN_STEPS, tiny_diffusion.MAX_STEPS)
@@ -101,7 +111,9 @@ def test_the_nonce_is_hashed_but_not_computed_with() -> None:
     assert prompt_hash_of(one) == prompt_hash_of(two)
 
 
-@pytest.mark.parametrize("change", [{"top_k": 0}, {"nonce": "short"}, {"nonce": 5}, {"extra": 1}, {"kind": "image"}])
+@pytest.mark.parametrize(
+    "change", [{"top_k": 0}, {"nonce": "short"}, {"nonce": 5}, {"extra": 1}, {"kind": "image"}]
+)
 def test_a_provider_takes_only_canonical_requests(change: dict[str, Any]) -> None:
     request = normalise_request(LM, {"prompt": "hi"}, nonce=NONCE)
     check_normalised(LM, request)

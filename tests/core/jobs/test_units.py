@@ -105,7 +105,8 @@ def test_what_is_billed_never_passes_the_quote(prompt: str, max_tokens: int, dat
 
 
 @pytest.mark.parametrize(
-    ("units", "per_kilounit", "price"), [(1_000, 1_000_000, 1_000_000), (1, 1, 1), (1, 0, 0), (1_001, 1, 2), (999, 10, 10)]
+    ("units", "per_kilounit", "price"),
+    [(1_000, 1_000_000, 1_000_000), (1, 1, 1), (1, 0, 0), (1_001, 1, 2), (999, 10, 10)],
 )
 def test_prices_round_up(units: int, per_kilounit: int, price: int) -> None:
     assert price_of(units, per_kilounit) == price
@@ -115,7 +116,9 @@ def test_every_profile_has_a_digest_of_its_own() -> None:
     assert len({profile_digest(profile) for profile in PROFILES.values()}) == len(PROFILES)
     # Published: a receipt from last year must find its formula.
     assert profile_digest(LM) == "sha256:0702644ba264d16cdd6b7eaf84095a2d1e045c4dddff3c46e3b457f06e9dcf4a"
-    assert profile_digest(DIFFUSION) == "sha256:bf8abd086e0233fe30bc2c20261e0ec512c27a2d1dad22850928ec1bc3c7a775"
+    assert (
+        profile_digest(DIFFUSION) == "sha256:bf8abd086e0233fe30bc2c20261e0ec512c27a2d1dad22850928ec1bc3c7a775"
+    )
     assert {kind_of(profile) for profile in PROFILES.values()} == {"chat", "image"}
 
 

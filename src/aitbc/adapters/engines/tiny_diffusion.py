@@ -42,6 +42,8 @@ TEXT_BLOCKS, TEXT_HEADS = 2, 4
 SUMMARIES = 4
 # Time is spent where decisions fall: t = u / (u + SHIFT * (1 - u)), as in training.
 SHIFT = 3.0
+# Guidance above 1 decides what is drawn and where, early on; later it only eats at outlines and leaves halos.
+GUIDANCE_UNTIL = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +219,16 @@ def advance(weights: "Weights", text: Floats, latent: Floats, *, index: int, ask
     """One Euler step: guess the clean picture with and without the words, lean towards the words, walk there."""
     now, then = time_at(index, steps=asked.steps), time_at(index + 1, steps=asked.steps)
     with_words, without_words = predict_clean(weights, text, latent, now)
-    guidance = np.float32(asked.guidance_milli / 1000)
+    guidance = np.float32(guidance_at(now, asked.guidance_milli))
     clean = np.clip(without_words + guidance * (with_words - without_words), -1.0, 1.0)
     share = np.float32((then - now) / (1 - now))
     after: Floats = latent + share * (clean - latent)
     return after
+
+
+def guidance_at(t: float, guidance_milli: int) -> float:
+    asked = guidance_milli / 1000
+    return asked if t < GUIDANCE_UNTIL else min(asked, 1.0)
 
 
 def pixels_of(latent: Floats) -> NDArray[np.uint8]:

@@ -63,6 +63,12 @@ class AskCountersignature(_Msg, frozen=True, tag="ask_countersignature"):
     """A provider without money asks the hub to vouch for its first registration."""
 
 
+class Registering(_Msg, frozen=True, tag="registering"):
+    """The provider's REGISTER is on its way: jobs may be quoted, none is dispatched before it is final."""
+
+    tx: Hex32
+
+
 class Registered(_Msg, frozen=True, tag="registered"):
     """The provider's registration is final on the chain: the hub may look."""
 
@@ -180,6 +186,7 @@ class LinkError(_Msg, frozen=True, tag="error"):
 FromProvider = (
     Hello
     | AskCountersignature
+    | Registering
     | Registered
     | Accepted
     | Declined

@@ -17,7 +17,7 @@ class Health(msgspec.Struct, frozen=True):
     model: str
     """Models that somebody serves now, separated by commas."""
     providers: int
-    """Connected and registered."""
+    """Connected and registered, or about to be."""
     queued: int
     open_claims: int
 
@@ -50,9 +50,9 @@ class HubView(msgspec.Struct, frozen=True):
 async def health(request: Request) -> Response:
     """Seed 003's health answer, for the whole pool."""
     hub: Hub = request.app.state.hub
-    ready = [session for session in hub.directory.sessions() if session.eligible]
+    ready = [session for session in hub.directory.sessions() if session.serves]
     devices = sorted({session.device for session in ready})
-    models = sorted({model for session in ready for model in session.eligible})
+    models = sorted({model for session in ready for model in session.serves})
     return json_answer(
         Health(
             status="ok",

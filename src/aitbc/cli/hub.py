@@ -1,0 +1,102 @@
+"""`aitbc hub`: run a hub, ask how one is."""
+
+from pathlib import Path
+
+import click
+
+from aitbc.cli.accounts import complete_account
+from aitbc.cli.errors import CliError
+from aitbc.cli.settings import AitbcCommand, Settings
+from aitbc.cli.show import answer, note, table
+from aitbc.core.types.amounts import format_ait
+
+
+@click.group("hub")
+def command() -> None:
+    """Run a hub."""
+
+
+@command.command("start", cls=AitbcCommand)
+@click.option(
+    "--key", "name", required=True, metavar="NAME", shell_complete=complete_account, help="The hub's key."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Folder of its database; by default `hub` in the --home folder.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--deliver-s",
+    type=click.IntRange(5, 86_400),
+    default=120,
+    show_default=True,
+    help="Time to deliver a job.",
+)
+@click.option(
+    "--claim-s",
+    type=click.IntRange(10, 86_400),
+    default=120,
+    show_default=True,
+    help="Time to claim it after that.",
+)
+@click.pass_obj
+def start(
+    settings: Settings, name: str, data: Path | None, host: str, port: int, deliver_s: int, claim_s: int
+) -> int:
+    """Quote, match, check, attest and claim until Ctrl-C."""
+    from aitbc.adapters.http.ports import check_port
+    from aitbc.adapters.telemetry.logs import log_as_json
+    from aitbc.cli.accounts import signer_of
+    from aitbc.client.node import NodeClient
+    from aitbc.hub.config import HubConfig
+    from aitbc.hub.main import run
+    from aitbc.ports import StorageError
+
+    try:
+        check_port(host, port)
+        with NodeClient(settings.rpc) as node:
+            signer, genesis = signer_of(settings, node, name), node.genesis()
+        config = HubConfig(
+            signer=signer,
+            data_dir=data or settings.home.expanduser() / "hub",
+            rpc_url=settings.rpc,
+            bind_host=host,
+            bind_port=port,
+            genesis=genesis,
+            deliver_s=deliver_s,
+            claim_s=claim_s,
+        )
+        note(f"hub {signer.address} on http://{host}:{port}")
+        log_as_json()
+        return run(config)
+    except StorageError as error:
+        raise CliError(str(error), code="storage") from None
+
+
+@command.command("status", cls=AitbcCommand)
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show who the hub is, what it serves and how busy it is."""
+    from aitbc.client.hub import HubClient
+
+    with HubClient(settings.hub) as hub:
+        identity, health, models = hub.identity(), hub.health(), hub.models()
+    rows: list[tuple[str, ...]] = [
+        ("hub", identity["address"]),
+        ("chain", f"{identity['chain_id']} {identity['genesis_hash']}"),
+        ("providers", f"{health['providers']} ({health['gpu']})"),
+        ("queued jobs", f"{health.get('queued', 0)}"),
+        ("open claims", f"{health.get('open_claims', 0)}"),
+    ]
+    rows += [
+        (
+            f"model {model['id']}",
+            f"{model['kind']}, {format_ait(model['price_per_kilounit'])} for 1,000 units,"
+            f" {model['providers']} providers",
+        )
+        for model in models
+    ]
+    answer(settings, {**identity, **health, "models": models}, *table(rows))
