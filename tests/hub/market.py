@@ -63,7 +63,8 @@ class LedgerNode(SmallNode):
 
     def transaction(self, tx_id: str, *, proof: bool) -> Json:
         if tx_id in self._held:
-            return {"status": "pending", "txHash": tx_id, "receipt": None, "proof": None}
+            tx = transaction_to_plain(self._held[tx_id])
+            return {"status": "pending", "txHash": tx_id, "tx": tx, "receipt": None, "proof": None}
         return super().transaction(tx_id, proof=proof)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Any:
@@ -127,10 +128,12 @@ class MemoryChain:
     async def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
     ) -> Json:
-        query = {"wait": wait, "timeout": str(timeout)} if wait else {}
-        if proof:
-            query["proof"] = "1"
-        return await self._ask("GET", f"/rpc/getTx/{tx_id}", query)
+        deadline = time.monotonic() + (timeout if wait else 0)
+        while True:
+            view: Json = await self._ask("GET", f"/rpc/getTx/{tx_id}", {"proof": "1"} if proof else {})
+            if view["status"] != "pending" or time.monotonic() >= deadline:
+                return view
+            await asyncio.sleep(0.005)
 
     async def lock(self, lock_id: str) -> Json | None:
         return await self._or_none(f"/rpc/lock/{lock_id}")

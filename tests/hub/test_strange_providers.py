@@ -219,6 +219,7 @@ def test_a_wrong_frame_is_named_and_the_link_survives(tmp_path: Path) -> None:
         async with market(tmp_path, heartbeat_ms=5_000) as place, StrangeProvider(place) as strange:
             for frame, reason in [
                 ("garbage", "bad_frame"),
+                ("x" * 70_000, "frame_too_large"),
                 ('{"type":"heartbeat","running":[],"x":1.5}', "bad_frame"),
                 (b"unannounced", "unexpected_message"),
                 (link.encode_message(link.Accepted(task_id="job_of_another/0/0")), "wrong_task"),

@@ -185,7 +185,7 @@ BAD_BODIES: list[tuple[bytes, str]] = [
     (b'{"type":"TRANSFER","sender":"x","nonce":1,"fee":-1,"payload":{},"sig":""}', "out_of_range"),
     (b'{"type":"TRANSFER","sender":"x","nonce":1,"fee":1,"payload":{},"sig":"ZZ"}', "bad_hex"),
     (b'{"type":"TRANSFER","sender":"x","nonce":1,"fee":1,"payload":{},"sig":"","pubkey":"00"}', "bad_hex"),
-    (b'{"type":"T","sender":"x","nonce":1,"fee":1,"payload":{},"sig":"","pubkey":"' + b"0" * 64 + b'"}', "unknown_type"),
+    (b'{"type":"T","sender":"","nonce":2,"fee":1,"payload":{},"sig":"","pubkey":"' + b"0" * 64 + b'"}', "unknown_type"),
     (b"[" * 70_000, "too_large"),
     (b"[" * 60_000, "malformed"),
 ]  # fmt: skip

@@ -6,7 +6,6 @@ beats; a beat is a block of lines, one alternative a line. Every sentence here w
 """
 
 # The templates are one line an alternative, however long the sentence.
-# ruff: noqa: E501
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _hub(plan: Plan) -> int:
     from aitbc.hub.main import run
 
     log_as_json()
-    run(
+    return run(
         HubConfig(
             signer=plan.signers["hub"],
             data_dir=plan.data / "hub",
@@ -263,7 +263,6 @@ def _hub(plan: Plan) -> int:
             claim_s=plan.terms.claim_s,
         )
     )
-    return 0
 
 
 def _provider(plan: Plan) -> int:
@@ -272,7 +271,7 @@ def _provider(plan: Plan) -> int:
     from aitbc.provider.main import run
 
     log_as_json()
-    run(
+    return run(
         ProviderConfig(
             signer=plan.signers["provider"],
             data_dir=plan.data / "provider",
@@ -284,7 +283,6 @@ def _provider(plan: Plan) -> int:
             claim_after_s=min(20.0, plan.terms.claim_s / 4),
         )
     )
-    return 0
 
 
 def _client(plan: Plan, *, demo: bool, synthetic: int) -> int:

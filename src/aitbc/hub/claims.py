@@ -48,7 +48,12 @@ class ClaimWorker:
     def add(self, entry: ReceiptEntry) -> None:
         task = asyncio.create_task(self._settle(entry), name=entry.receipt_id)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("claim of %s rests until the next start", task.get_name(), exc_info=task.exception())
 
     async def stop(self) -> None:
         """What is not settled is on disk and goes on with the next run."""
@@ -78,30 +83,34 @@ class ClaimWorker:
 
     async def _try_once(self, entry: ReceiptEntry, claim_tx: str) -> tuple[str, tuple[str, str] | None]:
         """(newest claim, how it ended or None to try again). A claim that failed since another paid is no claim."""
-        if claim_tx and await self._is_paid(entry):
-            return await self._own_claim(claim_tx), ("claimed", "")
-        claim_tx = await self._send(entry)
+        if not claim_tx or not await self._is_known(claim_tx):
+            if claim_tx and await self._is_paid(entry):
+                return "", ("claimed", "")
+            claim_tx = await self._send(entry)
         answer = await self._hub.chain.transaction(claim_tx, wait="final", timeout=FINAL_WAIT_S)
         outcome: dict[str, Any] = answer.get("receipt") or {}
         if answer["status"] == "final" and outcome.get("status") != "failed":
             return claim_tx, ("claimed", "")
+        if answer["status"] == "pending":
+            self._next_nonce = None  # perhaps it waits for a nonce that was lost
+            return claim_tx, None
         reason = outcome.get("reason", "")
         if reason == Reason.RECEIPT_ALREADY_CLAIMED or await self._is_paid(entry):
             return "", ("claimed", "")
         if reason in _HOPELESS:
             return claim_tx, ("lapsed", f"{reason}: {outcome.get('message', '')}"[:500])
-        log.warning("claim of %s is %s %s", entry.receipt_id, answer["status"], reason)
-        return claim_tx, None
+        log.warning("claim of %s has failed: %s", entry.receipt_id, reason)
+        return "", None
 
-    async def _own_claim(self, claim_tx: str) -> str:
-        """The claim sent earlier if it is what paid, else nothing: then the provider was first."""
+    async def _is_known(self, claim_tx: str) -> bool:
+        """Has the node heard of a claim that was sent earlier, perhaps by an earlier run?"""
         try:
-            answer = await self._hub.chain.transaction(claim_tx)
+            await self._hub.chain.transaction(claim_tx)
         except ApiError as error:
             if error.code != "unknown_transaction":
                 raise
-            return ""
-        return claim_tx if answer["status"] == "final" else ""
+            return False
+        return True
 
     async def _is_paid(self, entry: ReceiptEntry) -> bool:
         return await self._hub.chain.receipt(entry.receipt_id) is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -164,13 +165,18 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            now_ms = self.now_ms()
-            gone = await self.db(
-                self.store.expire_quotes,
-                now_ms,
-                spare=self.jobs.starting,
-                reason=JobReason.QUOTE_EXPIRED,
-                message="no lock came in time",
-            )
-            self._open_quotes.difference_update(gone)
-            await self.db(self.store.forget, now_ms - self.config.retention_s * 1000)
+            try:
+                await self._sweep_once(self.now_ms())
+            except sqlite3.Error:
+                log.exception("the database refuses; expired quotes stay until it works again")
+
+    async def _sweep_once(self, now_ms: int) -> None:
+        gone = await self.db(
+            self.store.expire_quotes,
+            now_ms,
+            spare=self.jobs.starting,
+            reason=JobReason.QUOTE_EXPIRED,
+            message="no lock came in time",
+        )
+        self._open_quotes.difference_update(gone)
+        await self.db(self.store.forget, now_ms - self.config.retention_s * 1000)

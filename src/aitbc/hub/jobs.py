@@ -40,8 +40,10 @@ log = logging.getLogger("aitbc.hub")
 
 LET_GO_S = 5
 """A provider that was told to stop has this long before its slot counts as free again."""
-MAX_REMEMBERED = 1_000
+MAX_REMEMBERED = 200
 """Event logs of finished jobs that are kept in memory for late readers; older ones are told from the disk."""
+MAX_STREAMED_CHARACTERS = 256 * 1024
+"""A thousand for each token of the longest answer; a provider that streams more is not answering."""
 TASK = 0
 """One task per job; splitting gives more."""
 
@@ -390,8 +392,10 @@ class JobService:
                         continue
                     job.progress = (done, total)
                     job.show({"progress": [done, total]})
-                case link.Text(text=text):
+                case link.Text(text=text) if offer.kind == "chat":
                     told += text
+                    if len(told) > MAX_STREAMED_CHARACTERS:
+                        return Failure(JobReason.STREAM_MISMATCH, f"{len(told)} characters were streamed")
                     self._show_text(job, told)
                 case link.Declined(reason=why, message=text):
                     return Failure(

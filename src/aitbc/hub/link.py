@@ -17,7 +17,7 @@ from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import MAX_OUTPUT_BYTES
 from aitbc.core.jobs.units import PROFILES, kind_of
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.hub.hub import Hub
 from aitbc.hub.jobs import attested_message
 from aitbc.hub.providers import ProviderSession
@@ -262,7 +262,8 @@ class _Reader:
             except (WebSocketDisconnect, TimeoutError):
                 return
             except Rejected as error:
-                self._refuse(JobReason.BAD_FRAME, str(error))
+                large = error.reason == Reason.TOO_LARGE
+                self._refuse(JobReason.FRAME_TOO_LARGE if large else JobReason.BAD_FRAME, str(error))
             except Refused as error:
                 self._refuse(error.reason, error.message)
 

@@ -77,6 +77,7 @@ class EngineProcess:
                 await self._expect(Loaded, self._config.engine_load_s)
         except (EngineGone, EngineError) as error:
             self._kill()
+            await self._reap()
             raise EngineGone(str(error)) from None
         self.cards = cards
         self.ready = True
@@ -114,18 +115,7 @@ class EngineProcess:
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
-        process = self._process
-        if process is None:
-            return
-        assert process.stdin is not None, "the pipe was asked for"
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            self._kill()
-            await process.wait()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            await process.stdin.wait_closed()
+        await self._reap()
 
     # inside
 
@@ -194,7 +184,23 @@ class EngineProcess:
             self.restarts += 1
             self._restarting = asyncio.create_task(self._start_again())
 
+    async def _reap(self) -> None:
+        """Wait until the child is gone and its pipes are empty, so that nothing of it is left."""
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None, "the pipes were asked for"
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(_drain(process), STOP_S)
+        except TimeoutError:
+            self._kill()
+            await _drain(process)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await process.stdin.wait_closed()
+
     async def _start_again(self) -> None:
+        await self._reap()
         pause_s: float = RESTART_LEAST_S
         while True:
             await asyncio.sleep(pause_s)
@@ -204,3 +210,11 @@ class EngineProcess:
             except EngineGone as gone:
                 log.error("the engine cannot be started: %s", gone)
                 pause_s = min(2 * pause_s, RESTART_MOST_S)
+
+
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    """Read what is left in pieces that are thrown away; it ends when the child has ended."""
+    assert process.stdout is not None, "the pipe was asked for"
+    while await process.stdout.read(MAX_FRAME_BYTES):
+        pass
+    await process.wait()

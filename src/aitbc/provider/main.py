@@ -26,8 +26,7 @@ def run(config: ProviderConfig) -> int:
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
     with _only_one_in(config.data_dir), listen(config.bind_host, config.bind_port) as listener:
-        asyncio.run(serve(config, listener))
-    return 0
+        return asyncio.run(serve(config, listener))
 
 
 @contextlib.contextmanager
@@ -43,8 +42,8 @@ def _only_one_in(folder: Path) -> Iterator[None]:
         yield
 
 
-async def serve(config: ProviderConfig, listener: socket.socket, chain: Chain | None = None) -> None:
-    """The provider on a running loop, its status page on `listener`."""
+async def serve(config: ProviderConfig, listener: socket.socket, chain: Chain | None = None) -> int:
+    """The provider on a running loop, its status page on `listener`; returns the exit code."""
     provider = Provider(config, chain or AsyncNodeClient(config.rpc_url))
     stopping = stop_asked()
     status = QuietServer(
@@ -53,14 +52,17 @@ async def serve(config: ProviderConfig, listener: socket.socket, chain: Chain | 
     page = asyncio.create_task(status.serve(sockets=[listener]))
     starting = asyncio.create_task(provider.start())
     stop = asyncio.create_task(stopping.wait())
+    broken = asyncio.create_task(provider.broken.wait())
     try:
         await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-        await stop
+        await asyncio.wait([stop, broken], return_when=asyncio.FIRST_COMPLETED)
+        return 0 if stop.done() else 1
     finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        for task in (starting, stop, broken):
+            task.cancel()
+        await asyncio.gather(starting, stop, broken, return_exceptions=True)
         await provider.stop()
         status.should_exit = True
         await page

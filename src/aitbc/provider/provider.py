@@ -41,6 +41,8 @@ class Provider:
             config, chain=chain, engine=self.engine, joblog=JsonLog(config.data_dir / JOBS_FILE)
         )
         self.earnings = EarningsLog(config.data_dir / EARNINGS_FILE)
+        self.broken = asyncio.Event()
+        """A bug ended one of the loops: better no provider than half of one."""
         self.eligible: list[str] = []
         """Models for which the hub gives us tasks."""
         self.link: HubLink | None = None
@@ -188,8 +190,7 @@ class Provider:
     def _on_linked(self) -> None:
         """Once per run: make the chain say what we serve."""
         if self._registering is None:
-            self._registering = asyncio.create_task(self._register())
-            self._tasks.add(self._registering)
+            self._registering = self._spawn(self._tasks, self._register())
 
     def _on_lost(self) -> None:
         """The hub gives our task to somebody else; stop working on it."""
@@ -197,12 +198,15 @@ class Provider:
         for task_id in self.worker.running:
             self.worker.cancel(task_id)
 
-    def _spawn(self, group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         group.add(task)
         task.add_done_callback(lambda done: self._ended(group, done))
+        return task
 
     def _ended(self, group: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         group.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a bug of the provider", exc_info=task.exception())
+            if group is self._tasks:
+                self.broken.set()

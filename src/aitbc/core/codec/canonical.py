@@ -49,11 +49,12 @@ def parse_json(raw: bytes, kind: type[T], *, limit: int) -> T:
 def plain_json(raw: bytes) -> Any:
     """Plain data from JSON, with duplicate keys and floats refused."""
     try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
         _encoder.encode(value)
-    except OverflowError:
-        raise Rejected(Reason.OUT_OF_RANGE, "an integer does not fit in 64 bits") from None
     except (ValueError, RecursionError) as error:
+        if "integer string conversion" in str(error):
+            raise Rejected(Reason.OUT_OF_RANGE, "an integer of thousands of digits") from None
         raise Rejected(Reason.MALFORMED, f"not JSON: {error}") from None
     return value
 
@@ -90,7 +91,7 @@ def _rejection(error: Exception) -> Rejected:
     text = str(error)
     if "unknown field" in text:
         return Rejected(Reason.UNKNOWN_FIELD, text)
-    if "got `float`" in text:
+    if "got `float`" in text or text.startswith("Number out of range"):
         return Rejected(Reason.FLOAT, text)
     if "missing required field" in text:
         return Rejected(Reason.MISSING_FIELD, text)
