@@ -206,11 +206,22 @@ def _plan(ports: Ports, folder: Path, terms: JobTerms, *, block_time_ms: int, id
     keys = {name: signer.auth_key for name, signer in signers.items()}
     genesis = devnet_genesis(keys, block_time_ms=block_time_ms, idle_ms=idle_ms)
     document = jcs(genesis)
+    _check_same_genesis(folder / "genesis.json", document)
     (folder / "genesis.json").write_bytes(document + b"\n")
     faucet_key = folder / "faucet.key"
     faucet_key.touch(mode=0o600)
     faucet_key.write_text(devnet_keys()["faucet"].hex() + "\n")
     return Plan(ports, folder, terms, genesis, document, signers)
+
+
+def _check_same_genesis(file: Path, document: bytes) -> None:
+    """A kept folder goes on only with the genesis that it was made with."""
+    if file.exists() and file.read_bytes().strip() != document:
+        raise CliError(
+            f"{file.parent} holds a devnet with another genesis: other options made it",
+            "start it with the options it was made with, or begin again with --reset",
+            code="wrong_chain",
+        )
 
 
 def _start(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:

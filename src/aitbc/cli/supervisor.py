@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from aitbc.cli.errors import as_cli_error
+from aitbc.ports import StorageError
+
 STOP_S = 8.0
 """A program that has not ended so long after SIGTERM is killed."""
 
@@ -79,8 +82,17 @@ class Supervisor:
             code = stop.code if isinstance(stop.code, int) else 1
         except KeyboardInterrupt:
             code = 130
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except StorageError as error:
+            print(error, file=sys.stderr)
+        except Exception as error:
+            expected = as_cli_error(error)
+            if expected is None:
+                sys.excepthook(*sys.exc_info())
+            else:
+                print(
+                    f"{expected.message}: {expected.fix}" if expected.fix else expected.message,
+                    file=sys.stderr,
+                )
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

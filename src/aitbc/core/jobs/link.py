@@ -24,7 +24,7 @@ MAX_SLOTS = 64
 
 Short = Annotated[str, msgspec.Meta(max_length=128)]
 Message = Annotated[str, msgspec.Meta(max_length=500)]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 TaskId = Annotated[str, msgspec.Meta(max_length=160)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
