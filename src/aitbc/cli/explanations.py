@@ -67,6 +67,14 @@ EXPLANATIONS: dict[str, Explanation] = {
     "too_many_pending": Explanation(
         "Too many transactions of this account wait.", "Wait until some are final."
     ),
+    "in_block": Explanation(
+        "The transaction it would replace is in the block being made.",
+        "Wait a moment, then look: aitbc tx ID.",
+    ),
+    "waited_too_long": Explanation("No block took the transaction for three hours.", _RESEND),
+    "cannot_include": Explanation(
+        "This node makes no blocks and cannot pass transactions on.", "Name a node that does with --rpc."
+    ),
     # what the state says
     "insufficient_balance": Explanation(
         "The account holds less than the amount.", "See: aitbc balance NAME."

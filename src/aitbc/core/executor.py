@@ -9,6 +9,7 @@ from collections import OrderedDict
 from aitbc.core.chain.builder import BuiltBlock, ChainTip, build_block
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
+from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import State, check_whole_supply
@@ -55,6 +56,8 @@ class Executor:
         else:
             self.state = self._restore(stored)
             self.head = stored.head
+            if peaks_root(stored.history_peaks) != self.head.block.header.history_root:
+                raise Rejected(Reason.DAMAGED, "the stored history peaks are not those of the head")
             self.tip = self._tip_of(self.head, stored.history_peaks)
 
     def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:

@@ -9,7 +9,7 @@ from typing import assert_never
 import msgspec
 
 from aitbc.core.chain.builder import BuiltBlock
-from aitbc.core.chain.mempool import Mempool
+from aitbc.core.chain.mempool import MAX_WAIT_MS, Mempool
 from aitbc.core.consensus.engine import (
     BlockBuilt,
     BlockCommitted,
@@ -25,7 +25,7 @@ from aitbc.core.consensus.engine import (
     TransactionsArrived,
 )
 from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.execution import check_fee, check_sender, dry_run
+from aitbc.core.ledger.execution import check_fee, check_sender, check_witness, dry_run
 from aitbc.core.ledger.state import NEW_ACCOUNT, Overlay, State
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
@@ -109,9 +109,6 @@ class Replica:
         self.mempool = Mempool(self._account)
         self._built: BuiltBlock | None = None
 
-    def attach_engine(self, engine: ConsensusEngine) -> None:
-        self._engine = engine
-
     def start(self, now_ms: int) -> list[Effect]:
         return self._perform(self._engine.start(now_ms))
 
@@ -142,7 +139,7 @@ class Replica:
                 return [Answer(message.ticket, tx.id, None)]
             return [Answer(message.ticket, tx.id, rejection)]
         pushed_out = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
-        drops: list[Effect] = [Drop(other, pushed_out) for other in evicted]
+        drops = _drops(evicted, pushed_out)
         wake = self._perform(self._engine.on(now_ms, TransactionsArrived()))
         return [*drops, Answer(message.ticket, tx.id, None), *wake]
 
@@ -152,10 +149,14 @@ class Replica:
         account = self._account(tx.tx.sender)
         check_sender(account, tx)
         context = self._context(now_ms)
-        check_fee(context, Overlay(self._state), tx, kind)
-        if tx.tx.nonce == account.nonce + 1 and self.mempool.get(tx.id) is None:
-            dry_run(context, self._state, tx)
-        return self.mempool.add(tx, pays_sender=kind.pays_sender)
+        free = check_fee(context, Overlay(self._state), tx, kind)
+        if self.mempool.get(tx.id) is None:
+            if tx.tx.nonce == account.nonce + 1:
+                dry_run(context, self._state, tx)
+            else:
+                check_witness(context, Overlay(self._state), tx)
+        fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
+        return self.mempool.add(tx, now_ms=now_ms, fee_source=fee_source, free=free)
 
     def _context(self, now_ms: int) -> BlockContext:
         return BlockContext(
@@ -170,6 +171,8 @@ class Replica:
         self._built = built
         drops: list[Effect] = []
         for tx, rejection in built.refused:
+            if rejection.reason is Reason.BAD_NONCE:
+                continue  # one of its sender's before it was refused: it waits for another
             self.mempool.remove(tx)
             drops.append(Drop(tx, rejection))
         event = BlockBuilt(built.hash, built.block.header.height)
@@ -179,14 +182,20 @@ class Replica:
         assert self._built is not None and self._built.hash == block.hash, (
             "what was built is what is committed"
         )
-        for tx in self._built.included:
-            self.mempool.remove(tx)
+        overtaken = self.mempool.settle(self._built.included)
+        expired = self.mempool.expire(now_ms)
         self._built = None
         self._head = block.block.header
+        drops = [
+            *_drops(
+                overtaken, Rejected(Reason.BAD_NONCE, "another transaction with this nonce is in a block")
+            ),
+            *_drops(expired, Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes")),
+        ]
         event = BlockCommitted(
             block.hash, self._head.height, self._head.timestamp_ms, self.mempool.has_ready()
         )
-        return [Announce(block), *self._perform(self._engine.on(now_ms, event))]
+        return [Announce(block), *drops, *self._perform(self._engine.on(now_ms, event))]
 
     def _perform(self, effects: list[EngineEffect]) -> list[Effect]:
         """Engine effects as the host sees them; what the replica can do itself it does here."""
@@ -209,3 +218,7 @@ class Replica:
                 case _:
                     assert_never(effect)
         return result
+
+
+def _drops(txs: list[VerifiedTransaction], why: Rejected) -> list[Effect]:
+    return [Drop(tx, why) for tx in txs]

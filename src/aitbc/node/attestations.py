@@ -1,5 +1,6 @@
 """Where attestations come from when a claim arrives without one: listed hubs, or the devnet's synthetic attester."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -100,6 +101,7 @@ async def _ask(url: str, question: AttestQuestion) -> tuple[SignedAttestation | 
 
     try:
         async with (
+            asyncio.timeout(TIMEOUT_S),
             httpx2.AsyncClient(follow_redirects=False, timeout=TIMEOUT_S) as client,
             client.stream(
                 "POST", f"{url.rstrip('/')}/attest/receipt", json=msgspec.to_builtins(question)
@@ -115,6 +117,8 @@ async def _ask(url: str, question: AttestQuestion) -> tuple[SignedAttestation | 
         return _read_answer(raw)
     except httpx2.HTTPError as error:
         return None, f"no answer ({type(error).__name__})"
+    except TimeoutError:
+        return None, f"no whole answer in {TIMEOUT_S:g} s"
 
 
 def _read_answer(raw: bytes) -> tuple[SignedAttestation | None, str]:

@@ -20,6 +20,7 @@ from aitbc.adapters.http.problems import (
     on_http_error,
     on_problem,
     on_rejection,
+    on_storage_error,
     on_wrong_parameters,
 )
 from aitbc.adapters.storage.rows import MEND
@@ -77,6 +78,11 @@ def open_chain(config: NodeConfig) -> tuple[Executor, SqliteStore]:
 
 def _check_proposer(config: NodeConfig, executor: Executor) -> None:
     authorities = {validator.address for validator in executor.loaded.validators}
+    if len(authorities) > 1:
+        raise StorageError(
+            f"this genesis has {len(authorities)} authorities; this release runs chains of one: make a genesis"
+            " with a single --authority"
+        )
     if config.proposer is not None and config.proposer.address not in authorities:
         raise StorageError(
             f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
@@ -132,6 +138,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     app.add_exception_handler(Rejected, on_rejection)
     app.add_exception_handler(RequestValidationError, on_wrong_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(StorageError, on_storage_error)
     app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, assert_never
 
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
-from aitbc.core.consensus.simplex.solo import SoloSimplex
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.replica import (
@@ -26,9 +25,9 @@ from aitbc.core.replica import (
     Effect,
     Execute,
     Input,
-    Replica,
     TransactionSubmitted,
 )
+from aitbc.core.start import replica_at_head
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Account
@@ -62,7 +61,7 @@ class NodeRuntime:
         self.store = store
         self._signer = signer
         self._clock = clock
-        self.replica = self._make_replica()
+        self.replica = replica_at_head(executor, authors=signer is not None)
         self._inputs: deque[Input] = deque()
         self._busy = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -81,27 +80,9 @@ class NodeRuntime:
         self.started_height = executor.head.block.header.height
         self.last_commit_ms = 0
 
-    def _make_replica(self) -> Replica:
-        executor = self.executor
-        head = executor.head.block.header
-        settings = executor.loaded.genesis.consensus
-        engine = SoloSimplex(
-            chain_id=head.chain_id,
-            genesis_hash=executor.loaded.hash,
-            block_time_ms=settings.block_time_ms,
-            idle_ms=settings.idle_ms,
-            epoch_length=settings.epoch_length,
-            head_hash=executor.head.hash,
-            head_timestamp_ms=head.timestamp_ms,
-            head_certificate=executor.head.certificate,
-            transactions_wait=lambda: self.replica.mempool.has_ready(),
-        )
-        return Replica(state=executor.state, engine=engine, genesis_hash=executor.loaded.hash, head=head)
-
     def start(self) -> None:
         """Begin to author blocks; without a signer the node only answers."""
-        if self._signer is not None:
-            self._perform(self.replica.start(self._clock.now_ms()))
+        self._perform(self.replica.start(self._clock.now_ms()))
 
     async def stop(self) -> None:
         """Finish the write under way, then let go of threads and timers."""
@@ -117,6 +98,10 @@ class NodeRuntime:
 
     async def submit(self, tx: Transaction) -> bytes:
         """Verify a transaction and offer it to the replica; returns its id. Raises Rejected."""
+        if self._signer is None:
+            raise Rejected(
+                Reason.CANNOT_INCLUDE, "this node has no proposer key and cannot pass transactions on"
+            )
         if self._verifying >= MAX_VERIFYING or self.stopped.is_set():
             raise Rejected(Reason.MEMPOOL_FULL, "the node is busy; try again in a second")
         tx = self._with_pubkey(tx)

@@ -11,7 +11,6 @@ import msgspec
 
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
-from aitbc.core.consensus.simplex.solo import SoloSimplex
 from aitbc.core.executor import Executor
 from aitbc.core.replica import (
     Announce,
@@ -23,9 +22,9 @@ from aitbc.core.replica import (
     Effect,
     Execute,
     Input,
-    Replica,
     TransactionSubmitted,
 )
+from aitbc.core.start import replica_at_head
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
@@ -76,25 +75,9 @@ class World:
             self._disk = MemoryStore(self.executor.loaded.hash)
             loaded = self.executor.loaded
             self._disk.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
-        self.replica = self._make_replica()
+        self.replica = replica_at_head(self.executor, authors=True)
         self._note(f"boot height={self.height}")
         self._perform(self.replica.start(self.now_ms))
-
-    def _make_replica(self) -> Replica:
-        executor, settings = self.executor, self.executor.loaded.genesis.consensus
-        head = executor.head.block.header
-        engine = SoloSimplex(
-            chain_id=head.chain_id,
-            genesis_hash=executor.loaded.hash,
-            block_time_ms=settings.block_time_ms,
-            idle_ms=settings.idle_ms,
-            epoch_length=settings.epoch_length,
-            head_hash=executor.head.hash,
-            head_timestamp_ms=head.timestamp_ms,
-            head_certificate=executor.head.certificate,
-            transactions_wait=lambda: self.replica.mempool.has_ready(),
-        )
-        return Replica(state=executor.state, engine=engine, genesis_hash=executor.loaded.hash, head=head)
 
     def submit(self, tx: VerifiedTransaction, *, after_ms: int = 0) -> None:
         """A client's transaction arrives after a while; it is lost if the process dies before."""

@@ -8,7 +8,7 @@ from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import Chain
-from support.people import ALICE, BOB, EVE
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def pay(chain: Chain, nonce: int, fee: int = 100, sender=ALICE) -> VerifiedTrans
 
 def test_a_lane_leaves_in_nonce_order_and_a_gap_holds_it_back(chain: Chain, pool: Mempool) -> None:
     for nonce in (3, 1, 2, 5):
-        pool.add(pay(chain, nonce), pays_sender=False)
+        pool.add(pay(chain, nonce), now_ms=0)
     assert [tx.tx.nonce for tx in pool.select(max_txs=10, max_bytes=10**6)] == [1, 2, 3]
     assert pool.next_nonce(ALICE.address) == 4
     assert pool.pending(ALICE.address) == 4
 
 
 def test_better_paying_lanes_go_first_and_blocks_are_bounded(chain: Chain, pool: Mempool) -> None:
-    pool.add(pay(chain, 1, fee=100), pays_sender=False)
-    pool.add(pay(chain, 1, fee=200, sender=BOB), pays_sender=False)
+    pool.add(pay(chain, 1, fee=100), now_ms=0)
+    pool.add(pay(chain, 1, fee=200, sender=BOB), now_ms=0)
     assert [tx.tx.sender for tx in pool.select(max_txs=10, max_bytes=10**6)] == [BOB.address, ALICE.address]
     assert len(pool.select(max_txs=1, max_bytes=10**6)) == 1
     size = pay(chain, 1).size
@@ -44,18 +44,18 @@ def test_better_paying_lanes_go_first_and_blocks_are_bounded(chain: Chain, pool:
 
 def test_replacement_needs_a_tenth_more(chain: Chain, pool: Mempool) -> None:
     first = pay(chain, 1, fee=100)
-    pool.add(first, pays_sender=False)
+    pool.add(first, now_ms=0)
     with pytest.raises(Rejected) as caught:
-        pool.add(pay(chain, 1, fee=109), pays_sender=False)
+        pool.add(pay(chain, 1, fee=109), now_ms=0)
     assert caught.value.reason == Reason.REPLACEMENT_FEE_TOO_LOW
     better = pay(chain, 1, fee=110)
-    assert pool.add(better, pays_sender=False) == [first]
+    assert pool.add(better, now_ms=0) == [first]
     assert (pool.get(first.id), pool.get(better.id), len(pool)) == (None, better, 1)
 
 
 def test_refusals(chain: Chain, pool: Mempool) -> None:
     for nonce in range(1, 65):
-        pool.add(pay(chain, nonce), pays_sender=False)
+        pool.add(pay(chain, nonce), now_ms=0)
     cases = [
         (pay(chain, 65), Reason.TOO_MANY_PENDING),
         (pay(chain, 65, sender=BOB), Reason.NONCE_GAP),
@@ -65,7 +65,7 @@ def test_refusals(chain: Chain, pool: Mempool) -> None:
     ]
     for tx, reason in cases:
         with pytest.raises(Rejected) as caught:
-            pool.add(tx, pays_sender=False)
+            pool.add(tx, now_ms=0)
         assert caught.value.reason == reason
     assert len(pool) == 64
 
@@ -75,12 +75,12 @@ def test_a_full_pool_evicts_the_cheapest_or_refuses(
 ) -> None:
     monkeypatch.setattr(module, "MAX_TXS", 2)
     cheap, dear = pay(chain, 1, fee=50), pay(chain, 1, fee=500, sender=BOB)
-    pool.add(cheap, pays_sender=False)
-    pool.add(dear, pays_sender=False)
+    pool.add(cheap, now_ms=0)
+    pool.add(dear, now_ms=0)
     with pytest.raises(Rejected) as caught:
-        pool.add(pay(chain, 2, fee=50), pays_sender=False)
+        pool.add(pay(chain, 2, fee=50), now_ms=0)
     assert caught.value.reason == Reason.MEMPOOL_FULL
-    assert pool.add(pay(chain, 2, fee=400, sender=BOB), pays_sender=False) == [cheap]
+    assert pool.add(pay(chain, 2, fee=400, sender=BOB), now_ms=0) == [cheap]
     assert len(pool) == 2
 
 
@@ -88,7 +88,135 @@ def test_an_evicted_sender_may_replace_itself_in_a_full_pool(
     chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_TXS", 1)
-    pool.add(pay(chain, 1, fee=100), pays_sender=False)
-    evicted = pool.add(pay(chain, 1, fee=300), pays_sender=False)
+    pool.add(pay(chain, 1, fee=100), now_ms=0)
+    evicted = pool.add(pay(chain, 1, fee=300), now_ms=0)
     assert [tx.tx.fee for tx in evicted] == [100]
     assert len(pool) == 1
+
+
+def refund(
+    chain: Chain, sender, *, nonce: int = 1, fee: int = 100, lock: str = "ab" * 32
+) -> VerifiedTransaction:  # type: ignore[no-untyped-def]
+    return chain.verified(sender, "REFUND", {"lock": lock}, nonce=nonce, fee=fee)
+
+
+def test_eviction_is_by_fee_for_each_byte(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TXS", 2)
+    payload = {"to": BOB.address, "amount": 1, "data": "x" * 1000}
+    big = chain.verified(ALICE, "TRANSFER", payload, nonce=1, fee=120)
+    small = chain.verified(BOB, "TRANSFER", {"to": ALICE.address, "amount": 1}, nonce=1, fee=100)
+    pool.add(big, now_ms=0)
+    pool.add(small, now_ms=0)
+    assert pool.add(pay(chain, 1, fee=110, sender=HUB), now_ms=0) == [big], "120 for 1,200 bytes is the least"
+
+
+def test_the_bound_in_bytes_holds(chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = [pay(chain, nonce, fee=10) for nonce in (1, 2, 3)]
+    payload = {"to": BOB.address, "amount": 1, "data": "x" * 400}
+    big = chain.verified(HUB, "TRANSFER", payload, nonce=1, fee=100_000)
+    monkeypatch.setattr(module, "MAX_BYTES", max(3 * small[0].size, big.size))
+    for tx in small:
+        pool.add(tx, now_ms=0)
+    assert set(pool.add(big, now_ms=0)) >= {small[2]}
+    assert pool.total_bytes <= module.MAX_BYTES
+    giant = chain.verified(
+        BOB, "TRANSFER", {"to": ALICE.address, "amount": 1, "data": "x" * 1000}, nonce=1, fee=10**6
+    )
+    with pytest.raises(Rejected) as caught:
+        pool.add(giant, now_ms=0)
+    assert caught.value.reason == Reason.MEMPOOL_FULL
+    assert pool.get(big.id) == big, "a newcomer that cannot fit pushes nobody out"
+
+
+def test_who_is_pushed_out_takes_along_what_builds_on_it(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TXS", 3)
+    lane = [pay(chain, 1, fee=50), pay(chain, 2, fee=10), pay(chain, 3, fee=300)]
+    for tx in lane:
+        pool.add(tx, now_ms=0)
+    assert pool.add(pay(chain, 1, fee=100, sender=BOB), now_ms=0) == lane[1:]
+    assert pool.next_nonce(ALICE.address) == 2
+
+
+def test_a_newcomer_never_pushes_out_what_it_builds_on(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TXS", 1)
+    pool.add(pay(chain, 1, fee=10), now_ms=0)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 2, fee=1000), now_ms=0)
+    assert caught.value.reason == Reason.MEMPOOL_FULL
+
+
+def test_fees_out_of_proceeds_wait_only_in_turn_alone_and_one_for_each_record(
+    chain: Chain, pool: Mempool
+) -> None:
+    """A stranger without coins must not be able to fill the pool with promises."""
+    with pytest.raises(Rejected) as caught:
+        pool.add(refund(chain, EVE, nonce=2), now_ms=0, fee_source="lock 1")
+    assert caught.value.reason == Reason.FEE_NOT_COVERED
+    first = refund(chain, EVE)
+    pool.add(first, now_ms=0, fee_source="lock 1")
+    with pytest.raises(Rejected) as caught:
+        pool.add(refund(chain, EVE, nonce=2), now_ms=0, fee_source="lock 2")
+    assert caught.value.reason == Reason.FEE_NOT_COVERED, "not behind another in the lane"
+    with pytest.raises(Rejected) as caught:
+        pool.add(refund(chain, PROVIDER), now_ms=0, fee_source="lock 1")
+    assert caught.value.reason == Reason.REPLACEMENT_FEE_TOO_LOW, "not a second one for the same lock"
+    better = refund(chain, PROVIDER, fee=110)
+    assert pool.add(better, now_ms=0, fee_source="lock 1") == [first]
+    assert pool.add(refund(chain, EVE, lock="cd" * 32), now_ms=0, fee_source="lock 2") == []
+    assert pool.add(refund(chain, ALICE), now_ms=0, fee_source="lock 1") == [], "who can pay needs no record"
+
+
+def test_a_free_transaction_leaves_no_gap(chain: Chain, pool: Mempool) -> None:
+    with pytest.raises(Rejected) as caught:
+        pool.add(refund(chain, EVE, nonce=2, fee=0), now_ms=0, free=True)
+    assert caught.value.reason == Reason.NONCE_GAP
+    pool.add(refund(chain, EVE, nonce=1, fee=0), now_ms=0, free=True)
+    pool.add(refund(chain, EVE, nonce=2, fee=0), now_ms=0, free=True)
+    assert pool.pending(EVE.address) == 2
+
+
+def test_what_is_in_the_block_being_made_can_be_neither_replaced_nor_pushed_out(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TXS", 1)
+    first = pay(chain, 1)
+    pool.add(first, now_ms=0)
+    assert pool.select(max_txs=10, max_bytes=10**6) == [first]
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 1, fee=1000), now_ms=0)
+    assert caught.value.reason == Reason.IN_BLOCK
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 1, fee=1000, sender=BOB), now_ms=0)
+    assert caught.value.reason == Reason.MEMPOOL_FULL
+    assert pool.expire(module.MAX_WAIT_MS * 2) == []
+    chain.block(first)
+    assert pool.settle([first]) == []
+    assert (len(pool), pool.has_ready()) == (0, False)
+
+
+def test_a_block_overtakes_what_waits_at_its_nonces(chain: Chain, pool: Mempool) -> None:
+    ours, theirs = pay(chain, 1, fee=100), pay(chain, 1, fee=200)
+    later = pay(chain, 2)
+    pool.add(ours, now_ms=0)
+    pool.add(later, now_ms=0)
+    chain.block(theirs)
+    assert pool.settle([theirs]) == [ours]
+    assert pool.has_ready(), "the next one is ready now"
+    assert pool.select(max_txs=9, max_bytes=10**6) == [later]
+
+
+def test_nothing_waits_for_ever(chain: Chain, pool: Mempool) -> None:
+    old, young = pay(chain, 5), pay(chain, 1)
+    pool.add(old, now_ms=1)
+    pool.add(young, now_ms=2)
+    assert pool.expire(module.MAX_WAIT_MS + 1) == []
+    assert pool.expire(module.MAX_WAIT_MS + 2) == [old]
+    assert pool.has_ready()
+    assert pool.expire(module.MAX_WAIT_MS + 3) == [young]
+    assert not pool.has_ready()

@@ -20,6 +20,8 @@ FIXES: dict[Reason, str] = {
     Reason.BAD_SIGNATURE: "sign the bytes of docs/spec/transactions.md with this chain's genesis hash",
     Reason.REPLACEMENT_FEE_TOO_LOW: "raise the fee by a tenth to replace the waiting transaction",
     Reason.MEMPOOL_FULL: "try again later or with a higher fee",
+    Reason.IN_BLOCK: "wait for the block, then sign with the next nonce",
+    Reason.CANNOT_INCLUDE: "send it to a node that makes blocks",
     Reason.TOO_MANY_PENDING: "wait until some of the sender's transactions are final",
     Reason.NOT_CANONICAL: "leave out fields that equal their defaults (docs/spec/transactions.md)",
     Reason.ATTESTATION_MISSING: "send the hub's signed attestation as `witness`, or ask the hub to attest",
@@ -62,8 +64,8 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 
 def problem_of(rejection: Rejected) -> Problem:
-    """A rejection as an HTTP error: 503 when the node is full, else 400."""
-    busy = rejection.reason is Reason.MEMPOOL_FULL
+    """A rejection as an HTTP error: 503 when the node cannot take it now, else 400."""
+    busy = rejection.reason in (Reason.MEMPOOL_FULL, Reason.CANNOT_INCLUDE)
     status = HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.BAD_REQUEST
     fix = FIXES.get(rejection.reason, f"see `{rejection.reason}` in docs/spec/reasons.md")
     headers = {"Retry-After": "1"} if busy else None
@@ -112,6 +114,14 @@ async def on_wrong_parameters(_request: Request, error: Exception) -> JSONRespon
     detail = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors)
     fix = "see /docs for what the route takes"
     return problem_response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameter", detail[:1000], fix))
+
+
+async def on_storage_error(_request: Request, error: Exception) -> JSONResponse:
+    """What is on disk cannot be trusted or read; the operator has to act."""
+    fix = "the operator restores the data folder from a copy, or syncs again"
+    return problem_response(
+        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "storage_damaged", str(error)[:1000], fix)
+    )
 
 
 async def on_bug(_request: Request, error: Exception) -> JSONResponse:

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.codec.digests import envelope_id, header_hash
+from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
 from aitbc.core.codec.records import record_bytes, record_from_bytes
 from aitbc.core.codec.wire import pack, unpack
+from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Account, Change, Param, ReceiptRecord
@@ -116,21 +117,44 @@ def account_record(balance: int, nonce: int, pubkey: bytes) -> bytes:
     return record_bytes(Account(balance, nonce, pubkey))
 
 
-def restore_block(raw: bytes, block_hash: str, tx_raws: Sequence[bytes]) -> CommittedBlock:
+def restore_block(
+    raw: bytes, block_hash: str, tx_raws: Sequence[bytes], genesis_hash: bytes
+) -> CommittedBlock:
     """A block from its rows; raises StorageError when its bytes are not what its hash says."""
     try:
         head = unpack(raw, BlockHead, limit=MAX_ROW_BYTES)
         stored = [unpack(tx_raw, StoredTransaction, limit=MAX_ROW_BYTES) for tx_raw in tx_raws]
     except Rejected as error:
         raise StorageError(f"block {block_hash} on disk is damaged ({error}); {MEND}") from None
-    if header_hash(head.header).hex() != block_hash:
-        raise StorageError(f"block {block_hash} on disk is damaged (its hash differs); {MEND}")
+    try:
+        damaged = _damage(head.header, block_hash, stored, genesis_hash)
+    except OverflowError:
+        damaged = "a number is out of range"
+    if damaged:
+        raise StorageError(f"block {block_hash} on disk is damaged ({damaged}); {MEND}")
     return CommittedBlock(
         Block(head.header, [item.tx for item in stored]),
         bytes.fromhex(block_hash),
         [item.outcome for item in stored],
         head.certificate,
     )
+
+
+def _damage(header: Header, block_hash: str, stored: Sequence[StoredTransaction], genesis_hash: bytes) -> str:
+    """What does not fit, or nothing: hash, transactions and outcomes are checked against each other."""
+    if header_hash(header).hex() != block_hash:
+        return "its hash differs"
+    ids = [transaction_id(item.tx, genesis_hash) for item in stored]
+    if (
+        list_root([envelope_id(tx_id, item.tx) for tx_id, item in zip(ids, stored, strict=True)])
+        != header.txs_root
+    ):
+        return "its transactions differ"
+    if [item.outcome.tx_id for item in stored] != ids:
+        return "its outcomes are in another order"
+    if list_root([outcome_leaf(item.outcome) for item in stored]) != header.outcomes_root:
+        return "its outcomes differ"
+    return ""
 
 
 MEND = "restore the folder from a copy, or remove it and sync again"

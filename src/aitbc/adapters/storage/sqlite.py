@@ -215,7 +215,7 @@ class SqliteStore:
             "SELECT CAST(raw AS BLOB) FROM tx WHERE block_id = ? AND height = ? ORDER BY position",
             (block_hash, height),
         )
-        return restore_block(raw, block_hash, [tx[0] for tx in txs])
+        return restore_block(raw, block_hash, [tx[0] for tx in txs], self._genesis_hash)
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         row = (

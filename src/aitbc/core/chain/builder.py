@@ -13,6 +13,7 @@ from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import Execution, execute_all
 from aitbc.core.ledger.state import State
+from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import (
     MAX_BLOCK_BYTES,
     MAX_BLOCK_TXS,
@@ -160,6 +161,8 @@ def _check_header(tip: ChainTip, header: Header, validators: list[Validator]) ->
         raise Rejected(Reason.WRONG_HEIGHT, f"height {header.height} after {parent.height}")
     if header.parent != tip.hash:
         raise Rejected(Reason.WRONG_PARENT, f"parent {header.parent.hex()} is not {tip.hash.hex()}")
+    if header.timestamp_ms > MAX_SIGNED:
+        raise Rejected(Reason.BAD_TIMESTAMP, f"{header.timestamp_ms} ms is above 2^53 - 1")
     if header.timestamp_ms <= parent.timestamp_ms:
         raise Rejected(
             Reason.BAD_TIMESTAMP, f"{header.timestamp_ms} ms is not after {parent.timestamp_ms} ms"

@@ -1,11 +1,13 @@
 """Transactions that wait for a block: one lane of consecutive nonces per sender, bounded in every direction.
 
-Seed 000 §11 with its gaps closed: many per sender, replacement at a higher fee, cheapest evicted first.
+Seed 000 §11 with its gaps closed: many per sender, replacement at a higher fee, cheapest evicted first, and nothing
+waits that nobody pays for. docs/spec/execution.md
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
+from sortedcontainers import SortedList
 
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Reason, Rejected
@@ -16,14 +18,22 @@ MAX_PER_SENDER = 64
 """geth's figure for executable plus queued transactions that one account may hold."""
 MAX_TXS = 50_000
 MAX_BYTES = 64 * 1024 * 1024
+MAX_WAIT_MS = 3 * 3600 * 1000
+"""geth's lifetime of a transaction that no block takes."""
 REPLACEMENT_PERCENT = 110
 """A replacement pays at least a tenth more, so that replacing is not free gossip."""
+RATE_SCALE = 1 << 20
+"""Fee rates are whole numbers: base units for each 2^20 bytes."""
 
 
-class Lane(msgspec.Struct):
-    """One sender's waiting transactions by nonce."""
+class Waiting(msgspec.Struct, frozen=True):
+    """A transaction with what decides about its place."""
 
-    txs: dict[int, VerifiedTransaction]
+    tx: VerifiedTransaction
+    rate: int
+    credit: str
+    """The record that its fee will come out of, when its sender cannot pay it yet; else empty."""
+    since_ms: int
 
 
 class Mempool:
@@ -31,132 +41,226 @@ class Mempool:
 
     def __init__(self, accounts: Callable[[str], Account]) -> None:
         self._accounts = accounts
-        self._lanes: dict[str, Lane] = {}
-        self._by_id: dict[bytes, VerifiedTransaction] = {}
+        self._lanes: dict[str, dict[int, Waiting]] = {}
+        self._by_id: dict[bytes, Waiting] = {}
+        """In order of arrival."""
+        self._by_rate: SortedList[tuple[int, bytes]] = SortedList()
+        """(rate, id), the cheapest first."""
+        self._ready: dict[str, None] = {}
+        """Senders whose next nonce waits."""
+        self._credits: dict[str, bytes] = {}
+        """Record that pays a fee → id of the one transaction it pays for."""
+        self._in_block: set[bytes] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def total_bytes(self) -> int:
+        return self._bytes
+
     def get(self, tx_id: bytes) -> VerifiedTransaction | None:
-        return self._by_id.get(tx_id)
+        waiting = self._by_id.get(tx_id)
+        return waiting.tx if waiting else None
 
     def pending(self, address: str) -> int:
         """How many transactions of a sender wait."""
-        lane = self._lanes.get(address)
-        return len(lane.txs) if lane else 0
+        return len(self._lanes.get(address, ()))
 
     def next_nonce(self, address: str) -> int:
         """The first nonce that neither the chain nor a waiting transaction of the sender has used."""
-        nonce, lane = self._accounts(address).nonce + 1, self._lanes.get(address)
-        while lane is not None and nonce in lane.txs:
+        nonce, lane = self._accounts(address).nonce + 1, self._lanes.get(address, {})
+        while nonce in lane:
             nonce += 1
         return nonce
 
-    def add(self, tx: VerifiedTransaction, *, pays_sender: bool) -> list[VerifiedTransaction]:
-        """Take a verified transaction in; returns those it pushed out. Raises Rejected with the reason."""
-        sender, nonce = tx.tx.sender, tx.tx.nonce
-        lane = self._lanes.get(sender)
-        waiting = lane.txs if lane else {}
-        replaced = waiting.get(nonce)
-        self._check_place(tx, waiting, replaced)
-        self._check_balance(tx, waiting, pays_sender=pays_sender)
-        evicted = self._make_room(tx)
-        if replaced is not None and replaced.id in self._by_id:
-            self._drop(replaced)
-            evicted.append(replaced)
-        self._lanes.setdefault(sender, Lane({})).txs[nonce] = tx
-        self._by_id[tx.id] = tx
-        self._bytes += tx.size
-        return evicted
+    def has_ready(self) -> bool:
+        """Is there a transaction that the next block could hold?"""
+        return bool(self._ready)
 
-    def _check_place(
-        self,
-        tx: VerifiedTransaction,
-        waiting: dict[int, VerifiedTransaction],
-        replaced: VerifiedTransaction | None,
-    ) -> None:
-        nonce, following = tx.tx.nonce, self._accounts(tx.tx.sender).nonce + 1
+    # Coming in
+
+    def add(
+        self, tx: VerifiedTransaction, *, now_ms: int, fee_source: str = "", free: bool = False
+    ) -> list[VerifiedTransaction]:
+        """Take a verified transaction in; returns those it pushed out. Raises Rejected with the reason.
+
+        `fee_source` names the record that may pay the fee when the sender cannot: such a transaction waits only when
+        it is its turn (so its success was tried), and only one for each record. A `free` one waits without a gap.
+        """
         if tx.id in self._by_id:
             raise Rejected(Reason.ALREADY_KNOWN, "the transaction waits in the mempool already")
+        lane = self._lanes.get(tx.tx.sender, {})
+        replaced = lane.get(tx.tx.nonce)
+        self._check_place(tx, lane, replaced, free=free)
+        credit = self._check_funds(tx, lane, fee_source)
+        leaving = {replaced.tx.id: replaced} if replaced else {}
+        if credit and credit in self._credits and self._credits[credit] not in leaving:
+            rival = self._by_id[self._credits[credit]]
+            self._check_replacement(tx, rival, f"a transaction that {credit} pays for")
+            leaving[rival.tx.id] = rival
+        waiting = Waiting(tx, tx.tx.fee * RATE_SCALE // tx.size, credit, now_ms)
+        leaving.update(self._make_room(waiting, leaving))
+        for other in leaving.values():
+            self._drop(other)
+        self._insert(waiting)
+        return [other.tx for other in leaving.values()]
+
+    def _check_place(
+        self, tx: VerifiedTransaction, lane: dict[int, Waiting], replaced: Waiting | None, *, free: bool
+    ) -> None:
+        nonce, following = tx.tx.nonce, self._accounts(tx.tx.sender).nonce + 1
         if nonce < following:
             raise Rejected(Reason.BAD_NONCE, f"nonce {nonce} has been used; the next one is {following}")
         if replaced is not None:
-            needed = (replaced.tx.fee * REPLACEMENT_PERCENT + 99) // 100
-            if tx.tx.fee < max(needed, replaced.tx.fee + 1):
-                raise Rejected(
-                    Reason.REPLACEMENT_FEE_TOO_LOW,
-                    f"replacing nonce {nonce} needs a fee of {needed} base units",
-                )
+            self._check_replacement(tx, replaced, f"nonce {nonce}")
             return
-        if len(waiting) >= MAX_PER_SENDER:
+        if len(lane) >= MAX_PER_SENDER:
             raise Rejected(
                 Reason.TOO_MANY_PENDING, f"{MAX_PER_SENDER} transactions of this sender wait already"
             )
-        if nonce >= following + MAX_PER_SENDER:
+        furthest = self.next_nonce(tx.tx.sender) if free else following + MAX_PER_SENDER - 1
+        if nonce > furthest:
             raise Rejected(Reason.NONCE_GAP, f"nonce {nonce} is too far ahead; the next one is {following}")
 
-    def _check_balance(
-        self, tx: VerifiedTransaction, waiting: dict[int, VerifiedTransaction], *, pays_sender: bool
-    ) -> None:
-        """The sender must cover the fees of its whole lane; what the payloads spend is for execution to say."""
-        if pays_sender:
-            return
-        others = sum(other.tx.fee for nonce, other in waiting.items() if nonce != tx.tx.nonce)
-        balance = self._accounts(tx.tx.sender).balance
-        if others + tx.tx.fee > balance:
+    def _check_replacement(self, tx: VerifiedTransaction, replaced: Waiting, name: str) -> None:
+        if replaced.tx.id in self._in_block:
+            raise Rejected(Reason.IN_BLOCK, f"{name} is in the block being made")
+        old = replaced.tx.tx.fee
+        needed = max((old * REPLACEMENT_PERCENT + 99) // 100, old + 1)
+        if tx.tx.fee < needed:
             raise Rejected(
-                Reason.FEE_NOT_COVERED,
-                f"fees of {format_ait(others + tx.tx.fee)} wait for {format_ait(balance)} of balance",
+                Reason.REPLACEMENT_FEE_TOO_LOW, f"replacing {name} needs a fee of {needed} base units"
             )
 
-    def _make_room(self, tx: VerifiedTransaction) -> list[VerifiedTransaction]:
-        """Evict the cheapest by fee per byte until the newcomer fits, or refuse the newcomer."""
-        if len(self._by_id) < MAX_TXS and self._bytes + tx.size <= MAX_BYTES:
-            return []
-        cheapest = min(self._by_id.values(), key=lambda other: (other.tx.fee * tx.size, other.wid))
-        if cheapest.tx.fee * tx.size >= tx.tx.fee * cheapest.size:
-            raise Rejected(
-                Reason.MEMPOOL_FULL, "the mempool is full of transactions that pay as much: try later"
-            )
-        lane = self._lanes[cheapest.tx.sender]
-        evicted = [other for nonce, other in lane.txs.items() if nonce >= cheapest.tx.nonce]
-        for other in evicted:
-            self._drop(other)
+    def _check_funds(self, tx: VerifiedTransaction, lane: dict[int, Waiting], fee_source: str) -> str:
+        """Refuse fees that nobody covers; returns the record that covers them, or "" when the sender does.
+
+        The sender covers the fees of its whole lane; what the payloads spend is for execution to say.
+        """
+        account = self._accounts(tx.tx.sender)
+        others = [other.tx.tx.fee for nonce, other in lane.items() if nonce != tx.tx.nonce]
+        if sum(others) + tx.tx.fee <= account.balance:
+            return ""
+        if fee_source and not others and tx.tx.nonce == account.nonce + 1:
+            return fee_source
+        raise Rejected(
+            Reason.FEE_NOT_COVERED,
+            f"fees of {format_ait(sum(others) + tx.tx.fee)} wait for {format_ait(account.balance)} of balance",
+        )
+
+    def _make_room(self, newcomer: Waiting, leaving: dict[bytes, Waiting]) -> dict[bytes, Waiting]:
+        """Who must go, the cheapest by fee per byte first with all that builds on it, or refuse the newcomer."""
+        excess_txs = len(self._by_id) - len(leaving) + 1 - MAX_TXS
+        excess_bytes = self._bytes - sum(other.tx.size for other in leaving.values()) + newcomer.tx.size
+        excess_bytes -= MAX_BYTES
+        evicted: dict[bytes, Waiting] = {}
+        cheapest = iter(self._by_rate)
+        while excess_txs > 0 or excess_bytes > 0:
+            rate, tx_id = next(cheapest, (newcomer.rate, b""))
+            if rate >= newcomer.rate:
+                raise Rejected(
+                    Reason.MEMPOOL_FULL, "the mempool is full of transactions that pay as much: try later"
+                )
+            for other in self._built_on(self._by_id[tx_id]):
+                if other.tx.id in leaving or other.tx.id in evicted:
+                    continue
+                if other.tx.id in self._in_block or _is_before(other, newcomer):
+                    break
+                evicted[other.tx.id] = other
+                excess_txs -= 1
+                excess_bytes -= other.tx.size
         return evicted
 
-    def remove(self, tx: VerifiedTransaction) -> None:
-        """Forget a transaction, and whatever else waits at its nonce."""
-        lane = self._lanes.get(tx.tx.sender)
-        waiting = lane.txs.get(tx.tx.nonce) if lane else None
-        if waiting is not None:
-            self._drop(waiting)
+    def _built_on(self, first: Waiting) -> list[Waiting]:
+        """A transaction and its sender's later ones, which cannot go before it."""
+        lane = self._lanes[first.tx.tx.sender]
+        return [lane[nonce] for nonce in sorted(lane) if nonce >= first.tx.tx.nonce]
 
-    def _drop(self, tx: VerifiedTransaction) -> None:
-        del self._by_id[tx.id]
-        self._bytes -= tx.size
-        lane = self._lanes[tx.tx.sender]
-        del lane.txs[tx.tx.nonce]
-        if not lane.txs:
-            del self._lanes[tx.tx.sender]
+    def _insert(self, waiting: Waiting) -> None:
+        tx = waiting.tx
+        self._lanes.setdefault(tx.tx.sender, {})[tx.tx.nonce] = waiting
+        self._by_id[tx.id] = waiting
+        self._by_rate.add((waiting.rate, tx.id))
+        self._bytes += tx.size
+        if waiting.credit:
+            self._credits[waiting.credit] = tx.id
+        self._refresh(tx.tx.sender)
 
-    def has_ready(self) -> bool:
-        """Is there a transaction that the next block could hold?"""
-        return any(self._accounts(sender).nonce + 1 in lane.txs for sender, lane in self._lanes.items())
+    # Going out
 
     def select(self, *, max_txs: int, max_bytes: int) -> list[VerifiedTransaction]:
-        """Transactions for a block: best-paying lanes first, each lane in nonce order."""
+        """Transactions for a block: best-paying lanes first, each lane in nonce order.
+
+        They can be neither replaced nor evicted until `settle` or `remove` says what became of them.
+        """
         heads = []
-        for sender, lane in self._lanes.items():
-            first = lane.txs.get(self._accounts(sender).nonce + 1)
-            if first is not None:
-                heads.append((-first.tx.fee, first.wid, sender))
+        for sender in self._ready:
+            first = self._lanes[sender][self._accounts(sender).nonce + 1]
+            heads.append((-first.rate, first.tx.id, sender))
         chosen: list[VerifiedTransaction] = []
         room = max_bytes
         for _, _, sender in sorted(heads):
             nonce, lane = self._accounts(sender).nonce + 1, self._lanes[sender]
-            while len(chosen) < max_txs and nonce in lane.txs and lane.txs[nonce].size <= room:
-                chosen.append(lane.txs[nonce])
-                room -= lane.txs[nonce].size
+            while len(chosen) < max_txs and nonce in lane and lane[nonce].tx.size <= room:
+                chosen.append(lane[nonce].tx)
+                room -= lane[nonce].tx.size
                 nonce += 1
+        self._in_block = {tx.id for tx in chosen}
         return chosen
+
+    def settle(self, included: Iterable[VerifiedTransaction]) -> list[VerifiedTransaction]:
+        """A block is the head now: forget what it holds; returns others whose nonces it used up."""
+        self._in_block.clear()
+        overtaken = []
+        for tx in included:
+            self.remove(tx)
+            lane = self._lanes.get(tx.tx.sender, {})
+            for nonce in [nonce for nonce in lane if nonce <= tx.tx.nonce]:
+                overtaken.append(lane[nonce].tx)
+                self._drop(lane[nonce])
+            self._refresh(tx.tx.sender)
+        return overtaken
+
+    def expire(self, now_ms: int) -> list[VerifiedTransaction]:
+        """Forget and return what has waited too long."""
+        expired: list[VerifiedTransaction] = []
+        for waiting in list(self._by_id.values()):
+            if now_ms - waiting.since_ms <= MAX_WAIT_MS:
+                break
+            if waiting.tx.id not in self._in_block:
+                self._drop(waiting)
+                expired.append(waiting.tx)
+        return expired
+
+    def remove(self, tx: VerifiedTransaction) -> None:
+        """Forget a transaction, if it waits."""
+        waiting = self._by_id.get(tx.id)
+        if waiting is not None:
+            self._drop(waiting)
+
+    def _drop(self, waiting: Waiting) -> None:
+        tx = waiting.tx
+        del self._by_id[tx.id]
+        self._by_rate.remove((waiting.rate, tx.id))
+        self._bytes -= tx.size
+        self._in_block.discard(tx.id)
+        if waiting.credit:
+            del self._credits[waiting.credit]
+        lane = self._lanes[tx.tx.sender]
+        del lane[tx.tx.nonce]
+        if not lane:
+            del self._lanes[tx.tx.sender]
+        self._refresh(tx.tx.sender)
+
+    def _refresh(self, sender: str) -> None:
+        if self._accounts(sender).nonce + 1 in self._lanes.get(sender, {}):
+            self._ready[sender] = None
+        else:
+            self._ready.pop(sender, None)
+
+
+def _is_before(other: Waiting, newcomer: Waiting) -> bool:
+    """Does the newcomer build on the other?"""
+    return other.tx.tx.sender == newcomer.tx.tx.sender and other.tx.tx.nonce < newcomer.tx.tx.nonce

@@ -108,7 +108,8 @@ def _rejection(error: Exception) -> Rejected:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:i]))
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise Rejected(Reason.DUPLICATE_KEY, f"key {twice[:80]!r} appears twice")
     return value
 

@@ -26,10 +26,14 @@ def check_sender(account: Account, tx: VerifiedTransaction) -> None:
         raise Rejected(Reason.WRONG_KEY, f"the public key is not {tx.tx.sender}'s")
 
 
-def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, kind: TransactionType) -> None:
+def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, kind: TransactionType) -> bool:
+    """Refuse too low a fee; returns whether the transaction is one of those that may pay less."""
     needed = required_fee(context.params, len(tx.tx.payload))
-    if tx.tx.fee < needed and not kind.is_free(context, state, tx):
+    if tx.tx.fee >= needed:
+        return False
+    if not kind.is_free(context, state, tx):
         raise Rejected(Reason.FEE_TOO_LOW, f"fee {tx.tx.fee}; this transaction needs {needed} base units")
+    return True
 
 
 def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> Outcome:
@@ -44,7 +48,7 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
     check_sender(account, tx)
     check_fee(context, state, tx, kind)
     prepaid = account.balance >= fee
-    if not prepaid and not kind.pays_sender:
+    if not prepaid and kind.fee_source is None:
         raise Rejected(
             Reason.FEE_NOT_COVERED,
             f"fee {format_ait(fee)}, balance of {sender} {format_ait(account.balance)}",
@@ -121,3 +125,14 @@ def dry_run(context: BlockContext, state: State, tx: VerifiedTransaction) -> lis
     if not outcome.ok:
         raise Rejected(Reason(outcome.reason), outcome.message)
     return outcome.events
+
+
+def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
+    """Raise Rejected for a witness that does not prove itself, whether or not it is the transaction's turn."""
+    check = TYPES[tx.tx.type].check_witness
+    if check is None:
+        return
+    try:
+        check(context, state, tx)
+    except Failed as failure:
+        raise Rejected(failure.reason, failure.message) from None

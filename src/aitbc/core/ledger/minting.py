@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from aitbc.core.ledger.params import Params
 from aitbc.core.ledger.state import Overlay
-from aitbc.core.types.amounts import BASIS_POINTS, MAX_TOTAL
+from aitbc.core.types.amounts import BASIS_POINTS, MAX_SIGNED, MAX_TOTAL
 from aitbc.core.types.reasons import Failed, Reason
 
 
@@ -31,11 +31,12 @@ def mint_for(params: Params, *, units: int, price: int, routed: str, hub_listed:
     """
     if price == 0 or routed == "chosen" or not hub_listed:
         return NOTHING
-    provider = units * params.mint_per_unit
+    provider = min(units * params.mint_per_unit, MAX_SIGNED)
     if params.mint_price_cap_bp:
         provider = min(provider, price * params.mint_price_cap_bp // BASIS_POINTS)
+    hub = provider * params.coordinator_ratio_bp // BASIS_POINTS
     treasury = provider * params.treasury_ratio_bp // BASIS_POINTS if params.treasury else 0
-    return Mint(provider, provider * params.coordinator_ratio_bp // BASIS_POINTS, treasury)
+    return Mint(provider, hub, treasury)
 
 
 def check_room(state: Overlay, amount: int) -> None:

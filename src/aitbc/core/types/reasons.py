@@ -38,6 +38,9 @@ class Reason(StrEnum):
     ALREADY_KNOWN = "already_known"
     MEMPOOL_FULL = "mempool_full"
     TOO_MANY_PENDING = "too_many_pending"
+    IN_BLOCK = "in_block"
+    WAITED_TOO_LONG = "waited_too_long"
+    CANNOT_INCLUDE = "cannot_include"
 
     # what the state says
     INSUFFICIENT_BALANCE = "insufficient_balance"

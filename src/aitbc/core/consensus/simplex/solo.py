@@ -74,9 +74,12 @@ class SoloSimplex:
                 return self._advance(now_ms, event)
 
     def _pace(self, now_ms: int) -> list[EngineEffect]:
-        """Wait for the minimum interval with work waiting, for the idle interval without."""
+        """Wait for the minimum interval with work waiting, for the idle interval without.
+
+        A head from the future means that the clock went back: the interval then counts from now.
+        """
         interval = self._block_time_ms if self._transactions_wait() else self._idle_ms
-        return [SetTimer(PACE, max(now_ms, self._head_timestamp_ms + interval))]
+        return [SetTimer(PACE, max(now_ms, min(now_ms, self._head_timestamp_ms) + interval))]
 
     def _lead(self, now_ms: int) -> list[EngineEffect]:
         """Rule 2: I lead every slot. The timestamp moves forward even when the clock does not."""

@@ -25,7 +25,10 @@ class TransactionType(NamedTuple):
     apply: Callable[[BlockContext, Overlay, VerifiedTransaction], list[Event]]
     """Change the overlay, return what happened; raise Failed before the first write that must not stay."""
     witness: type[msgspec.Struct] | None = None
-    pays_sender: bool = False
-    """May the fee come out of what the transaction itself pays its sender?"""
+    check_witness: Callable[[BlockContext, Overlay, VerifiedTransaction], None] | None = None
+    """Raise Failed for a witness whose signatures are not good; a node asks before the transaction's turn, because
+    the sender's signature does not cover the witness and a forged one must not hold the place of the good one."""
+    fee_source: Callable[[Any], str] | None = None
+    """payload → the record whose coins may pay the fee when the sender cannot; None: the sender pays."""
     is_free: Callable[[BlockContext, Overlay, VerifiedTransaction], bool] = never_free
     """Is this transaction accepted without a fee?"""

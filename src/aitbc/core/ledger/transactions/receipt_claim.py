@@ -188,6 +188,11 @@ def _check_signatures(
         raise Failed(Reason.BAD_ATTESTATION_SIGNATURE, f"the attestation is not signed by {hub}")
 
 
+def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
+    assert isinstance(tx.payload, ReceiptClaim) and isinstance(tx.witness, SignedAttestation)
+    _check_signatures(context, state, tx.payload, tx.witness)
+
+
 def _mint(context: BlockContext, state: Overlay, claim: ReceiptClaim, attestation: Attestation) -> Mint:
     listed = attestation.hub in context.params.hubs or attestation.routed == "synthetic"
     mint = mint_for(
@@ -256,6 +261,16 @@ def _synthetic_lock(claim: ReceiptClaim, hub: str, height: int) -> Lock:
     )
 
 
+def fee_source(claim: ReceiptClaim) -> str:
+    return f"lock {claim.lock}" if claim.lock else f"synthetic job {claim.job_id}"
+
+
 RECEIPT_CLAIM = TransactionType(
-    "RECEIPT_CLAIM", ReceiptClaim, check, apply, witness=SignedAttestation, pays_sender=True
+    "RECEIPT_CLAIM",
+    ReceiptClaim,
+    check,
+    apply,
+    witness=SignedAttestation,
+    check_witness=check_witness,
+    fee_source=fee_source,
 )

@@ -37,4 +37,8 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     return [("refunded", lock.client, rest)]
 
 
-REFUND = TransactionType("REFUND", Refund, check, apply, pays_sender=True)
+def fee_source(payload: Refund) -> str:
+    return f"lock {payload.lock}"
+
+
+REFUND = TransactionType("REFUND", Refund, check, apply, fee_source=fee_source)

@@ -55,10 +55,9 @@ def is_free(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> b
 
 
 def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Event]:
-    payload, sender, witness = tx.payload, tx.tx.sender, tx.witness
+    payload, sender = tx.payload, tx.tx.sender
     assert isinstance(payload, Register)
-    if isinstance(witness, Countersignature) and not _is_countersigned(context, state, sender, witness):
-        raise Failed(Reason.BAD_COUNTERSIGNATURE, f"not signed for {sender} by the listed hub {witness.hub}")
+    check_witness(context, state, tx)
     registration = Registration(
         role=payload.role,
         models=payload.models,
@@ -71,6 +70,12 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     return [("registered", f"{payload.role}:{sender}", 0)]
 
 
+def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
+    sender, witness = tx.tx.sender, tx.witness
+    if isinstance(witness, Countersignature) and not _is_countersigned(context, state, sender, witness):
+        raise Failed(Reason.BAD_COUNTERSIGNATURE, f"not signed for {sender} by the listed hub {witness.hub}")
+
+
 def _is_countersigned(
     context: BlockContext, state: Overlay, provider: str, witness: Countersignature
 ) -> bool:
@@ -79,4 +84,12 @@ def _is_countersigned(
     return witness.hub in context.params.hubs and context.verify(key, digest, unhex(witness.sig))
 
 
-REGISTER = TransactionType("REGISTER", Register, check, apply, witness=Countersignature, is_free=is_free)
+REGISTER = TransactionType(
+    "REGISTER",
+    Register,
+    check,
+    apply,
+    witness=Countersignature,
+    check_witness=check_witness,
+    is_free=is_free,
+)

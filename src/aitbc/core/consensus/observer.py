@@ -1,0 +1,11 @@
+"""A node without a key: it agrees to nothing and asks for nothing."""
+
+from aitbc.core.consensus.engine import EngineEffect, EngineEvent
+
+
+class Observer:
+    def start(self, _now_ms: int) -> list[EngineEffect]:
+        return []
+
+    def on(self, _now_ms: int, _event: EngineEvent) -> list[EngineEffect]:
+        return []
