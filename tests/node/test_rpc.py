@@ -1,6 +1,10 @@
 """The RPC of seed 000 §9 with the seed's payloads (§18) and shapes (§5), and its errors."""
 
+import contextlib
+import socket
+import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,11 @@ from aitbc.core.codec.digests import receipt_core_digest, receipt_id_of
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.receipts import ReceiptCore
+from aitbc.node import attestations
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app
-from support.chain import Chain
+from aitbc.ports import StorageError
+from support.chain import Chain, genesis
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, SYNTHETIC, VALIDATOR, KeySigner
 
 Json = dict[str, Any]
@@ -266,3 +272,64 @@ def test_the_second_node_on_a_folder_is_refused(chain: Chain, tmp_path: Path) ->
         TestClient(create_app(config)),
     ):
         pass
+
+
+def test_a_node_without_a_key_serves_and_refuses_what_it_cannot_include(chain: Chain, tmp_path: Path) -> None:
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node")
+    with TestClient(create_app(config)) as node:
+        tx = chain.sign(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
+        answer = node.post("/rpc/sendTx", json=transaction_to_plain(tx))
+        assert (answer.status_code, answer.json()["code"]) == (503, "cannot_include")
+        assert node.get("/rpc/getHead").json()["height"] == 0
+        assert node.get("/health").status_code == 200
+
+
+def test_a_genesis_with_two_authorities_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    from aitbc.core.codec.keytext import key_to_text
+    from aitbc.core.ledger.genesis import Authority
+
+    two = [Authority(pubkey=key_to_text(who.auth_key)) for who in (VALIDATOR, EVE)]
+    document = jcs(msgspec.structs.replace(genesis(), authorities=two))
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR)
+    with pytest.raises(StorageError, match="2 authorities"), TestClient(create_app(config)):
+        pass
+
+
+def test_a_block_that_was_damaged_on_disk_is_an_error_with_a_name(chain: Chain, tmp_path: Path) -> None:
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    with TestClient(create_app(config), raise_server_exceptions=False) as node:
+        height = send(node, chain, ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})["height"]
+        with sqlite3.connect(tmp_path / "node" / "chain.db") as database:
+            database.execute("DELETE FROM tx")
+        answer = node.get(f"/rpc/getBlock/{height}")
+        assert (answer.status_code, answer.json()["code"]) == (500, "storage_damaged")
+
+
+def test_a_hub_that_drips_its_answer_does_not_hold_a_claim(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, the whole does not."""
+    monkeypatch.setattr(attestations, "TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        config = NodeConfig(
+            genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, attest_urls=(url,)
+        )
+        with TestClient(create_app(config)) as node:
+            payload, _ = chain.claim_parts(PROVIDER, "ab" * 32)
+            tx = transaction_to_plain(chain.sign(PROVIDER, "RECEIPT_CLAIM", payload))
+            started = time.monotonic()
+            answer = node.post("/rpc/submitReceipt", json=tx)
+            assert answer.json()["code"] == "attestation_missing"
+            assert "no whole answer in 0.5 s" in answer.json()["detail"]
+            assert time.monotonic() - started < 3
+
+
+def drip(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        for _ in range(1000):
+            connection.sendall(b" ")
+            time.sleep(0.1)

@@ -85,3 +85,15 @@ def test_one_seed_one_run_under_any_hash_seed() -> None:
         for hash_seed in ("0", "1", "2")
     }
     assert len(digests) == 1
+
+
+def test_a_clock_that_goes_back_an_hour_does_not_stop_the_chain() -> None:
+    world = play(seed=1)
+    before, last = world.height, world.block(world.height)
+    world.now_ms -= 3_600_000
+    world.crash()
+    world.run(world.now_ms + 65_000)
+    assert world.height == before + 6, "one empty block per idle interval"
+    newest = world.block(world.height)
+    assert last is not None and newest is not None
+    assert newest.block.header.timestamp_ms == last.block.header.timestamp_ms + 6

@@ -56,8 +56,6 @@ class Executor:
         else:
             self.state = self._restore(stored)
             self.head = stored.head
-            if peaks_root(stored.history_peaks) != self.head.block.header.history_root:
-                raise Rejected(Reason.DAMAGED, "the stored history peaks are not those of the head")
             self.tip = self._tip_of(self.head, stored.history_peaks)
 
     def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:
@@ -77,6 +75,8 @@ class Executor:
         header = stored.head.block.header
         if state.root() != header.state_root:
             raise Rejected(Reason.DAMAGED, f"the stored state is not the state of block {header.height}")
+        if peaks_root(stored.history_peaks) != header.history_root:
+            raise Rejected(Reason.DAMAGED, "the stored history peaks are not those of the head")
         self._check_head(stored.head)
         check_whole_supply(state)
         return state

@@ -190,7 +190,10 @@ class Replica:
             *_drops(
                 overtaken, Rejected(Reason.BAD_NONCE, "another transaction with this nonce is in a block")
             ),
-            *_drops(expired, Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes")),
+            *_drops(
+                expired,
+                Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes"),
+            ),
         ]
         event = BlockCommitted(
             block.hash, self._head.height, self._head.timestamp_ms, self.mempool.has_ready()

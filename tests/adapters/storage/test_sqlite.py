@@ -84,6 +84,8 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
         "UPDATE blocks SET raw = x'00' WHERE height = 2",
         "UPDATE blocks SET raw = (SELECT raw FROM blocks WHERE height = 1) WHERE height = 2",
         "UPDATE tx SET raw = x'93' WHERE height = 2",
+        "DELETE FROM tx WHERE height = 2",
+        "UPDATE tx SET raw = (SELECT raw FROM tx WHERE height = 1) WHERE height = 2",
         "UPDATE meta SET value = '99' WHERE key = 'schema_version'",
         "DELETE FROM meta WHERE key = 'history_peaks'",
         "DROP TABLE params",
@@ -106,6 +108,7 @@ def test_damage_is_found_and_named(stored: tuple[Path, Chain], damage: str) -> N
         "UPDATE accounts SET nonce = 0 WHERE address = '{alice}'",
         "DELETE FROM accounts WHERE address = '{alice}'",
         "UPDATE params SET value = '3' WHERE key = 'base_fee'",
+        "UPDATE meta SET value = x'90' WHERE key = 'history_peaks'",
     ],
 )
 def test_a_state_that_is_not_the_heads_is_not_believed(stored: tuple[Path, Chain], damage: str) -> None:
@@ -147,3 +150,29 @@ def test_a_commit_that_breaks_off_leaves_the_block_before_it(stored: tuple[Path,
     store = SqliteStore(path, chain.genesis_hash)
     store.commit(block=head, changes=built.changes, history_peaks=built.peaks)
     store.close()
+
+
+def test_one_changed_byte_of_a_stored_transaction_is_never_served(stored: tuple[Path, Chain]) -> None:
+    path, chain = stored
+    connection = sqlite3.connect(path)
+    (raw,) = connection.execute("SELECT raw FROM tx WHERE height = 2").fetchone()
+    store = SqliteStore(path, chain.genesis_hash)
+    whole = store.block_by_height(2)
+    served = 0
+    for place in range(len(raw)):
+        connection.execute("UPDATE tx SET raw = ? WHERE height = 2", (flipped(raw, place),))
+        connection.commit()
+        try:
+            block = store.block_by_height(2)
+        except StorageError:
+            continue
+        assert block is not None and whole is not None
+        assert [outcome.message for outcome in block.outcomes] != [o.message for o in whole.outcomes]
+        served += 1
+    store.close()
+    connection.close()
+    assert served == 0, "this outcome has no message, so every byte is covered"
+
+
+def flipped(raw: bytes, place: int) -> bytes:
+    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]

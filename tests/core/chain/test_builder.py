@@ -50,6 +50,7 @@ WRONG_HEADERS: list[tuple[dict[str, Any], Reason]] = [
     ({"height": 3}, Reason.WRONG_HEIGHT),
     ({"parent": bytes(32)}, Reason.WRONG_PARENT),
     ({"timestamp_ms": 1}, Reason.BAD_TIMESTAMP),
+    ({"timestamp_ms": 2**53}, Reason.BAD_TIMESTAMP),
     ({"proposer": EVE.address}, Reason.WRONG_PROPOSER),
     ({"txs_root": bytes(32)}, Reason.ROOT_MISMATCH),
     ({"outcomes_root": bytes(32)}, Reason.ROOT_MISMATCH),
@@ -62,7 +63,9 @@ WRONG_HEADERS: list[tuple[dict[str, Any], Reason]] = [
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), WRONG_HEADERS, ids=[next(iter(row[0])) for row in WRONG_HEADERS]
+    ("change", "reason"),
+    WRONG_HEADERS,
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else str(value),
 )
 def test_a_header_with_one_wrong_field_is_refused(change: dict[str, Any], reason: Reason) -> None:
     chain, built = built_block()

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from aitbc.core.types.amounts import AIT
+from aitbc.core.codec.records import record_bytes, record_from_bytes
+from aitbc.core.types.amounts import AIT, MAX_SIGNED
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import ReceiptRecord
 from support.chain import Chain, fresh_root, genesis
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, SYNTHETIC, VALIDATOR
 
@@ -193,6 +195,19 @@ def test_the_price_caps_the_mint_where_the_cap_is_on() -> None:
     payload, witness = chain.claim_parts(PROVIDER, chain.lock(), price=AIT)
     outcome = chain.do(HUB, "RECEIPT_CLAIM", payload, witness=witness)
     assert ("minted", PROVIDER.address, AIT // 2) in outcome.events
+
+
+def test_a_mint_is_never_more_than_a_signed_number_can_say() -> None:
+    """Otherwise the receipt's record could not be read again after a restart."""
+    chain = Chain(genesis(mint_per_unit=10_000))
+    chain.register(PROVIDER)
+    payload, witness = chain.claim_parts(
+        PROVIDER, "", hub=SYNTHETIC, routed="synthetic", job_id="7", compute_units=10**12, attempt=0
+    )
+    assert chain.do(PROVIDER, "RECEIPT_CLAIM", payload, witness=witness).ok
+    record = chain.executor.state.get("receipts", payload["receipt_id"])
+    assert record is not None and record_from_bytes("receipts", record_bytes(record)) == record
+    assert isinstance(record, ReceiptRecord) and record.minted == MAX_SIGNED
 
 
 def test_free_jobs_mint_nothing(chain: Chain) -> None:

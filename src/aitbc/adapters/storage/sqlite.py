@@ -97,7 +97,7 @@ class SqliteStore:
             connection.executemany('INSERT INTO meta("key", value) VALUES (?,?)', meta)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
 
     def _check_meta(self, connection: sqlite3.Connection) -> None:
@@ -178,7 +178,7 @@ class SqliteStore:
             )
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
 
     def _insert(
@@ -236,3 +236,9 @@ class SqliteStore:
             connection.close()
         self._connections.clear()
         self._local = threading.local()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """SQLite has rolled back by itself when the disk was full; asking again would hide why."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
