@@ -24,15 +24,18 @@ Fake = Callable[[Offer, Delivery, bytes], tuple[Delivery, bytes]]
 class StrangeProvider:
     """`async with StrangeProvider(place) as strange:` is linked, registered and eligible."""
 
-    def __init__(self, place: Market, *, name: str = "strange") -> None:
+    def __init__(
+        self, place: Market, *, name: str = "strange", price: int = MODEL.price_per_kilounit
+    ) -> None:
         self.place = place
+        self.price = price
         self.signer = KeySigner(name.encode().ljust(32, b"\x09"))
         self.connection: ClientConnection
 
     async def __aenter__(self) -> Self:
         await self.dial()
         challenge = await self.hear(link.Challenge)
-        await self.say(self.hello(challenge))
+        await self.say(replace_price(self.hello(challenge), self.price))
         await self.hear(link.Welcome)
         await self.hear(link.Eligible)
         await self.register()
@@ -47,17 +50,17 @@ class StrangeProvider:
         url = self.place.url.replace("http", "ws") + link.PATH
         self.connection = await connect(url, compression=None, proxy=None, close_timeout=1)
 
-    def hello(self, challenge: link.Challenge, **changes: Any) -> link.Hello:
+    def hello(self, challenge: link.Challenge, *, provider: str = "", **changes: Any) -> link.Hello:
         facts: dict[str, Any] = {
             "genesis_hash": bytes.fromhex(challenge.genesis_hash),
             "hub": challenge.hub,
             "nonce": challenge.nonce,
             "hello_nonce": "11" * 32,
-            "provider": self.signer.address,
+            "provider": provider or self.signer.address,
         }
         hello = link.Hello(
             version=link.VERSION,
-            address=self.signer.address,
+            address=provider or self.signer.address,
             pubkey=key_to_text(self.signer.auth_key),
             nonce="11" * 32,
             sig=self.signer.sign(link.hello_digest(**facts)).hex(),
@@ -71,7 +74,7 @@ class StrangeProvider:
         """On the chain, countersigned over the link."""
         await self.say(link.AskCountersignature())
         vouched = await self.hear(link.Countersignature)
-        offer = {"model": "tiny-lm", "kind": "chat", "price_per_kilounit": 1_000_000, "digest": DIGEST}
+        offer = {"model": "tiny-lm", "kind": "chat", "price_per_kilounit": self.price, "digest": DIGEST}
         node = self.place.node
         node.signers["strange " + self.signer.address] = self.signer
         await asyncio.to_thread(
@@ -122,3 +125,8 @@ class StrangeProvider:
     async def deliver(self, task: link.Task, delivery: Delivery, data: bytes) -> None:
         await self.say(link.Result(task_id=task.task_id, size=len(data), delivery=delivery))
         await self.connection.send(data)
+
+
+def replace_price(hello: link.Hello, price_per_kilounit: int) -> link.Hello:
+    models = [msgspec.structs.replace(model, price_per_kilounit=price_per_kilounit) for model in hello.models]
+    return msgspec.structs.replace(hello, models=models)

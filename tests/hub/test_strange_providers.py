@@ -84,7 +84,8 @@ def test_silence_and_garbage_instead_of_a_hello(tmp_path: Path) -> None:
             await strange.hear(link.Challenge)
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(strange.connection.recv(), 2)
-            assert place.hub.unauthenticated == 0
+            with place.hub.handshakes.take("127.0.0.1"):
+                pass
 
     asyncio.run(story())
 

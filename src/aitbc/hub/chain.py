@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.transactions import Transaction
 
 Json = dict[str, Any]
@@ -106,5 +107,6 @@ def check_lock(lock: FinalLock, *, client: str, terms: Json) -> None:
     if lock.payload.get("amount", 0) < terms["amount"]:
         raise Refused(
             JobReason.LOCK_MISMATCH,
-            f"amount is {lock.payload.get('amount')}, the quote asks {terms['amount']}",
+            f"amount: the lock holds {format_ait(lock.payload.get('amount', 0))},"
+            f" the quote asks {format_ait(terms['amount'])}",
         )

@@ -46,6 +46,9 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_jobs: int = 10_000
     """Jobs that hold money: reserved, queued, leased, running."""
     max_providers: int = 1_000
+    max_handshakes: int = 256
+    max_handshakes_per_address: int = 64
+    """Connections that have not said hello; a handshake takes milliseconds, and addresses may share a proxy."""
     max_events_per_job: int = 4_096
     """One text and one progress event for each of 256 tokens in three attempts are 1,536."""
     max_followers: int = 1_000
@@ -55,6 +58,9 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     quotes_burst: int = 100
     retention_s: int = 24 * 3600
     """Finished jobs and their results are deleted after this time; receipts that are not settled never are."""
+
+    unused_retention_s: int = 10 * 60
+    """Quotes that nobody paid for are forgotten after this time, with their prompts."""
 
     claim_retry_least_s: float = 0.5
     claim_retry_most_s: float = 30

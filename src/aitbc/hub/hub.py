@@ -18,7 +18,7 @@ from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
 from aitbc.hub.jobs import JobService
-from aitbc.hub.limits import RateLimit
+from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
 from aitbc.hub.providers import Directory
 from aitbc.hub.store import JobStore
@@ -52,7 +52,9 @@ class Hub:
         )
         self.directory = Directory(limit=config.max_providers, changed=self._providers_changed)
         self.matcher = Matcher(self.directory)
-        self.unauthenticated = 0
+        self.handshakes = Handshakes(
+            most=config.max_handshakes, most_per_host=config.max_handshakes_per_address
+        )
         self._open_quotes: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -179,4 +181,8 @@ class Hub:
             message="no lock came in time",
         )
         self._open_quotes.difference_update(gone)
-        await self.db(self.store.forget, now_ms - self.config.retention_s * 1000)
+        await self.db(
+            self.store.forget,
+            ended_before_ms=now_ms - self.config.retention_s * 1000,
+            unused_before_ms=now_ms - self.config.unused_retention_s * 1000,
+        )

@@ -6,6 +6,7 @@ and its state is written before anybody is told. docs/spec/jobs.md
 
 import asyncio
 import logging
+import sqlite3
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -316,7 +317,7 @@ class JobService:
         lease_s = max(self._hub.config.lease_least_s, 3 * job.quote.units / 1000)
         session.post(link.Task(task_id=granted.task_id, lease_ms=int(lease_s * 1000), offer=offer))
         try:
-            failure = await self._follow(job, session, offer, granted.task_id, lease_s=lease_s)
+            failure = await self._followed(job, session, offer, granted.task_id, lease_s=lease_s)
             if failure is not None:
                 session.recent_failures += 1
                 await self._attempt_failed(job, offer.attempt, failure, provider=offer.provider)
@@ -348,6 +349,19 @@ class JobService:
             claim_until_ms=quote.claim_until_ms,
         )
 
+    async def _followed(
+        self, job: Job, session: ProviderSession, offer: Offer, task_id: str, *, lease_s: float
+    ) -> Failure | None:
+        """A fault of ours that one provider's words bring out must not cost the client its job."""
+        try:
+            return await self._follow(job, session, offer, task_id, lease_s=lease_s)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            log.exception("job %s: a bug of the hub while %s worked", job.id, offer.provider)
+            session.post(link.Cancel(task_id=task_id, reason=JobReason.HUB_ERROR))
+            return Failure(JobReason.HUB_ERROR, "the hub made a mistake with this provider's messages")
+
     async def _follow(
         self, job: Job, session: ProviderSession, offer: Offer, task_id: str, *, lease_s: float
     ) -> Failure | None:
@@ -362,7 +376,7 @@ class JobService:
                     pass
                 case ProviderLost(task_id=about, message=text) if about == task_id:
                     return Failure(JobReason.PROVIDER_GONE, text)
-                case CancelAsked():
+                case CancelAsked() if not job.streamed:
                     session.post(link.Cancel(task_id=task_id, reason=JobReason.CANCELED))
                     await self._to(
                         job,
@@ -392,7 +406,7 @@ class JobService:
                         continue
                     job.progress = (done, total)
                     job.show({"progress": [done, total]})
-                case link.Text(text=text) if offer.kind == "chat":
+                case link.Text(text=text) if offer.kind == "chat" and text:
                     told += text
                     if len(told) > MAX_STREAMED_CHARACTERS:
                         return Failure(JobReason.STREAM_MISMATCH, f"{len(told)} characters were streamed")
@@ -507,6 +521,9 @@ class JobService:
     # from outside
 
     def cancel(self, job: Job) -> None:
+        """Ask the job to stop; refuses once the client has read a part of the answer, which is work to be paid."""
+        if job.streamed:
+            raise Refused(JobReason.JOB_OVER, "a part of the answer has been sent; it is finished and billed")
         job.inbox.put_nowait(CancelAsked())
 
     def settled(self, job_id: str, *, event: Event, reason: str, message: str) -> State:

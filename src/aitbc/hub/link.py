@@ -28,8 +28,6 @@ log = logging.getLogger("aitbc.hub")
 
 MAX_ERRORS = 8
 """Refused messages after which a link is closed."""
-MAX_UNAUTHENTICATED = 64
-"""Connections that have not said hello yet."""
 MISSED_HEARTBEATS = 3
 MAX_RESENT = 256
 """Attestations told again after a reconnect; the rest follow when these are paid."""
@@ -44,10 +42,6 @@ LAST_WORDS_S = 2
 """A provider that does not read is left after this time."""
 
 _LAST_WORDS = (link.Declined, link.AttemptFailed, link.Result)
-
-LOOK_UP_LEAST_S = 0.1
-LOOK_UP_MOST_S = 5.0
-"""Pauses between questions to a node that does not answer, as at the start of everything at once."""
 
 
 async def serve_link(hub: Hub, websocket: WebSocket) -> None:
@@ -79,10 +73,8 @@ async def serve_link(hub: Hub, websocket: WebSocket) -> None:
 
 
 async def _handshake(hub: Hub, websocket: WebSocket) -> ProviderSession:
-    if hub.unauthenticated >= MAX_UNAUTHENTICATED or hub.directory.full:
-        raise Refused(JobReason.TOO_MANY_PROVIDERS, "this hub has no place left; try again later")
-    hub.unauthenticated += 1
-    try:
+    host = websocket.client.host if websocket.client else ""
+    with hub.handshakes.take(host):
         nonce = secrets.token_hex(32)
         challenge = link.Challenge(
             version=link.VERSION,
@@ -94,8 +86,8 @@ async def _handshake(hub: Hub, websocket: WebSocket) -> ProviderSession:
         await websocket.send_text(link.encode_message(challenge))
         frame = await asyncio.wait_for(_receive(websocket), hub.config.hello_s)
         session = _authenticate(hub, _hello_in(frame), nonce)
-    finally:
-        hub.unauthenticated -= 1
+    if not hub.directory.make_room(session):
+        raise Refused(JobReason.TOO_MANY_PROVIDERS, "this hub has no place left; try again later")
     return session
 
 
@@ -187,19 +179,6 @@ async def _after_welcome(hub: Hub, session: ProviderSession) -> None:
     hub.in_background(_look_up_registration(hub, session))
 
 
-async def _registered(hub: Hub, session: ProviderSession) -> list[dict[str, Any]] | None:
-    """The chain's providers, asked until the node answers; None when the link ends before."""
-    pause_s = LOOK_UP_LEAST_S
-    while session.open:
-        try:
-            return await hub.chain.registry("provider")
-        except ClientError as error:
-            session.post(link.LinkError(reason=JobReason.CHAIN_UNREACHABLE, message=error.message[:400]))
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LOOK_UP_MOST_S)
-    return None
-
-
 async def _look_up_registration(hub: Hub, session: ProviderSession) -> None:
     """A provider works for what it has registered on the chain, model by model."""
     registered = await _of_chain(session, lambda: hub.chain.registry("provider"))
@@ -219,9 +198,15 @@ async def _note_announced(hub: Hub, session: ProviderSession, tx_id: str) -> Non
 
 
 def _as_offered(session: ProviderSession, models: list[dict[str, Any]]) -> frozenset[str]:
-    """The models that are registered with the very weights which the provider has loaded."""
-    digests = {offer["model"]: offer.get("digest", "") for offer in models}
-    return frozenset([name for name, model in session.models.items() if digests.get(name) == model.digest])
+    """The models that are registered at the very price and with the very weights that the provider said hello with."""
+    registered = {offer["model"]: (offer["price_per_kilounit"], offer.get("digest", "")) for offer in models}
+    return frozenset(
+        [
+            name
+            for name, model in session.models.items()
+            if registered.get(name) == (model.price_per_kilounit, model.digest)
+        ]
+    )
 
 
 async def _of_chain(session: ProviderSession, ask: Callable[[], Awaitable[T]]) -> T | None:

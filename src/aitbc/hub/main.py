@@ -52,7 +52,7 @@ def run(config: HubConfig) -> int:
     Raises OSError when the port or the folder cannot be used, ClientError when the node cannot be reached,
     StorageError when the database is not this hub's.
     """
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     app = _application(None)
     server = QuietServer(
         uvicorn.Config(

@@ -4,6 +4,7 @@ The directory is memory only: a provider that the hub loses is a provider that r
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,10 @@ MAX_INBOX = 8_192
 
 ROOM_FOR_US = 64
 """Places in an inbox that a provider cannot fill: the hub's own signals always fit."""
+
+
+PLACE_S = 20.0
+"""In a full directory a link has this long to be registered: a countersigned REGISTER takes two blocks."""
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +74,7 @@ class ProviderSession:
         """Models whose registration the hub has seen on the chain; tasks come for these only."""
         self.announced: frozenset[str] = frozenset()
         """Models whose registration waits in a block to come; good enough for a quote."""
+        self.since_s = time.monotonic()
         self.recent_failures = 0
         self.countersigned = False
         self.outbox: asyncio.Queue[str | None] = asyncio.Queue(MAX_OUTBOX)
@@ -139,9 +145,22 @@ class Directory:
         self.changed = changed
         """Called whenever somebody may be able to work who was not before."""
 
-    @property
-    def full(self) -> bool:
-        return len(self._sessions) >= self._limit
+    def make_room(self, newcomer: ProviderSession) -> bool:
+        """Is there a place, if need be that of the link that has been of no use for longest?
+
+        A link without a registration keeps its place for a while only, so that keys, which cost nothing, cannot
+        shut out those who have registered.
+        """
+        if newcomer.address in self._sessions or len(self._sessions) < self._limit:
+            return True
+        idle = (session for session in self._sessions.values() if not session.serves)
+        oldest = min(idle, key=lambda session: session.since_s, default=None)
+        if oldest is None or newcomer.since_s - oldest.since_s < PLACE_S:
+            return False
+        oldest.post(link.LinkError(reason=JobReason.TOO_MANY_PROVIDERS, message="register to keep a place"))
+        oldest.shut()
+        self.leave(oldest)
+        return True
 
     def join(self, session: ProviderSession) -> ProviderSession | None:
         """Add a link; returns the older link of the same provider, which it replaces."""

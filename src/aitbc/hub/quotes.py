@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.requests import normalise_request, request_hash_of
 from aitbc.core.jobs.units import PROFILES, kind_of, price_of, profile_of, worst_case_units
 from aitbc.core.types.amounts import MAX_SIGNED
-from aitbc.hub.providers import Directory
+from aitbc.hub.providers import Directory, ProviderSession
 from aitbc.hub.records import Quote
 
 
@@ -47,7 +48,7 @@ def make_quote(
     serving = directory.serving(profile.model)
     if not serving:
         raise Refused(JobReason.NO_PROVIDER, f"no connected and registered provider serves {profile.model}")
-    per_kilounit = max([session.models[profile.model].price_per_kilounit for session in serving])
+    per_kilounit = quoted_price(serving, profile.model)
     units = worst_case_units(profile, request)
     price = price_of(units, per_kilounit)
     if price > MAX_SIGNED:
@@ -73,6 +74,12 @@ def make_quote(
         created_ms=now_ms,
     )
     return quote, token
+
+
+def quoted_price(serving: Sequence[ProviderSession], model: str) -> int:
+    """The lower median of what its providers ask: half of them can be drawn, and no single one sets the price."""
+    prices = sorted([session.models[model].price_per_kilounit for session in serving])
+    return prices[(len(prices) - 1) // 2]
 
 
 def token_hash(token: str) -> str:

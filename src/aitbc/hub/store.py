@@ -4,6 +4,7 @@ Synchronous and single-threaded: the hub calls it on one worker thread, in order
 transaction waits for the disk; the rest may lose its last moments when the power fails, never when the process dies.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import msgspec
 
 from aitbc.core.jobs.draw import Candidate
 from aitbc.core.jobs.lifecycle import FINAL_STATES, State
+from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Delivery, Offer
 from aitbc.core.types.receipts import SignedAttestation
 from aitbc.hub.records import AttemptRecord, JobRecord, Quote, ReceiptEntry
@@ -48,6 +50,9 @@ CREATE TABLE event (
 ) WITHOUT ROWID;
 """
 
+MOST_FORGOTTEN = 10_000
+"""Jobs deleted at once: with a sweep every five seconds more than all quotes that can be open."""
+
 _RECEIPT_COLUMNS = (
     "receipt_id, job_id, provider, provider_pubkey, delivery, signed, claim_until_ms, claim_tx, state"
 )
@@ -66,6 +71,7 @@ class JobStore:
 
     def __init__(self, path: Path, *, genesis_hash: str) -> None:
         try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are in it: for its owner only
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             self._open(path, genesis_hash)
         except sqlite3.OperationalError as error:
@@ -137,10 +143,12 @@ class JobStore:
     def reserve(self, job_id: str, *, lock: str, randomness: bytes, at_ms: int) -> None:
         """The lock is final and right; a lock serves one job."""
         with self._transaction():
-            self._db.execute(
-                "UPDATE job SET state = ?, lock = ?, randomness = ? WHERE job_id = ?",
-                (State.RESERVED, lock, randomness, job_id),
-            )
+            changed = self._db.execute(
+                "UPDATE job SET state = ?, lock = ?, randomness = ? WHERE job_id = ? AND state = ?",
+                (State.RESERVED, lock, randomness, job_id, State.QUOTED),
+            ).rowcount
+            if not changed:
+                raise Refused(JobReason.JOB_OVER, "this quote has ended; its lock can be refunded")
             self._append_event(job_id, at_ms, {"state": State.RESERVED})
 
     def set_state(self, job_id: str, state: State, *, reason: str, message: str, at_ms: int) -> None:
@@ -258,7 +266,7 @@ class JobStore:
     # log and cleaning
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
-        """What happened to the job, soonest to lapse first."""
+        """What happened to the job, in order."""
         rows = self._db.execute("SELECT body FROM event WHERE job_id = ? ORDER BY seq", (job_id,))
         return [msgspec.json.decode(body) for (body,) in rows]
 
@@ -275,10 +283,11 @@ class JobStore:
                 self._set_state(job_id, State.EXPIRED, reason=reason, message=message, at_ms=now_ms)
         return gone
 
-    def forget(self, ended_before_ms: int, *, limit: int = 500) -> int:
-        """Delete jobs that ended long ago, with their results; returns how many."""
+    def forget(self, *, ended_before_ms: int, unused_before_ms: int, limit: int = MOST_FORGOTTEN) -> int:
+        """Delete jobs that ended long ago, with their results, and sooner those without a lock; returns how many."""
         rows = self._db.execute(
-            "SELECT job_id FROM job WHERE ended_ms < ? LIMIT ?", (ended_before_ms, limit)
+            "SELECT job_id FROM job WHERE ended_ms < ? OR (ended_ms < ? AND lock IS NULL) LIMIT ?",
+            (ended_before_ms, unused_before_ms, limit),
         ).fetchall()
         if rows:
             with self._transaction():

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Offer
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.transactions import Transaction
 
 Json = dict[str, Any]
@@ -64,7 +65,8 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
     left = int(lock["amount"]) - int(lock["paid"])
     if left < offer.price:
         raise Refused(
-            JobReason.LOCK_MISMATCH, f"the lock has {left} left, the offer costs up to {offer.price}"
+            JobReason.LOCK_MISMATCH,
+            f"the lock has {format_ait(left)} left, the offer costs up to {format_ait(offer.price)}",
         )
 
 

@@ -13,14 +13,15 @@ import msgspec
 
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import build_transaction, claim_witness, receipt_claim_payload
-from aitbc.core.codec.digests import attestation_digest, receipt_id_of
+from aitbc.core.codec.canonical import unhex
+from aitbc.core.codec.digests import attestation_digest, receipt_core_digest, receipt_id_of
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.types.reasons import Reason
 from aitbc.ports import Signer
 from aitbc.provider.chain import Chain
-from aitbc.provider.joblog import EarningsLog
+from aitbc.provider.joblog import EarningsLog, private
 
 log = logging.getLogger("aitbc.provider")
 
@@ -34,13 +35,13 @@ class UnclaimedQueue:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def add(self, receipt_id: str, attested: link.Attested) -> None:
         """On disk when this returns."""
         path = self._path(receipt_id)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=private) as file:
             file.write(msgspec.json.encode(attested))
             file.flush()
             os.fsync(file.fileno())
@@ -106,8 +107,11 @@ class ClaimKeeper:
         attestation = attested.signed.attestation
         if attested.core.miner_addr != self._signer.address or attestation.receipt_id != receipt_id:
             raise Refused(JobReason.WRONG_TASK, f"{receipt_id} is not our receipt")
+        core_digest = receipt_core_digest(attested.core, self._genesis_hash)
+        if not verify(self._signer.auth_key, core_digest, unhex(attested.provider_sig)):
+            raise Refused(JobReason.FORGED_SIGNATURE, f"{receipt_id} was not signed by us")
         digest = attestation_digest(attestation, self._genesis_hash)
-        if not verify(hub_key, digest, bytes.fromhex(attested.signed.sig)):
+        if not verify(hub_key, digest, unhex(attested.signed.sig)):
             raise Refused(
                 JobReason.FORGED_SIGNATURE, f"the attestation of {receipt_id} is not signed by the hub"
             )

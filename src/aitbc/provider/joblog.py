@@ -11,6 +11,11 @@ MAX_LOG_BYTES = 16 * 1024 * 1024
 """About 60,000 jobs; then the file becomes `<name>.1` and a new one begins."""
 
 
+def private(path: str, flags: int) -> int:
+    """Opens files that nobody else on the machine may read."""
+    return os.open(path, flags, 0o600)
+
+
 class JsonLog:
     """Appends one line per entry."""
 
@@ -21,7 +26,7 @@ class JsonLog:
         line = msgspec.json.encode({"at_ms": time.time_ns() // 1_000_000, **entry}) + b"\n"
         if self._path.exists() and self._path.stat().st_size + len(line) > MAX_LOG_BYTES:
             os.replace(self._path, self._path.with_name(self._path.name + ".1"))
-        with self._path.open("ab") as file:
+        with open(self._path, "ab", opener=private) as file:
             file.write(line)
 
 
@@ -32,7 +37,7 @@ class EarningsLog:
         self._path = path
 
     def write(self, entry: dict[str, Any]) -> None:
-        with self._path.open("ab") as file:
+        with open(self._path, "ab", opener=private) as file:
             file.write(msgspec.json.encode(entry) + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -24,7 +24,7 @@ def run(config: ProviderConfig) -> int:
     Raises OSError when the port or the folder cannot be used, ClientError when the node cannot be reached,
     EngineGone when no engine works.
     """
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one_in(config.data_dir), listen(config.bind_host, config.bind_port) as listener:
         return asyncio.run(serve(config, listener))
 

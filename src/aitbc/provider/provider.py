@@ -11,6 +11,7 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.types.reasons import Rejected
 from aitbc.provider.chain import Chain
 from aitbc.provider.claims import ClaimKeeper, UnclaimedQueue
 from aitbc.provider.config import ProviderConfig
@@ -146,7 +147,7 @@ class Provider:
         assert self.claims is not None, "the link is opened last"
         try:
             self.claims.add(attested, hub_key=session.hub_key)
-        except (Refused, ValueError) as error:
+        except (Refused, Rejected) as error:
             log.error("an attestation of the hub is of no use: %s", error)
 
     def _on_eligible(self, models: list[str]) -> None:

@@ -342,9 +342,9 @@ def test_a_larger_picture_is_a_declared_enlargement_of_the_native_one(engine: Ti
 
 def test_words_the_model_does_not_know_are_named(engine: TinyDiffusion) -> None:
     output = draw(engine, "A photorealistic RED circle, on naïve blue! photorealistic", steps=4)
-    assert output.notes == {"ignored_words": "photorealistic, naïve"}
+    assert output.notes == {"ignored_words": "2"}
     assert output.data == draw(engine, "a red circle on blue", steps=4).data
-    assert draw(engine, "a ring " + "red " * 15, steps=4).notes == {"ignored_words": "red"}
+    assert draw(engine, "a ring " + "red " * 15, steps=4).notes == {"ignored_words": "1"}
 
 
 def test_strange_text_is_only_ignored(engine: TinyDiffusion) -> None:

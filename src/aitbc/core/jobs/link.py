@@ -223,12 +223,12 @@ def decode_from_hub(text: str) -> FromHub:
 
 
 def _decode(text: str, direction: Any) -> Any:
-    if len(text) > MAX_TEXT_FRAME:
-        raise Rejected(Reason.TOO_LARGE, f"{len(text)} characters; at most {MAX_TEXT_FRAME}")
     try:
         raw = text.encode()
     except UnicodeEncodeError:
         raise Rejected(Reason.MALFORMED, "the frame is no Unicode text") from None
+    if len(raw) > MAX_TEXT_FRAME:
+        raise Rejected(Reason.TOO_LARGE, f"{len(raw)} bytes; at most {MAX_TEXT_FRAME}")
     return convert(plain_json(raw), direction)
 
 

@@ -26,6 +26,8 @@ MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_NOTES = 8
 MAX_NOTE_CHARACTERS = 1024
 MAX_TRANSCRIPT = 4096
+MAX_DETAILS_BYTES = 48 * 1024
+"""With everything else that a result says this stays below the link's 64 KiB for a text frame."""
 
 VERIFY_DELIVERY = "delivery"
 """What the hub checked before it attested: hashes, counts, units, price, form and signature."""
@@ -151,6 +153,8 @@ def check_delivery(
     _check_equal(JobReason.DETAILS_MISMATCH, _details_of_offer(offer), _fields(details))
     _check_output(offer, delivery, data)
     _check_billing(offer, core, details)
+    if offer.kind == "chat":
+        _check_tokens(details, data)
     _check_form(details)
 
 
@@ -266,6 +270,14 @@ def _check_billing(offer: Offer, core: ReceiptCore, details: ReceiptDetails) -> 
     assert price <= offer.price, "the offer's price is that of its units"
 
 
+def _check_tokens(details: ReceiptDetails, data: bytes) -> None:
+    """No token is shorter than a byte, but for the one that ends the text."""
+    if details.counts["out"] > len(data) + 1:
+        raise Refused(
+            JobReason.COUNTS_MISMATCH, f"{details.counts['out']} tokens billed for {len(data)} bytes of text"
+        )
+
+
 def _check_form(details: ReceiptDetails) -> None:
     """What the hub cannot compute is at least small and in order."""
     notes = details.notes
@@ -278,4 +290,8 @@ def _check_form(details: ReceiptDetails) -> None:
         raise Refused(JobReason.DETAILS_MISMATCH, "notes have names in ASCII")
     if not 0 <= details.gpu_ms <= MAX_SIGNED or details.finished_ms < details.started_ms:
         raise Refused(JobReason.DETAILS_MISMATCH, "the attempt ends before it starts, or took no real time")
-    assert len(jcs(details)) < 64 * 1024, "bounded fields make bounded details"
+    size = len(jcs(details))
+    if size > MAX_DETAILS_BYTES:
+        raise Refused(
+            JobReason.DETAILS_MISMATCH, f"details of {size} bytes; at most {MAX_DETAILS_BYTES} are kept"
+        )

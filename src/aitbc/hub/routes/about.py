@@ -8,6 +8,7 @@ from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.jobs.units import PROFILES, kind_of, profile_digest
 from aitbc.hub.http import Route, json_answer
 from aitbc.hub.hub import Hub
+from aitbc.hub.quotes import quoted_price
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ def _model_view(hub: Hub, model: str) -> ModelView:
         owned_by="aitbc",
         kind=kind_of(PROFILES[model]),
         profile=profile_digest(PROFILES[model]),
-        price_per_kilounit=max([session.models[model].price_per_kilounit for session in serving]),
+        price_per_kilounit=quoted_price(serving, model),
         providers=len(serving),
     )
 

@@ -146,7 +146,7 @@ async def job_result(request: Request) -> Response:
 
 
 async def cancel_job(request: Request) -> Response:
-    """Stop a job that is not delivered yet; the escrow comes back after the lock's claim_until."""
+    """Stop a job of which nothing was delivered; a REFUND returns the escrow after the lock's claim_until."""
     hub: Hub = request.app.state.hub
     record = await _own_job(hub, request, request.path_params["job_id"])
     job_id, state = record.quote.job_id, record.state
@@ -176,7 +176,7 @@ async def job_candidates(request: Request) -> Response:
 
 
 async def _own_job(hub: Hub, request: Request, job_id: str) -> JobRecord:
-    """The job, if the caller shows its token. An unknown job and a wrong token cost the same time."""
+    """The job, if the caller shows its token."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     record = await hub.db(hub.store.job, job_id[:128])
     if record is None:
