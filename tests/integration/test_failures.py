@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 from support.devnet import AITBC, Network
 
 Start = Callable[..., Network]
@@ -48,11 +50,16 @@ def test_a_provider_that_dies_in_the_middle_costs_the_client_nothing_but_fees(
 ) -> None:
     network = devnet("--block-time-ms", "0", "--deliver-s", "6", "--claim-s", "2")
     before = balance(network, "alice")
+    (provider,) = network.pids()["provider"]
+    for engine in psutil.Process(provider).children(recursive=True):
+        engine.suspend()  # so that the job is in its middle for as long as it takes to look
     job = begin_job(network, str(tmp_path / "never.png"))
     while balance(network, "alice") == before:
         time.sleep(0.01)
-    for pid in network.pids()["provider"]:
-        os.kill(pid, signal.SIGKILL)
+    engines = psutil.Process(provider).children(recursive=True)
+    os.kill(provider, signal.SIGKILL)
+    for engine in engines:
+        engine.kill()
     out, err = job.communicate(timeout=60)
     assert job.returncode != 0
     assert "Traceback" not in err

@@ -236,7 +236,7 @@ def test_fee_params_registry_metrics_and_the_page(node: TestClient, chain: Chain
     question = {"type": "TRANSFER", "payload": {"to": BOB.address, "amount": 12345}}
     assert node.post("/rpc/estimateFee", json=question).json() == {"fee": 7}
     assert node.get("/rpc/params").json()["mint_per_unit"] == 1_000
-    assert node.get("/rpc/registry?role=provider").json() == {"items": []}
+    assert node.get("/rpc/registry?role=provider").json() == {"items": [], "next": None}
     assert node.get("/rpc/validators").json()["items"][0]["address"] == VALIDATOR.address
     assert jcs(msgspec.json.decode(node.get("/rpc/genesis").content)) == chain.document
     send(node, chain, ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
@@ -333,3 +333,33 @@ def drip(server: socket.socket) -> None:
         for _ in range(1000):
             connection.sendall(b" ")
             time.sleep(0.1)
+
+
+def test_the_registry_is_read_one_page_at_a_time_or_one_address_at_once(
+    node: TestClient, chain: Chain
+) -> None:
+    for who in (ALICE, BOB, HUB):
+        send(node, chain, who, "REGISTER", {"role": "provider", "models": []})
+    send(node, chain, ALICE, "REGISTER", {"role": "hub", "models": []})
+    everybody = sorted(who.address for who in (ALICE, BOB, HUB))
+    first = node.get("/rpc/registry?role=provider&limit=2").json()
+    assert [item["address"] for item in first["items"]] == everybody[:2]
+    second = node.get(f"/rpc/registry?role=provider&limit=2&after={first['next']}").json()
+    assert ([item["address"] for item in second["items"]], second["next"]) == (everybody[2:], None)
+    whole = node.get("/rpc/registry").json()
+    assert (len(whole["items"]), whole["next"]) == (3, None)
+    one = node.get(f"/rpc/registry?role=hub&address={ALICE.address}").json()
+    assert [(item["address"], item["role"]) for item in one["items"]] == [(ALICE.address, "hub")]
+    assert node.get(f"/rpc/registry?role=hub&address={BOB.address}").json()["items"] == []
+    assert node.get("/rpc/registry?limit=0").json()["code"] == "bad_parameter"
+
+
+def test_a_node_that_has_stopped_itself_does_not_call_itself_healthy(node: TestClient) -> None:
+    assert node.get("/health").json()["status"] == "ok"
+    node.app.state.service.runtime.stopped.set()  # type: ignore[attr-defined]
+    answer = node.get("/health")
+    assert (answer.status_code, answer.json()["status"], answer.json()["authoring"]) == (
+        503,
+        "stopped",
+        False,
+    )

@@ -79,7 +79,6 @@ EXPLANATIONS: dict[str, Explanation] = {
     "insufficient_balance": Explanation(
         "The account holds less than the amount.", "See: aitbc balance NAME."
     ),
-    "balance_overflow": Explanation("A balance would exceed 2^63 - 1.", "Send less."),
     "supply_exhausted": Explanation(
         "The total supply would exceed its limit.", "Nothing can be minted any more."
     ),
@@ -97,14 +96,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "unknown_provider": Explanation(
         "The provider is not registered on the chain.", "It must REGISTER first."
     ),
-    "hub_not_listed": Explanation(
-        "Only hubs that genesis or the authorities list may do this.", "Use a listed hub."
-    ),
     "deadline_passed": Explanation("The deadline lies before the block's time.", "Ask for a new quote."),
     "deadline_too_far": Explanation(
         "The lock would last longer than max_lock_ms.", "Choose an earlier deadline."
     ),
-    "lock_exists": Explanation("There is a lock with this id already.", "Use that one."),
     "unknown_lock": Explanation("No lock has this id.", "A lock's id is the id of its JOB_LOCK transaction."),
     "lock_closed": Explanation("The lock has been settled or refunded.", "Nothing is left in it."),
     "refund_too_early": Explanation(

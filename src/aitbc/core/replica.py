@@ -195,9 +195,7 @@ class Replica:
                 Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes"),
             ),
         ]
-        event = BlockCommitted(
-            block.hash, self._head.height, self._head.timestamp_ms, self.mempool.has_ready()
-        )
+        event = BlockCommitted(block.hash, self._head.height, self._head.timestamp_ms)
         return [Announce(block), *drops, *self._perform(self._engine.on(now_ms, event))]
 
     def _perform(self, effects: list[EngineEffect]) -> list[Effect]:

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
@@ -13,7 +12,7 @@ from starlette.websockets import WebSocket
 
 from aitbc import __version__
 from aitbc.adapters.http.problems import Problem, on_bug, on_http_error, on_problem, on_rejection
-from aitbc.adapters.http.serving import QuietServer, listen, stop_asked
+from aitbc.adapters.http.serving import QuietServer, http_settings, listen, stop_asked
 from aitbc.client.node import AsyncNodeClient
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import Refused
@@ -55,10 +54,8 @@ def run(config: HubConfig) -> int:
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     app = _application(None)
     server = QuietServer(
-        uvicorn.Config(
+        http_settings(
             app,
-            log_config=None,
-            access_log=False,
             lifespan="off",
             ws="websockets-sansio",
             ws_max_size=MAX_FRAME_BYTES,

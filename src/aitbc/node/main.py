@@ -149,16 +149,10 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
     import uvicorn
 
+    from aitbc.adapters.http.serving import http_settings
+
     app = create_app(config, opened)
-    settings = uvicorn.Config(
-        app,
-        host=config.rpc_host,
-        port=config.rpc_port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=3,
-        limit_concurrency=1_000,
-    )
+    settings = http_settings(app, host=config.rpc_host, port=config.rpc_port, timeout_graceful_shutdown=3)
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
     await server.serve()

@@ -38,8 +38,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("aitbc.node")
 
-MAX_WAITERS = 10_000
-"""Requests that may wait for finality at once; each is a future and a dictionary entry."""
+MAX_WAITERS = 1_500
+"""Requests that may wait for finality at once: fewer than connections, so that a node full of them still answers."""
 MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
 MAX_VERIFYING = 4_096

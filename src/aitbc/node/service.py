@@ -1,5 +1,6 @@
 """What the routes need: the runtime, its configuration and the answers built from both."""
 
+import heapq
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +23,7 @@ from aitbc.core.crypto.merkle import ListProof, prove_item
 from aitbc.core.ledger.state import NEW_ACCOUNT, SUPPLY_SINK, SUPPLY_SOURCES, Overlay
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import Account, Lock, ReceiptRecord, Registration
+from aitbc.core.types.records import Account, Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
 from aitbc.node.runtime import NodeRuntime
 
@@ -81,14 +82,19 @@ class NodeService:
             raise not_found("unknown_receipt", f"receipt {receipt_id[:80]} has not been claimed")
         return {"receipt_id": receipt_id, **msgspec.structs.asdict(record)}
 
-    def registry(self, role: str) -> Json:
+    def registry(self, role: str, *, address: str = "", after: str = "", limit: int) -> Json:
+        """Registrations in address order: one, or a page; `next` is the `after` of the page that follows."""
         records = self.runtime.executor.state.records["registry"]
+        if address:
+            keys = [f"{role}:{address}"] if f"{role}:{address}" in records else []
+        else:
+            first, prefix = f"{role}:{after}", f"{role}:"
+            waiting = (key for key in records if key.startswith(prefix) and key > first)
+            keys = heapq.nsmallest(limit + 1, waiting)
         items = [
-            {"address": key.partition(":")[2], **msgspec.to_builtins(record)}
-            for key, record in sorted(records.items())
-            if isinstance(record, Registration) and record.role == role
+            {"address": key.partition(":")[2], **msgspec.to_builtins(records[key])} for key in keys[:limit]
         ]
-        return {"items": items}
+        return {"items": items, "next": items[-1]["address"] if len(keys) > limit else None}
 
     def validators(self) -> Json:
         return {

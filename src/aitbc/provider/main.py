@@ -7,9 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
-
-from aitbc.adapters.http.serving import QuietServer, listen, stop_asked
+from aitbc.adapters.http.serving import QuietServer, http_settings, listen, stop_asked
 from aitbc.client.node import AsyncNodeClient
 from aitbc.ports import StorageError
 from aitbc.provider.chain import Chain
@@ -46,9 +44,7 @@ async def serve(config: ProviderConfig, listener: socket.socket, chain: Chain | 
     """The provider on a running loop, its status page on `listener`; returns the exit code."""
     provider = Provider(config, chain or AsyncNodeClient(config.rpc_url))
     stopping = stop_asked()
-    status = QuietServer(
-        uvicorn.Config(status_app(provider), log_config=None, access_log=False, lifespan="off", ws="none")
-    )
+    status = QuietServer(http_settings(status_app(provider), lifespan="off", ws="none"))
     page = asyncio.create_task(status.serve(sockets=[listener]))
     starting = asyncio.create_task(provider.start())
     stop = asyncio.create_task(stopping.wait())

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: `code` for programs, `detail` for people, `fix` for what to do."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +30,10 @@ FIXES: dict[Reason, str] = {
     Reason.UNKNOWN_TYPE: "use one of the transaction types in docs/spec/transactions.md",
     Reason.BAD_ADDRESS: "check the address; it is ait1 and 38 more lower-case characters",
 }
+
+
+BODY_S = 20.0
+"""From the headers to the end of the body; the largest one is small."""
 
 
 class Problem(Exception):
@@ -83,7 +88,17 @@ async def on_rejection(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body, refused as soon as it is known to be too long."""
+    """The request's body, refused as soon as it is known to be too long, or when it takes too long."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _read_body(request, limit)
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"no whole body in {BODY_S:g} s", "send it at once"
+        ) from None
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

@@ -48,7 +48,6 @@ class BlockCommitted(msgspec.Struct, frozen=True, tag=True):
     hash: bytes
     height: int
     timestamp_ms: int
-    more_waiting: bool
 
 
 EngineEvent = TimerFired | TransactionsArrived | BlockBuilt | StatementsSigned | BlockCommitted

@@ -7,7 +7,6 @@ from aitbc.core.types.transactions import Outcome, Transaction
 PROTOCOL_VERSION = 1
 MAX_EXTRA_BYTES = 256
 """ccoin's block data."""
-MAX_SEAL_BYTES = 512
 MAX_BLOCK_TXS = 20_000
 MAX_BLOCK_BYTES = 4 * 1024 * 1024
 ZERO_HASH = bytes(32)

@@ -44,17 +44,14 @@ class Reason(StrEnum):
 
     # what the state says
     INSUFFICIENT_BALANCE = "insufficient_balance"
-    BALANCE_OVERFLOW = "balance_overflow"
     SUPPLY_EXHAUSTED = "supply_exhausted"
     NOT_DEVNET = "not_devnet"
     NOT_FAUCET = "not_faucet"
     FAUCET_LIMIT = "faucet_limit"
     UNKNOWN_HUB = "unknown_hub"
     UNKNOWN_PROVIDER = "unknown_provider"
-    HUB_NOT_LISTED = "hub_not_listed"
     DEADLINE_PASSED = "deadline_passed"
     DEADLINE_TOO_FAR = "deadline_too_far"
-    LOCK_EXISTS = "lock_exists"
     UNKNOWN_LOCK = "unknown_lock"
     LOCK_CLOSED = "lock_closed"
     REFUND_TOO_EARLY = "refund_too_early"

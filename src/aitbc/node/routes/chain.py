@@ -1,8 +1,8 @@
 """Reads of the chain: head, blocks, accounts, parameters (seed 000 §9.1; seed 001's spelling beside it)."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from aitbc.core.codec.canonical import jcs
 from aitbc.node.routes.shared import service_of
@@ -58,5 +58,12 @@ async def get_supply(request: Request) -> Json:
 
 
 @router.get("/rpc/registry", summary="Registered providers or hubs")
-async def get_registry(request: Request, role: str = "provider") -> Json:
-    return service_of(request).registry(role)
+async def get_registry(
+    request: Request,
+    role: Literal["provider", "hub"] = "provider",
+    address: Annotated[str, Query(max_length=64)] = "",
+    after: Annotated[str, Query(max_length=64)] = "",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
+) -> Json:
+    """One by `address`, or a page in address order; `next` is the `after` of the page that follows."""
+    return service_of(request).registry(role, address=address, after=after, limit=limit)

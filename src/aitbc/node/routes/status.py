@@ -15,12 +15,16 @@ Json = dict[str, Any]
 
 
 @router.get("/health", summary="Is the node up, and does it author blocks?")
-async def health(request: Request) -> Json:
+async def health(request: Request, response: Response) -> Json:
+    """503 and `stopped` once the runtime has ended itself; the process follows."""
     service = service_of(request)
+    stopped = service.runtime.stopped.is_set()
+    if stopped:
+        response.status_code = 503
     return {
-        "status": "ok",
+        "status": "stopped" if stopped else "ok",
         "height": service.head()["height"],
-        "authoring": service.config.proposer is not None,
+        "authoring": service.config.proposer is not None and not stopped,
     }
 
 

@@ -10,6 +10,7 @@ from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json, unhe
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_json
 from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.types.amounts import AmountOrZero
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.routes.shared import service_of
 
@@ -49,8 +50,8 @@ class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     payload: dict[str, Any]
     sender: str = ""
-    nonce: int = 0
-    fee: int = 0
+    nonce: AmountOrZero = 0
+    fee: AmountOrZero = 0
     sig: str = ""
     pubkey: str = ""
     witness: dict[str, Any] | None = None

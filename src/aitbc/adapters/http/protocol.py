@@ -1,0 +1,124 @@
+"""uvicorn's fast HTTP protocol with the bounds that it lacks: on headers, on their time and on connections.
+
+Every refusal is a problem document, as everywhere else.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from aitbc.adapters.http.problems import problem_body
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers together; nginx allows 32 KiB."""
+HEAD_S = 10.0
+"""From the first byte of a request, or from the connection, to the end of its headers."""
+MAX_CONNECTIONS = 2_000
+LAST_WORDS_S = 1.0
+"""What a refused client still sends is read and thrown away for this long."""
+
+_TOO_MUCH = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "send fewer headers")
+_TOO_SLOW = (HTTPStatus.REQUEST_TIMEOUT, "too_slow", "send the whole request at once")
+_TOO_MANY = (HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "try again in a moment")
+_MALFORMED = (HTTPStatus.BAD_REQUEST, "malformed", "send an HTTP/1.1 request")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._first_chunk = 0
+        self._between = True
+        self._in_head = True
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(_TOO_MANY, f"more than {MAX_CONNECTIONS} connections are open")
+        else:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._first_chunk = len(data) if self._between else 0
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._refused:
+            self._refuse(_TOO_MUCH, f"request line and headers exceed {MAX_HEAD_BYTES} bytes")
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if not self._in_head:  # another request on the same connection
+            self._in_head, self._head_bytes = True, self._first_chunk
+            self._wait_for_head()
+        self._between = False
+
+    def on_message_complete(self) -> None:
+        self._between = True
+        super().on_message_complete()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+        if size > MAX_HEAD_BYTES:
+            self.app = _answer_too_large  # the parser still needs a request to give the body to
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_MALFORMED, msg)
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._head_timer = self.loop.call_later(HEAD_S, self._head_late)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_late(self) -> None:
+        if not self.transport.is_closing() and not self._refused:
+            self._refuse(_TOO_SLOW, f"the headers were not complete after {HEAD_S:g} s")
+
+    def _refuse(self, what: tuple[HTTPStatus, str, str], detail: str) -> None:
+        """Answer and close, but listen a little longer: closing on unread bytes would take the answer back."""
+        self._refused = True
+        self._stop_waiting()
+        status, code, fix = what
+        body = msgspec.json.encode(problem_body(status, code, detail, fix))
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.write_eof()
+        self.loop.call_later(LAST_WORDS_S, self.transport.close)
+
+
+async def _answer_too_large(_scope: Any, _receive: Any, send: Any) -> None:
+    status, code, fix = _TOO_MUCH
+    body = msgspec.json.encode(
+        problem_body(status, code, f"request line and headers exceed {MAX_HEAD_BYTES} bytes", fix)
+    )
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

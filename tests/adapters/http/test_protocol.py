@@ -1,0 +1,142 @@
+"""A server under strangers' hands: what comes in is bounded in bytes, time and number, and refused by name."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from aitbc.adapters.http import problems, protocol
+from aitbc.adapters.http.problems import Problem, on_problem, read_body
+from aitbc.adapters.http.serving import QuietServer, http_settings, listen
+
+GET = b"GET / HTTP/1.1\r\nhost: h\r\n"
+
+
+async def echo(request: Request) -> JSONResponse:
+    return JSONResponse({"bytes": len(await read_body(request, 1_000_000))})
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[int]:
+    app = Starlette(
+        routes=[Route("/", echo, methods=["GET", "POST"])], exception_handlers={Problem: on_problem}
+    )
+    server = QuietServer(http_settings(app, lifespan="off", ws="none", timeout_graceful_shutdown=1))
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield port
+        server.should_exit = True
+        await running
+
+
+async def say(port: int, *chunks: bytes, pause_s: float = 0.0) -> tuple[int, dict[str, Any]]:
+    """Send, then read the one answer; (status, body)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        with contextlib.suppress(ConnectionError):
+            for chunk in chunks:
+                writer.write(chunk)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        return await answer(reader)
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    lines = head.decode().lower().split("\r\n")
+    length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length"))
+    body = await asyncio.wait_for(reader.readexactly(length), 5)
+    return int(lines[0].split()[1]), json.loads(body)
+
+
+def run(story: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        async with served() as port:
+            await story(port)
+
+    asyncio.run(whole())
+
+
+def test_a_request_in_bounds_is_answered() -> None:
+    async def story(port: int) -> None:
+        assert await say(port, GET + b"x: " + b"y" * 60_000 + b"\r\n\r\n") == (200, {"bytes": 0})
+        body = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 900000\r\n\r\n" + b"z" * 900_000
+        assert await say(port, body) == (200, {"bytes": 900_000}), "a long body is no long header"
+
+    run(story)
+
+
+def test_headers_have_a_size_in_one_piece_in_many_and_in_the_second_request() -> None:
+    async def story(port: int) -> None:
+        status, problem = await say(port, GET + b"x: " + b"y" * 200_000 + b"\r\n\r\n")
+        assert (status, problem["code"]) == (431, "too_large")
+        status, problem = await say(port, GET, *[b"a: b\r\n" * 1_000] * 100)
+        assert (status, problem["code"]) == (431, "too_large")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(GET + b"x: " + b"y" * 40_000 + b"\r\n\r\n")
+            assert (await answer(reader))[0] == 200, "each request counts for itself"
+        writer.write(GET + b"x: " + b"y" * 70_000)
+        assert (await answer(reader))[0] == 431
+        writer.close()
+
+    run(story)
+
+
+def test_headers_have_a_time_from_the_connection_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+
+    async def story(port: int) -> None:
+        status, problem = await say(port)
+        assert (status, problem["code"]) == (408, "too_slow"), "silence"
+        status, problem = await say(port, *[b"G"] * 1, *[b"E"] * 20, pause_s=0.05)
+        assert status in (400, 408), "a byte at a time"
+        assert await say(port, GET + b"\r\n", pause_s=0.4) == (200, {"bytes": 0})
+
+    run(story)
+
+
+def test_a_body_has_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "BODY_S", 0.2)
+
+    async def story(port: int) -> None:
+        status, problem = await say(port, b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n", b"123")
+        assert (status, problem["code"]) == (408, "too_slow")
+
+    run(story)
+
+
+def test_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
+
+    async def story(port: int) -> None:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        status, problem = await say(port, GET + b"\r\n")
+        assert (status, problem["code"]) == (503, "too_many_connections")
+        for _, writer in silent:
+            writer.close()
+        await asyncio.sleep(0.05)
+        assert (await say(port, GET + b"\r\n"))[0] == 200
+
+    run(story)
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00", b"HELO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
+def test_what_is_no_http_is_told_so_in_a_problem_document(garbage: bytes) -> None:
+    async def story(port: int) -> None:
+        status, problem = await say(port, garbage)
+        assert (status, problem["code"]) == (400, "malformed")
+
+    run(story)
