@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.core.executor import Executor
 from aitbc.core.types.amounts import AIT
-from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.ports import Store
-from support.chain import Chain
+from support.chain import Chain, certificate_of
 from support.people import ALICE, BOB, HUB, PROVIDER, VALIDATOR
 
 Opener = Callable[[], Store]
@@ -91,19 +91,7 @@ def test_a_restored_executor_goes_on_exactly_like_one_that_never_stopped(opener:
     play(chain)
     stored = opener().load()
     assert stored is not None
-    validator_signed = stored.head.certificate
-    assert validator_signed is not None
-    # The test chain signs with zeros; a real certificate makes the stored head believable.
-    from aitbc.core.codec.digests import candidate_id, vote_digest
-
-    candidate = Candidate(0, 5, 0, bytes(32), stored.head.hash)
-    name = candidate_id(candidate, "ait-test", chain.genesis_hash)
-    digest = vote_digest(
-        kind="final", epoch=0, slot=5, candidate=name, chain_id="ait-test", genesis_hash=chain.genesis_hash
-    )
-    import msgspec
-
-    certificate = Certificate("final", candidate, 1, [VALIDATOR.sign(digest)])
+    certificate = certificate_of(stored.head.hash, chain.genesis_hash)
     stored = msgspec.structs.replace(
         stored, head=msgspec.structs.replace(stored.head, certificate=certificate)
     )

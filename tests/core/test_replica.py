@@ -3,14 +3,26 @@
 import msgspec
 import pytest
 
-from aitbc.core.consensus.engine import SignStatements, StatementsSigned, TimerFired
-from aitbc.core.replica import Answer, Built, Commit, Committed, Drop, Effect, Execute, TransactionSubmitted
+from aitbc.core.codec.digests import transaction_id
+from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
+from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.replica import (
+    Announce,
+    Answer,
+    Built,
+    Commit,
+    Committed,
+    Drop,
+    Effect,
+    Execute,
+    TransactionSubmitted,
+)
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import Chain
-from support.people import ALICE, BOB, EVE, PROVIDER, VALIDATOR, person
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
 
 
 class Node:
@@ -134,3 +146,104 @@ def test_a_node_without_a_key_only_watches() -> None:
     tx = chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
     effects = replica.step(chain.now_ms + 5_000, TransactionSubmitted(tx, 1))
     assert [type(effect) for effect in effects] == [Answer]
+
+
+def waiting(node: Node) -> list[VerifiedTransaction]:
+    """What the pool offers to the next block, with the count of all that it holds."""
+    ready = node.replica.mempool.select(max_txs=100, max_bytes=10**6)
+    assert len(node.replica.mempool) == len(ready)
+    return ready
+
+
+def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None:
+    """Every effect of every step, in order."""
+    tx, executor, head = pay(node), node.chain.executor, node.chain.executor.head
+    arrived = node.replica.step(node.now_ms, TransactionSubmitted(tx, 7))
+    soonest = max(node.now_ms, head.block.header.timestamp_ms + 1_000)
+    assert arrived == [Answer(7, tx.id, None), SetTimer("pace", soonest)]
+
+    assert node.replica.step(node.now_ms, TimerFired("pace")) == [Execute([tx], node.now_ms)]
+
+    built = executor.build([tx], proposer=VALIDATOR.address, timestamp_ms=node.now_ms)
+    asked = node.replica.step(node.now_ms, Built(built))
+    (request,) = asked
+    assert isinstance(request, SignStatements)
+    assert [(item.kind, item.epoch, item.slot) for item in request.statements] == [
+        ("candidate", 0, 1),
+        ("notar", 0, 1),
+        ("final", 0, 1),
+    ]
+
+    signatures = [VALIDATOR.sign(statement.digest) for statement in request.statements]
+    (commit,) = node.replica.step(node.now_ms, StatementsSigned(signatures))
+    assert isinstance(commit, Commit)
+    assert (commit.built, commit.certificate.signatures) == (built, signatures[-1:])
+    assert node.replica.mempool.get(tx.id) == tx, "it waits until the block is on disk"
+
+    committed = executor.seal(built, commit.certificate)
+    executor.publish(built, committed)
+    done = node.replica.step(node.now_ms, Committed(committed))
+    assert done == [Announce(committed), SetTimer("pace", node.now_ms + 10_000)]
+    assert waiting(node) == []
+
+
+def test_the_same_transaction_twice_waits_once_and_is_welcome_twice(node: Node) -> None:
+    tx = pay(node)
+    assert node.submit(tx) == Answer(7, tx.id, None)
+    assert node.replica.step(node.now_ms, TransactionSubmitted(tx, 8)) == [Answer(8, tx.id, None)]
+    assert waiting(node) == [tx]
+
+
+@pytest.mark.parametrize("nonce", [1, 2])
+def test_a_strangers_key_opens_no_place_in_anybodys_lane(node: Node, nonce: int) -> None:
+    """Eve signs for Alice's account; with a nonce ahead nothing but the key says that it is not Alice."""
+    unsigned = msgspec.structs.replace(pay(node, nonce=nonce).tx, pubkey=EVE.auth_key)
+    sig = EVE.sign(transaction_id(unsigned, node.chain.genesis_hash))
+    forged = verify_transaction(msgspec.structs.replace(unsigned, sig=sig), node.chain.genesis_hash)
+    (answer,) = node.replica.step(node.now_ms, TransactionSubmitted(forged, 7))
+    assert isinstance(answer, Answer) and answer.rejection is not None
+    assert (answer.ticket, answer.tx_id, answer.rejection.reason) == (7, forged.id, Reason.WRONG_KEY)
+    assert waiting(node) == []
+
+
+@pytest.mark.parametrize(("ahead_ms", "reason"), [(1, Reason.DEADLINE_PASSED), (2, None)])
+def test_a_clock_behind_the_head_admits_only_what_the_next_block_could_hold(
+    node: Node, ahead_ms: int, reason: Reason | None
+) -> None:
+    """Block time never goes back, so a lock is tried at the earliest time of the next block, not at the clock's."""
+    node.chain.block()
+    node.replica = replica_at_head(node.chain.executor, authors=True)
+    head_ms = node.chain.executor.head.block.header.timestamp_ms
+    node.now_ms = head_ms - 5_000
+    payload = {
+        "hub": HUB.address,
+        "job_id": "job-1",
+        "amount": 1,
+        "request_hash": "sha256:" + "cd" * 32,
+        "deliver_by_ms": head_ms + ahead_ms,
+        "claim_until_ms": head_ms + 60_000,
+    }
+    lock = node.chain.verified(ALICE, "JOB_LOCK", payload)
+    rejection = node.submit(lock).rejection
+    assert (rejection.reason if rejection else None) == reason
+    assert waiting(node) == ([] if reason else [lock])
+
+
+def test_what_the_block_refuses_leaves_the_pool_and_is_reported(node: Node) -> None:
+    """A provider without coins pays out of its claim; the block comes after the claim's last moment."""
+    node.chain.register(PROVIDER)
+    lock = node.chain.lock()
+    payload, witness = node.chain.claim_parts(PROVIDER, lock)
+    node.replica = replica_at_head(node.chain.executor, authors=True)
+    node.now_ms = node.chain.now_ms + 1_000
+    claim = node.chain.verified(PROVIDER, "RECEIPT_CLAIM", payload, witness=witness)
+    assert node.submit(claim).rejection is None
+    work = node.begin()
+    assert work.txs == [claim]
+    late = msgspec.structs.replace(work, timestamp_ms=node.chain.now_ms + 121_000)
+    drop, request, announce, timer = node.finish(late)
+    assert isinstance(drop, Drop)
+    assert (drop.tx, drop.rejection.reason) == (claim, Reason.CLAIM_TOO_LATE)
+    assert [type(effect) for effect in (request, announce, timer)] == [SignStatements, Announce, SetTimer]
+    assert waiting(node) == []
+    assert node.chain.balance(PROVIDER) == 0

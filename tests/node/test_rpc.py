@@ -14,15 +14,17 @@ from starlette.testclient import TestClient
 
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import receipt_core_digest, receipt_id_of
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import transaction_to_plain
-from aitbc.core.types.amounts import AIT
+from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
+from aitbc.core.types.amounts import AIT, MAX_SIGNED
 from aitbc.core.types.receipts import ReceiptCore
 from aitbc.node import attestations
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app
 from aitbc.ports import StorageError
 from support.chain import Chain, genesis
-from support.people import ALICE, BOB, EVE, HUB, PROVIDER, SYNTHETIC, VALIDATOR, KeySigner
+from support.people import ALICE, BOB, EVE, FAUCET, HUB, PROVIDER, SYNTHETIC, VALIDATOR, KeySigner
 
 Json = dict[str, Any]
 
@@ -224,6 +226,11 @@ NOT_THERE = [
     ("/rpc/nothing", "not_found"),
     ("/rpc/sendTx", "method_not_allowed"),
     ("/rpc/getTx/" + "00" * 32 + "?timeout=x", "bad_parameter"),
+    ("/rpc/getTx/" + "00" * 32 + "?timeout=60", "unknown_transaction"),
+    ("/rpc/getTx/" + "00" * 32 + "?timeout=60.1", "bad_parameter"),
+    ("/rpc/getTx/" + "00" * 32 + "?timeout=inf", "bad_parameter"),
+    ("/rpc/getTx/" + "00" * 32 + "?timeout=nan", "bad_parameter"),
+    ("/rpc/getTx/" + "00" * 32 + "?timeout=-1", "bad_parameter"),
 ]
 
 
@@ -363,3 +370,48 @@ def test_a_node_that_has_stopped_itself_does_not_call_itself_healthy(node: TestC
         "stopped",
         False,
     )
+
+
+def test_a_faucet_key_opens_no_faucet_outside_a_devnet(tmp_path: Path) -> None:
+    """An operator who starts a real chain with `faucet=` still in the configuration."""
+    document = Chain(genesis(devnet=0, faucet="", synthetic_attester="")).document
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR, faucet=FAUCET)
+    with TestClient(create_app(config), client=("127.0.0.1", 50_000)) as node:
+        answer = node.post("/admin/mintFaucet", json={"address": EVE.address, "amount": 5})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_devnet")
+        assert node.get(f"/rpc/account/{FAUCET.address}").json()["nextNonce"] == 1
+
+
+def test_a_node_does_not_author_with_a_key_that_is_no_authoritys(chain: Chain, tmp_path: Path) -> None:
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=EVE)
+    with (
+        pytest.raises(StorageError, match=f"{EVE.address}'s, which is not an authority"),
+        TestClient(create_app(config)),
+    ):
+        pass
+
+
+def test_numbers_that_javascript_would_round_are_answered_as_text(chain: Chain, tmp_path: Path) -> None:
+    """2^53 - 1 is the last number that every JSON reader keeps."""
+    rich = [
+        GenesisAccount(address=who.address, balance=balance, pubkey=key_to_text(who.auth_key))
+        for who, balance in ((ALICE, MAX_SIGNED), (BOB, MAX_SIGNED), (HUB, 0))
+    ]
+    settings = ConsensusSettings(block_time_ms=0, idle_ms=600_000)
+    chain = Chain(msgspec.structs.replace(genesis(), accounts=rich, consensus=settings))
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    with TestClient(create_app(config)) as node:
+        balance = f"/rpc/getBalance/{BOB.address}"
+        assert node.get(balance).json()["balance"] == MAX_SIGNED
+        assert send(node, chain, ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})["status"] == "final"
+        assert node.get(balance).json()["balance"] == "9007199254740992"
+        assert node.get(f"/rpc/account/{BOB.address}").json()["balance"] == "9007199254740992"
+        supply = node.get("/rpc/supply").json()
+        assert supply == {
+            "total": str(2 * MAX_SIGNED - 50),
+            "genesis": str(2 * MAX_SIGNED),
+            "minted": 0,
+            "faucet": 0,
+            "rewards": 0,
+            "burned": 50,
+        }

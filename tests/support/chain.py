@@ -9,11 +9,15 @@ from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
     attestation_digest,
+    candidate_id,
+    countersignature_digest,
     receipt_core_digest,
     receipt_id_of,
     transaction_id,
+    vote_digest,
 )
 from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.codec.records import record_bytes
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.genesis import (
@@ -24,7 +28,7 @@ from aitbc.core.ledger.genesis import (
     load_genesis,
 )
 from aitbc.core.ledger.params import Params
-from aitbc.core.ledger.state import Overlay, check_whole_supply
+from aitbc.core.ledger.state import Overlay, State, check_whole_supply
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.receipts import Attestation, ReceiptCore
@@ -136,19 +140,29 @@ class Chain:
         assert outcome.ok, outcome
         return outcome.tx_id.hex()
 
-    def register(self, provider: KeySigner) -> None:
-        digest_signer = HUB
-        from aitbc.core.codec.digests import countersignature_digest
-
-        sig = digest_signer.sign(countersignature_digest(provider.address, HUB.address, self.genesis_hash))
+    def register(self, provider: KeySigner, **fields: Any) -> None:
+        """A provider's free registration; `fields` go into its payload."""
         outcome = self.do(
             provider,
             "REGISTER",
-            {"role": "provider", "models": []},
+            {"role": "provider", "models": [], **fields},
             fee=0,
-            witness={"hub": HUB.address, "sig": sig.hex()},
+            witness=self.countersignature(provider, HUB),
         )
         assert outcome.ok, outcome
+
+    def countersignature(self, provider: KeySigner, hub: KeySigner) -> dict[str, str]:
+        """The hub's word for a provider without money."""
+        digest = countersignature_digest(provider.address, hub.address, self.genesis_hash)
+        return {"hub": hub.address, "sig": hub.sign(digest).hex()}
+
+    def endow(self, who: KeySigner, amount: int) -> None:
+        """More coins than the rules let anybody have, as if genesis had given them."""
+        overlay = Overlay(self.executor.state)
+        overlay.credit(who.address, amount)
+        overlay.add_supply("genesis", amount)
+        changes, _ = self.executor.state.stage(overlay.writes)
+        self.executor.state.publish(changes)
 
     def claim_parts(
         self,
@@ -200,11 +214,24 @@ class Chain:
         return payload, {"attestation": msgspec.json.decode(jcs(said)), "sig": sig}
 
 
+def certificate_of(
+    block_hash: bytes, genesis_hash: bytes, *, signer: KeySigner = VALIDATOR, kind: str = "final"
+) -> Certificate:
+    """A certificate that one validator signed; `Chain.block` makes do with zeros."""
+    candidate = Candidate(0, 5, 0, bytes(32), block_hash)
+    digest = vote_digest(
+        kind=kind,
+        epoch=0,
+        slot=5,
+        candidate=candidate_id(candidate, "ait-test", genesis_hash),
+        chain_id="ait-test",
+        genesis_hash=genesis_hash,
+    )
+    return Certificate(kind, candidate, 1, [signer.sign(digest)])
+
+
 def fresh_root(chain: Chain) -> bytes:
     """The state root recomputed from the records alone, in index order."""
-    from aitbc.core.codec.records import record_bytes
-    from aitbc.core.ledger.state import State
-
     state = State()
     for store, records in chain.executor.state.records.items():
         ordered = sorted(records.items(), key=lambda item: chain.executor.state.index_of(store, item[0]))
@@ -213,4 +240,13 @@ def fresh_root(chain: Chain) -> bytes:
     return state.root()
 
 
-__all__ = ["OUTPUT", "REQUEST", "START_MS", "Chain", "fresh_root", "genesis", "load_genesis"]
+__all__ = [
+    "OUTPUT",
+    "REQUEST",
+    "START_MS",
+    "Chain",
+    "certificate_of",
+    "fresh_root",
+    "genesis",
+    "load_genesis",
+]

@@ -14,7 +14,7 @@ from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.blocks import Certificate, CommittedBlock
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import StoredChain
 from aitbc.core.types.transactions import VerifiedTransaction
 
@@ -78,7 +78,10 @@ class Executor:
         if peaks_root(stored.history_peaks) != header.history_root:
             raise Rejected(Reason.DAMAGED, "the stored history peaks are not those of the head")
         self._check_head(stored.head)
-        check_whole_supply(state)
+        try:
+            check_whole_supply(state)
+        except BrokenInvariant as error:
+            raise Rejected(Reason.DAMAGED, str(error)) from None
         return state
 
     def _check_head(self, head: CommittedBlock) -> None:

@@ -88,7 +88,7 @@ class NodeRuntime:
         """Finish the write under way, then let go of threads and timers."""
         for timer in self._timers.values():
             timer.cancel()
-        self.stopped.set()
+        self._end()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         self._worker.shutdown(wait=True)
@@ -113,6 +113,8 @@ class NodeRuntime:
             )
             if self.store.find_transaction(verified.id) is not None:
                 return verified.id
+            if self.stopped.is_set():
+                raise Rejected(Reason.CANNOT_INCLUDE, "this node has stopped")
             self._next_ticket += 1
             answer: asyncio.Future[bytes] = loop.create_future()
             self._tickets[self._next_ticket] = answer
@@ -178,7 +180,18 @@ class NodeRuntime:
     def _fail(self, error: BaseException) -> None:
         log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
         self.failure = error
+        self._end()
+
+    def _end(self) -> None:
+        """Nobody may wait for what will not come."""
         self.stopped.set()
+        stopped = Rejected(Reason.CANNOT_INCLUDE, "this node has stopped; ask another, or look again later")
+        for future in self._tickets.values():
+            if not future.done():
+                future.set_exception(stopped)
+        self._tickets.clear()
+        for tx_id in list(self._waiters):
+            self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -248,8 +261,8 @@ class NodeRuntime:
         self.feed(Committed(committed))
 
     def _answer(self, effect: Answer) -> None:
-        future = self._tickets.pop(effect.ticket)
-        if future.done():
+        future = self._tickets.pop(effect.ticket, None)
+        if future is None or future.done():
             return
         if effect.rejection is None:
             self.dropped.pop(effect.tx_id, None)

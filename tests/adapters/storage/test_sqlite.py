@@ -3,17 +3,20 @@
 import sqlite3
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aitbc.adapters.storage import tables
 from aitbc.adapters.storage.sqlite import SCHEMA_VERSION, SqliteStore
 from aitbc.core.executor import Executor
+from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.ports import StorageError
-from support.chain import Chain
-from support.people import ALICE, BOB
+from support.chain import REQUEST, Chain
+from support.people import ALICE, BOB, FAUCET, HUB, PROVIDER, person
 
 
 def test_the_shipped_schema_is_what_the_sqlmodel_tables_declare() -> None:
@@ -176,3 +179,79 @@ def test_one_changed_byte_of_a_stored_transaction_is_never_served(stored: tuple[
 
 def flipped(raw: bytes, place: int) -> bytes:
     return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+
+
+def test_a_commit_waits_until_the_disk_has_it(stored: tuple[Path, Chain]) -> None:
+    """What was reported final survives a power cut: FULL is 2, and WAL keeps readers at the last whole commit."""
+    path, chain = stored
+    store = SqliteStore(path, chain.genesis_hash)
+    connection = store._connection()
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
+
+
+def test_order_is_kept_however_the_rows_lie_in_the_file(tmp_path: Path) -> None:
+    """Several transactions a block, records of every kind out of key order, then every table turned upside down."""
+    chain = Chain()
+    path = tmp_path / "chain.db"
+    store = SqliteStore(path, chain.genesis_hash)
+    loaded = chain.executor.loaded
+    store.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
+
+    def keep(*txs: VerifiedTransaction) -> None:
+        built = chain.block(*txs)
+        assert [outcome.ok for outcome in built.outcomes] == [True] * len(txs)
+        store.commit(block=chain.executor.head, changes=built.changes, history_peaks=built.peaks)
+
+    registration = {"role": "provider", "models": []}
+    word = chain.countersignature(PROVIDER, HUB)
+    keep(chain.verified(PROVIDER, "REGISTER", registration, fee=0, witness=word))
+    for number in range(5):
+        stranger = person(f"stranger {number}")
+        lock = chain.verified(BOB, "JOB_LOCK", lock_payload(chain))
+        keep(
+            chain.verified(ALICE, "TRANSFER", {"to": stranger.address, "amount": 1}),
+            chain.verified(FAUCET, "FAUCET", {"to": stranger.address, "amount": 9}, fee=0),
+            lock,
+        )
+        payload, witness = chain.claim_parts(PROVIDER, lock.id.hex(), client=BOB)
+        keep(chain.verified(HUB, "RECEIPT_CLAIM", payload, witness=witness))
+    for name in ("accounts", "receipts", "locks"):
+        keys = list(chain.executor.state.records[name])
+        by_index = sorted(keys, key=lambda key: chain.executor.state.index_of(name, key))
+        assert by_index != sorted(keys)
+    heights = range(chain.executor.head.block.header.height + 1)
+    whole, blocks = store.load(), [store.block_by_height(height) for height in heights]
+    store.close()
+    assert whole is not None
+    for rows in whole.records.values():
+        assert [index for index, _, _ in rows] == list(range(1, len(rows) + 1))
+    turn_upside_down(path)
+    store = SqliteStore(path, chain.genesis_hash)
+    assert store.load() == whole
+    assert [store.block_by_height(height) for height in heights] == blocks
+    store.close()
+
+
+def lock_payload(chain: Chain) -> dict[str, Any]:
+    return {
+        "hub": HUB.address,
+        "job_id": "job-1",
+        "amount": 5 * AIT,
+        "request_hash": REQUEST,
+        "deliver_by_ms": chain.now_ms + 60_000,
+        "claim_until_ms": chain.now_ms + 60_000,
+    }
+
+
+def turn_upside_down(path: Path) -> None:
+    """What a dump that was read in again may do: the same rows, the last one first."""
+    connection = sqlite3.connect(path)
+    for table in ("accounts", "receipts", "params", "records", "tx"):
+        connection.execute(f"CREATE TEMP TABLE turned AS SELECT * FROM {table} ORDER BY rowid DESC")
+        connection.execute(f"DELETE FROM {table}")
+        connection.execute(f"INSERT INTO {table} SELECT * FROM turned")
+        connection.execute("DROP TABLE turned")
+    connection.commit()
+    connection.close()

@@ -5,13 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from aitbc.core.chain import builder
 from aitbc.core.chain.builder import BuiltBlock, apply_block
 from aitbc.core.codec.digests import header_hash
+from aitbc.core.codec.wire import pack
+from aitbc.core.crypto.merkle import list_root
 from aitbc.core.executor import Executor
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
-from support.chain import Chain
+from support.chain import START_MS, Chain
 from support.people import ALICE, BOB, EVE, VALIDATOR
+
+PARENT_MS = START_MS + 1_000
 
 
 def built_block() -> tuple[Chain, BuiltBlock]:
@@ -50,6 +55,7 @@ WRONG_HEADERS: list[tuple[dict[str, Any], Reason]] = [
     ({"height": 3}, Reason.WRONG_HEIGHT),
     ({"parent": bytes(32)}, Reason.WRONG_PARENT),
     ({"timestamp_ms": 1}, Reason.BAD_TIMESTAMP),
+    ({"timestamp_ms": PARENT_MS}, Reason.BAD_TIMESTAMP),
     ({"timestamp_ms": 2**53}, Reason.BAD_TIMESTAMP),
     ({"proposer": EVE.address}, Reason.WRONG_PROPOSER),
     ({"txs_root": bytes(32)}, Reason.ROOT_MISMATCH),
@@ -88,6 +94,39 @@ def test_transactions_left_out_doubled_or_swapped_are_noticed() -> None:
         with pytest.raises(Rejected) as caught:
             apply(chain, Block(built.block.header, txs))
         assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("bound", ["MAX_BLOCK_TXS", "MAX_BLOCK_BYTES"])
+def test_a_block_may_be_as_large_as_the_protocol_allows_and_no_larger(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    chain, built = built_block()
+    size = len(built.block.txs) if bound == "MAX_BLOCK_TXS" else len(pack(built.block))
+    monkeypatch.setattr(builder, bound, size)
+    assert apply(chain, built.block).hash == built.hash
+    monkeypatch.setattr(builder, bound, size - 1)
+    with pytest.raises(Rejected) as caught:
+        apply(chain, built.block)
+    assert caught.value.reason == Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"nonce": 7}, Reason.BAD_NONCE),
+        ({"fee": 1}, Reason.FEE_TOO_LOW),
+        ({"fee": 2_000_000_000}, Reason.FEE_NOT_COVERED),
+    ],
+)
+def test_one_invalid_transaction_makes_the_block_invalid(change: dict[str, Any], reason: Reason) -> None:
+    """Eve's block is right in every root, with Bob's signed but impossible transaction carried along."""
+    chain, built = built_block()
+    invalid = chain.verified(BOB, "TRANSFER", {"to": EVE.address, "amount": 9}, **{"nonce": 2, **change})
+    txs_root = list_root([*(tx.wid for tx in built.included), invalid.wid])
+    header = msgspec.structs.replace(built.block.header, txs_root=txs_root)
+    with pytest.raises(Rejected) as caught:
+        apply(chain, Block(header, [*built.block.txs, invalid.tx]))
+    assert caught.value.reason == reason
 
 
 def test_every_header_field_changes_the_hash() -> None:

@@ -5,6 +5,7 @@ import pytest
 from aitbc.core.chain import mempool as module
 from aitbc.core.chain.mempool import Mempool
 from aitbc.core.ledger.state import Overlay
+from aitbc.core.types.amounts import AIT
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import Chain
@@ -170,6 +171,20 @@ def test_fees_out_of_proceeds_wait_only_in_turn_alone_and_one_for_each_record(
     assert pool.add(better, now_ms=0, fee_source="lock 1") == [first]
     assert pool.add(refund(chain, EVE, lock="cd" * 32), now_ms=0, fee_source="lock 2") == []
     assert pool.add(refund(chain, ALICE), now_ms=0, fee_source="lock 1") == [], "who can pay needs no record"
+
+
+def test_a_sender_covers_the_fees_of_its_whole_lane(chain: Chain, pool: Mempool) -> None:
+    """Alice has 1,000 AIT: to the last base unit for two fees, not one more, and a replacement counts once."""
+    pool.add(pay(chain, 1, fee=400 * AIT), now_ms=0)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 2, fee=600 * AIT + 1), now_ms=0)
+    assert caught.value.reason == Reason.FEE_NOT_COVERED
+    pool.add(pay(chain, 2, fee=500 * AIT), now_ms=0)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 1, fee=500 * AIT + 1), now_ms=0)
+    assert caught.value.reason == Reason.FEE_NOT_COVERED
+    pool.add(pay(chain, 1, fee=500 * AIT), now_ms=0)
+    assert (pool.pending(ALICE.address), len(pool)) == (2, 2)
 
 
 def test_a_free_transaction_leaves_no_gap(chain: Chain, pool: Mempool) -> None:

@@ -11,6 +11,7 @@ from aitbc.core.crypto.hashing import tagged
 from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof
 from aitbc.core.ledger.params import Params, params_from_texts
 from aitbc.core.types.amounts import MAX_TOTAL
+from aitbc.core.types.reasons import BrokenInvariant
 from aitbc.core.types.records import (
     STORES,
     Account,
@@ -175,14 +176,23 @@ def held_by(record: Record | None) -> int:
 
 
 def check_supply(overlay: Overlay) -> None:
-    """Assert that the block neither made nor lost a coin: supply = genesis + minted + faucet + rewards − burned."""
+    """Stop at a block that makes or loses a coin: supply = genesis + minted + faucet + rewards − burned."""
     held = sum(held_by(record) - held_by(overlay.base.get(*key)) for key, record in overlay.writes.items())
     before = Overlay(overlay.base).total_supply()
-    assert held == overlay.total_supply() - before, "coins are conserved"
-    assert overlay.total_supply() <= MAX_TOTAL, "the supply stays below 2^63"
+    counted = overlay.total_supply() - before
+    if held != counted:
+        raise BrokenInvariant(
+            f"coins are conserved: {held} base units more are held, {counted} more are counted"
+        )
+    if overlay.total_supply() > MAX_TOTAL:
+        raise BrokenInvariant(f"the supply stays below 2^63: it would be {overlay.total_supply()} base units")
 
 
 def check_whole_supply(state: State) -> None:
     """The same over the whole state; used at start and in tests because it visits every record."""
     held = sum(held_by(record) for store in ("accounts", "locks") for record in state.records[store].values())
-    assert held == Overlay(state).total_supply(), "what is held equals the supply"
+    counted = Overlay(state).total_supply()
+    if held != counted:
+        raise BrokenInvariant(
+            f"what is held equals the supply: {held} base units are held, {counted} counted"
+        )

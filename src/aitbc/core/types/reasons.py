@@ -104,3 +104,8 @@ class Failed(Exception):
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+
+
+class BrokenInvariant(Exception):
+    """What only we can cause, found in the ledger: a node that meets it stops. Not an assertion, because `python -O`
+    leaves those out."""

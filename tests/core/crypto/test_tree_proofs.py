@@ -1,0 +1,69 @@
+"""A proof of the state tree proves one leaf in one form; whatever was bent in it proves nothing."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, check_leaf, proves_absence, proves_value
+
+COUNTS = (1, 3, 4, 5, 16, 17, 40)
+
+
+def tree_of(keys: int) -> IndexedTree:
+    tree = IndexedTree("accounts")
+    for number in range(keys):
+        tree.put(b"key %02d" % (number * 7 % keys), b"value %d" % number)
+    return tree
+
+
+def but(proof: TreeProof, **change: Any) -> TreeProof:
+    return msgspec.structs.replace(proof, **change)
+
+
+@pytest.mark.parametrize("keys", COUNTS)
+def test_every_leaf_and_every_absence_is_proved(keys: int) -> None:
+    tree = tree_of(keys)
+    root = tree.root()
+    for number in range(keys):
+        key = b"key %02d" % number
+        proof = tree.prove(key)
+        assert proves_value(root, "accounts", key, proof.value, proof)
+        assert not proves_value(root, "locks", key, proof.value, proof)
+        missing = key + b"!"
+        assert proves_absence(root, "accounts", missing, tree.prove(missing))
+        assert not proves_absence(root, "accounts", key, tree.prove(missing))
+
+
+@pytest.mark.parametrize("keys", COUNTS)
+def test_a_bent_proof_proves_nothing(keys: int) -> None:
+    tree = tree_of(keys)
+    root = tree.root()
+    for number in range(keys):
+        proof = tree.prove(b"key %02d" % number)
+        assert check_leaf(root, "accounts", proof)
+        group = proof.groups[0]
+        for bent in (
+            but(proof, index=proof.index + 1),
+            but(proof, index=-1),
+            but(proof, count=proof.count + 1),
+            but(proof, value=proof.value + b"x"),
+            but(proof, next_key=b"key 00x"),
+            but(proof, groups=proof.groups[:-1]),
+            but(proof, groups=[*proof.groups, group]),
+            but(proof, groups=[(b"x" * 32, *group[1:]), *proof.groups[1:]]),
+        ):
+            assert not check_leaf(root, "accounts", bent)
+
+
+@pytest.mark.parametrize("key", range(16))
+@pytest.mark.parametrize("between", [0, 1])
+def test_bytes_moved_from_one_node_of_a_group_to_its_neighbour_are_noticed(key: int, between: int) -> None:
+    """The hash is over the joined nodes, so where one ends must be fixed; else a leaf has many proofs."""
+    tree = tree_of(16)
+    root, proof = tree.root(), tree.prove(b"key %02d" % key)
+    nodes = list(proof.groups[0])
+    nodes[between] += nodes[between + 1][:1]
+    nodes[between + 1] = nodes[between + 1][1:]
+    moved = but(proof, groups=[(nodes[0], nodes[1], nodes[2]), *proof.groups[1:]])
+    assert not check_leaf(root, "accounts", moved)

@@ -1,0 +1,142 @@
+"""A stored chain is believed when everything in it fits: state, history, certificate and the sum of all coins."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from aitbc.core.codec.records import record_bytes
+from aitbc.core.executor import Executor
+from aitbc.core.ledger.state import Overlay
+from aitbc.core.types.amounts import AIT
+from aitbc.core.types.blocks import Certificate, CommittedBlock
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import StoredChain
+from support.chain import Chain, certificate_of, genesis
+from support.people import ALICE, BOB, EVE, VALIDATOR
+
+
+def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> StoredChain:
+    """What a store would hold of the chain; the head under the validator's real certificate or another one."""
+    state, head = chain.executor.state, chain.executor.head
+    if head.block.header.height:
+        proof = certificate or certificate_of(head.hash, chain.genesis_hash)
+        head = msgspec.structs.replace(head, certificate=proof)
+    records = {
+        store: sorted((state.index_of(store, key), key, record_bytes(record)) for key, record in rows.items())
+        for store, rows in state.records.items()
+    }
+    return StoredChain(
+        genesis_hash=chain.genesis_hash, head=head, history_peaks=chain.executor.tip.peaks, records=records
+    )
+
+
+@pytest.fixture
+def chain() -> Chain:
+    chain = Chain()
+    for _ in range(3):
+        assert chain.do(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}).ok
+    return chain
+
+
+def refusal(chain: Chain, stored: StoredChain) -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        Executor(chain.document, stored)
+    return caught.value
+
+
+def test_a_whole_chain_is_believed(chain: Chain) -> None:
+    executor = Executor(chain.document, stored_chain(chain))
+    assert executor.state.records == chain.executor.state.records
+    assert executor.head.hash == chain.executor.head.hash
+
+
+def of_the_parent(chain: Chain) -> Certificate:
+    """A real one, for the block before."""
+    return certificate_of(chain.executor.head.block.header.parent, chain.genesis_hash)
+
+
+def with_the_hash_replaced(chain: Chain) -> Certificate:
+    """The parent's signature under this block's name."""
+    real = of_the_parent(chain)
+    candidate = msgspec.structs.replace(real.candidate, block_hash=chain.executor.head.hash)
+    return msgspec.structs.replace(real, candidate=candidate)
+
+
+WRONG_CERTIFICATES: list[tuple[str, Callable[[Chain], Certificate], Reason, str]] = [
+    (
+        "signed by Eve",
+        lambda chain: certificate_of(chain.executor.head.hash, chain.genesis_hash, signer=EVE),
+        Reason.BAD_CERTIFICATE,
+        "is not good",
+    ),
+    ("the parent's, renamed", with_the_hash_replaced, Reason.BAD_CERTIFICATE, "is not good"),
+    ("the parent's, as it is", of_the_parent, Reason.DAMAGED, "the certificate of the stored block 3 is another's"),
+    (
+        "of another chain",
+        lambda chain: certificate_of(chain.executor.head.hash, bytes(32)),
+        Reason.BAD_CERTIFICATE,
+        "is not good",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("story", "make", "reason", "why"), WRONG_CERTIFICATES, ids=[row[0] for row in WRONG_CERTIFICATES]
+)
+def test_a_head_that_the_validator_did_not_sign_is_refused(
+    chain: Chain, story: str, make: Callable[[Chain], Certificate], reason: Reason, why: str
+) -> None:
+    caught = refusal(chain, stored_chain(chain, certificate=make(chain)))
+    assert caught.reason == reason
+    assert why in caught.message
+
+
+def test_a_head_without_a_certificate_is_refused(chain: Chain) -> None:
+    stored = stored_chain(chain)
+    bare = msgspec.structs.replace(stored, head=msgspec.structs.replace(stored.head, certificate=None))
+    caught = refusal(chain, bare)
+    assert (caught.reason, caught.message) == (Reason.DAMAGED, "the stored block 3 has no certificate")
+
+
+def test_a_genesis_block_of_another_document_is_refused() -> None:
+    """The same accounts a second later: the state fits, the block is another."""
+    document = genesis()
+    here = Chain(document)
+    there = Chain(msgspec.structs.replace(document, timestamp=document.timestamp + 1))
+    assert here.executor.state.root() == there.executor.state.root()
+    caught = refusal(here, stored_chain(there))
+    assert caught.reason == Reason.DAMAGED
+    assert caught.message == "the stored genesis block is not the one of this genesis.json"
+
+
+def test_a_gap_in_a_store_is_named(chain: Chain) -> None:
+    stored = stored_chain(chain)
+    rows = stored.records["accounts"]
+    shifted = [*rows[:-1], (rows[-1][0] + 1, *rows[-1][1:])]
+    gap = msgspec.structs.replace(stored, records={**stored.records, "accounts": shifted})
+    caught = refusal(chain, gap)
+    assert caught.reason == Reason.DAMAGED
+    assert caught.message == f"store accounts lacks the record at index {len(rows)}"
+
+
+def test_a_history_of_another_chain_is_refused(chain: Chain) -> None:
+    stored = msgspec.structs.replace(stored_chain(chain), history_peaks=[(0, bytes(32))])
+    caught = refusal(chain, stored)
+    assert (caught.reason, caught.message) == (
+        Reason.DAMAGED,
+        "the stored history peaks are not those of the head",
+    )
+
+
+def test_a_state_with_a_coin_too_many_is_not_started_from_even_when_the_head_signs_it(chain: Chain) -> None:
+    """A validator's own mistake, long ago: every hash and signature fits, only the sum does not."""
+    forged = Overlay(chain.executor.state)
+    forged.credit(EVE.address, AIT)
+    changes, _ = chain.executor.state.stage(forged.writes)
+    chain.executor.state.publish(changes)
+    built = chain.executor.build([], proposer=VALIDATOR.address, timestamp_ms=chain.now_ms + 1_000)
+    certificate = certificate_of(built.hash, chain.genesis_hash)
+    chain.executor.publish(built, CommittedBlock(built.block, built.hash, [], certificate))
+    with pytest.raises(Rejected, match="what is held equals the supply"):
+        Executor(chain.document, stored_chain(chain))
