@@ -243,6 +243,12 @@ EXPLANATIONS: dict[str, Explanation] = {
     "too_expensive": Explanation(
         "The quote is above --max-price; nothing was paid.", "Allow more, or ask for less."
     ),
+    "fee_too_high": Explanation(
+        "The node asks more for a transaction than --max-fee; nothing was signed.",
+        "Use another node with --rpc, or allow more.",
+    ),
+    "not_started": Explanation("The job was paid for and never started.", _REFUND),
+    "stopped": Explanation("You stopped it in the middle.", "Do what the message says."),
     "result_rejected": Explanation(
         "The delivered result does not hold what its receipt says; it was thrown away.",
         "Take the escrow back after its deadline: aitbc refund LOCK --from NAME.",
