@@ -266,6 +266,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "failed": Explanation("The command did not succeed.", "The message says why."),
     "file_error": Explanation("A file or folder cannot be used.", "Check the path and its permissions."),
+    "not_a_devnet": Explanation("The folder holds something else.", "Give an empty folder with --data."),
+    "folder_in_use": Explanation("A program works on the folder.", "Stop it, or choose another folder."),
+    "program_stopped": Explanation("A program of the devnet ended.", "The message says why; see its log."),
     "bad_file": Explanation("The file is not what the command reads.", "Give the .receipt.json file."),
     "bad_receipt": Explanation(
         "The receipt does not hold, so claiming it would only cost a fee.", _ASK_PROVIDER
