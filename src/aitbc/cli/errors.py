@@ -65,7 +65,7 @@ def as_cli_error(error: Exception) -> CliError | None:
         case click.NoSuchOption() if _NEGATIVE.match(error.option_name):
             return CliError(
                 "an amount cannot be negative",
-                "write it like 25ait, 1.5mait or 300uait; see --help",
+                f"write it like 25ait, 1.5mait or 300uait; {_help_of(error)}",
                 code="usage",
             )
         case click.UsageError():
