@@ -55,6 +55,7 @@ def test_a_new_key_is_kept_and_its_words_are_shown_once(
     assert name == "work"
     assert len(words.split()) == 12
     assert stat.S_IMODE((home / "keys" / "work.json").stat().st_mode) == 0o600
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home / "keys")] == [0o700, 0o700]
     assert ask(capsys, "keys", "list").splitlines()[0].split() == ["work", address, "yours"]
     assert json.loads(ask(capsys, "--json", "keys", "show", "work"))["address"] == address
     assert ask(capsys, "keys", "export", "work", "--secret").strip() == words
@@ -76,6 +77,17 @@ def test_a_wallet_file_moves_to_another_home(
     assert stat.S_IMODE((tmp_path / "copy.json").stat().st_mode) == 0o600
     monkeypatch.setenv("AITBC_HOME", str(tmp_path / "elsewhere"))
     assert ask(capsys, "keys", "import", "work", str(tmp_path / "copy.json")).split()[1] == address
+
+
+def test_an_exported_secret_is_private_even_where_others_could_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ask(capsys, "keys", "new", "work")
+    open_to_all = tmp_path / "open"
+    open_to_all.touch(mode=0o644)
+    ask(capsys, "keys", "export", "work", "--secret", "-o", str(open_to_all))
+    assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o600
+    assert len(open_to_all.read_text().split()) == 12
 
 
 def test_a_secret_key_can_be_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from aitbc.cli import TABLE, root
 from aitbc.cli.errors import run
 from aitbc.cli.explanations import EXPLANATIONS
 from aitbc.cli.money import parse_money
+from aitbc.cli.submit import MAX_FEE_TEXT
+from aitbc.client.transactions import MAX_FEE
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Reason
@@ -72,6 +74,10 @@ def test_money_is_typed_with_its_unit(text: str, base_units: int) -> None:
     assert parse_money(text) == base_units
 
 
+def test_the_highest_fee_is_typed_as_it_is_meant() -> None:
+    assert parse_money(MAX_FEE_TEXT) == MAX_FEE
+
+
 NO_MONEY = [
     ("25", "has no unit: write 25ait, 25mait or 25uait"),
     ("1.5", "has no unit"),
@@ -109,6 +115,8 @@ USAGE = [
     (["hed"], "Did you mean 'head'?"),
     (["send", "bob"], "Missing argument 'AMOUNT'"),
     (["send", "bob", "1ait"], "Missing option '--from'"),
+    (["send", "bob", "-1ait", "--from", "alice"], "an amount cannot be negative; write it like 25ait"),
+    (["send", "bob", "-.5ait", "--from", "alice"], "an amount cannot be negative"),
     (["head", "--nonsense"], "No such option"),
     (["image", "x", "-o", "x.png", "--from", "alice", "--size", "63"], "64<=x<=512"),
     (["keys", "lst"], "No such command 'lst'"),

@@ -1,7 +1,9 @@
 """A devnet starts clean, says what is wrong in one line, survives `kill -9` and leaves nothing behind."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -123,11 +125,84 @@ def test_wrong_options_are_one_line(options: list[str], word: str) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_reset_does_not_empty_a_folder_that_is_no_devnet(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    result = run("--port-base", str(free_port_base()), "--data", str(tmp_path), "--reset")
-    assert result.returncode == 1
-    assert (tmp_path / "thesis.tex").exists()
+def test_a_folder_of_something_else_is_never_written_to(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "thesis.tex").write_text("years of work")
+    (thesis / "genesis.json").write_text("{}")
+    for options in ([], ["--reset"]):
+        result = run("--port-base", str(free_port_base()), "--data", str(thesis), *options)
+        assert result.returncode == 1
+        assert "is not empty and holds no devnet" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert sorted(path.name for path in thesis.iterdir()) == ["genesis.json", "thesis.tex"]
+    assert (thesis / "genesis.json").read_text() == "{}"
+
+
+def test_reset_removes_what_a_devnet_made_and_nothing_else(devnet: Start, tmp_path: Path) -> None:
+    base, data, elsewhere = free_port_base(), tmp_path / "net", tmp_path / "elsewhere"
+    first = devnet(data=data, base=base)
+    sent = first.json("send", "bob", "1ait", "--from", "alice", "--wait", "final")
+    first.process.send_signal(signal.SIGINT)
+    first.process.wait(15)
+    (data / "keep").mkdir()
+    (data / "keep" / "mine.txt").write_text("mine")
+    elsewhere.mkdir()
+    (elsewhere / "old.log").write_text("also mine")
+    shutil.rmtree(data / "logs")
+    (data / "logs").symlink_to(elsewhere)
+    second = devnet("--reset", data=data, base=base)
+    assert second.cli("tx", sent["txHash"], check=False).returncode == 3
+    second.process.send_signal(signal.SIGINT)
+    second.process.wait(15)
+    assert second.process.stderr is not None
+    assert f"left in {data}, because no devnet made it: keep\n" in second.process.stderr.read()
+    assert (data / "keep" / "mine.txt").read_text() == "mine"
+    assert (elsewhere / "old.log").read_text() == "also mine"
+
+
+def test_a_running_devnet_keeps_its_folder(devnet: Start, tmp_path: Path) -> None:
+    network = devnet(data=tmp_path / "net")
+    before = sorted(path for path in (tmp_path / "net").rglob("*") if not path.name.startswith("chain.db-"))
+    for options in ([], ["--reset"]):
+        result = run("--port-base", str(free_port_base()), "--data", str(network.data), *options)
+        assert result.returncode == 1
+        assert f"a program is still running in {network.data}; nothing was changed" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    after = sorted(path for path in (tmp_path / "net").rglob("*") if not path.name.startswith("chain.db-"))
+    assert after == before
+    network.cli("send", "bob", "1ait", "--from", "alice", "--wait", "final")
+
+
+def test_a_program_that_was_started_by_hand_keeps_its_folder(devnet: Start, tmp_path: Path) -> None:
+    base, data = free_port_base(), tmp_path / "net"
+    first = devnet(data=data, base=base)
+    first.process.send_signal(signal.SIGINT)
+    first.process.wait(15)
+    for lock in ("node/node.lock", "provider/provider.lock"):
+        with (data / lock).open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            result = run("--port-base", str(base), "--data", str(data), "--reset")
+        assert result.returncode == 1
+        assert "a program is still running in" in result.stderr
+        assert (data / "node" / "chain.db").exists()
+
+
+def test_a_devnets_files_are_its_owners(devnet: Start, tmp_path: Path) -> None:
+    devnet(data=tmp_path / "deep" / "net")
+    made = [tmp_path / "deep", tmp_path / "deep" / "net", *(tmp_path / "deep" / "net").iterdir()]
+    made += list((tmp_path / "deep" / "net" / "logs").iterdir())
+    assert {path.name: oct(path.stat().st_mode & 0o077) for path in made if path.stat().st_mode & 0o077} == {}
+
+
+def test_a_killed_node_is_said_to_be_killed(devnet: Start, tmp_path: Path) -> None:
+    network = devnet(data=tmp_path / "net")
+    for pid in network.pids()["node"]:
+        os.kill(pid, signal.SIGKILL)
+    assert network.process.wait(30) == 1
+    assert network.process.stderr is not None
+    said = network.process.stderr.read().strip().splitlines()[-1]
+    assert said == "error: the node was killed by signal 9 (SIGKILL); with --data its whole log is in logs/"
 
 
 def test_another_rhythm_on_an_old_folder_is_refused_with_what_to_do(devnet: Start, tmp_path: Path) -> None:

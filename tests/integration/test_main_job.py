@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -128,3 +129,25 @@ def test_the_seeds_curl_snippets(network: Network) -> None:
 def test_the_rpc_is_documented(network: Network, path: str) -> None:
     with urllib.request.urlopen(network.rpc + path, timeout=10) as page:
         assert page.status == 200
+
+
+def test_the_python_of_the_howto_runs(network: Network, tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "use-a-hub.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    program = program.replace("http://127.0.0.1:8080", network.rpc).replace(
+        "http://127.0.0.1:8000", network.hub
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    *text, height = done.stdout.split()
+    assert len(text) >= 5 and int(height) > 0
+
+
+def test_the_two_files_of_the_readme_are_transactions(network: Network, tmp_path: Path) -> None:
+    dry = network.json("send", "bob", "1ait", "--from", "alice", "--dry-run")
+    assert post(network, "/rpc/sendTx", dry["tx"]) == {"txHash": dry["txHash"]}
+    assert get(network, f"/rpc/getTx/{dry['txHash']}?wait=final")["status"] == "final"
+    out = tmp_path / "out.png"
+    network.cli("image", "a red circle on blue", "-o", str(out), "--from", "alice")
+    claim = json.loads((tmp_path / "out.png.receipt.json").read_text())["claim"]
+    assert post(network, "/rpc/submitReceipt", claim["tx"]) == {"txHash": claim["outcome"]["txHash"]}

@@ -78,6 +78,8 @@ class SmallNode:
         self.places: dict[str, int] = {}
         self.ahead_ms = 0
         self.pending_only = False
+        self.asks_fee: int | None = None
+        """What it says a transaction costs, when that is not the truth."""
         self._lock = threading.Lock()
 
     def submit(self, tx: Transaction) -> str:
@@ -209,6 +211,8 @@ class SmallNode:
             case ["POST", "rpc", "sendTx" | "submitReceipt"]:
                 return {"txHash": self.submit(transaction_from_json(body))}
             case ["POST", "rpc", "estimateFee"]:
+                if self.asks_fee is not None:
+                    return {"fee": self.asks_fee}
                 payload = jcs(json.loads(body)["payload"])
                 return {"fee": required_fee(self.executor.state.params, len(payload))}
             case ["POST", "admin", "mintFaucet"]:
@@ -233,6 +237,12 @@ class SmallHub:
     quote_lie: Json = field(default_factory=dict)
     """Fields of the quote to replace."""
     result_lie: Json = field(default_factory=dict)
+    lock_amount: int = PRICE
+    delivers: Json = field(default_factory=dict)
+    """Facts of another job, for which the result has a flawless receipt."""
+    away_for: int = 0
+    """So many questions for a result are not answered."""
+    story: str = STORY
     break_stream_after: int = 0
     """The first event stream ends after so many events."""
     claim_after_ms: int = 120_000
@@ -261,6 +271,9 @@ class SmallHub:
             case ["GET", "v1", "jobs", job_id]:
                 return self._status(job_id)
             case ["GET", "v1", "jobs", job_id, "result"]:
+                if self.away_for:
+                    self.away_for -= 1
+                    raise Refusal(503, "hub_stopping")
                 return {**self.jobs[job_id]["result"], **self.result_lie}
             case ["POST", "v1", "jobs", job_id, "cancel"]:
                 self.canceled.append(job_id)
@@ -288,7 +301,7 @@ class SmallHub:
             "expires_ms": now_ms + 30_000,
         }
         names = ("hub", "job_id", "request_hash", "deliver_by_ms", "claim_until_ms")
-        quote["lock"] = {**{name: quote[name] for name in names}, "amount": PRICE}
+        quote["lock"] = {**{name: quote[name] for name in names}, "amount": self.lock_amount}
         quote |= self.quote_lie
         self.jobs[job_id] = {"quote": quote, "state": "quoted", "claim_tx": "", "receipt_id": ""}
         return quote
@@ -299,9 +312,10 @@ class SmallHub:
         if self.fails_with:
             job["state"] = "failed"
             return {"job_id": job_id, "state": "queued"}
-        result = make_result(self.node, job["quote"], lock)
+        told = {**job["quote"], **{name: value for name, value in self.delivers.items() if name != "lock"}}
+        result = make_result(self.node, told, self.delivers.get("lock", lock), self.story)
         job.update(state="delivered", result=result, receipt_id=result["receipt_id"])
-        if self.claims:
+        if self.claims and not self.delivers:
             payload = {
                 **result["core"],
                 "receipt_id": result["receipt_id"],
@@ -320,7 +334,7 @@ class SmallHub:
     def events(self, job_id: str) -> list[Json]:
         if self.fails_with:
             return [{"state": "queued"}, {"state": "running"}, {"state": "failed"}]
-        words = [{"text": word} for word in (STORY[:10], STORY[10:])]
+        words = [{"text": word} for word in (self.story[:10], self.story[10:])]
         middle = (
             words
             if self.jobs[job_id]["quote"]["kind"] == "chat"
@@ -329,11 +343,11 @@ class SmallHub:
         return [{"state": "queued"}, {"state": "running"}, *middle, {"state": "delivered"}]
 
 
-def make_result(node: SmallNode, quote: Json, lock: str) -> Json:
+def make_result(node: SmallNode, quote: Json, lock: str, story: str = STORY) -> Json:
     """A delivered result with a real receipt, signed by the devnet's provider, and a real attestation."""
     provider, hub = node.signers["provider"], node.signers["hub"]
     image = quote["kind"] == "image"
-    data = PIXELS if image else STORY.encode()
+    data = PIXELS if image else story.encode()
     now_ms = int(time.time() * 1000)
     details = ReceiptDetails(
         v=1,
@@ -360,7 +374,7 @@ def make_result(node: SmallNode, quote: Json, lock: str) -> Json:
         counts={"steps": 20},
         notes={},
         gpu_ms=7,
-        price=PRICE,
+        price=quote["price"],
         pay={"mode": "lock", "id": lock},
         started_ms=now_ms - 1_900,
         finished_ms=now_ms,
@@ -373,7 +387,7 @@ def make_result(node: SmallNode, quote: Json, lock: str) -> Json:
         client_addr=quote["client"],
         miner_addr=provider.address,
         compute_units=UNITS,
-        price=PRICE,
+        price=quote["price"],
         output_hash=details.output_hash,
         lock=lock,
         task=0,
@@ -392,7 +406,7 @@ def make_result(node: SmallNode, quote: Json, lock: str) -> Json:
         task=0,
         attempt=1,
         units=UNITS,
-        price=PRICE,
+        price=quote["price"],
         output_hash=core.output_hash,
         routed="random",
         candidates_hash=details.candidates_hash,

@@ -1,6 +1,7 @@
 """The command line: `aitbc`. One line here per command; its file is loaded when the command is used.
 
-Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 timed out. docs/cli
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 timed out,
+130 stopped. `aitbc COMMAND --help` documents each.
 """
 
 import sys
@@ -17,6 +18,7 @@ TABLE: dict[str, Entry] = {
     "faucet": Entry("aitbc.cli.wallet:faucet", "Wallet", "Get coins from a devnet's faucet."),
     "image": Entry("aitbc.cli.jobs:image", "AI jobs", "Have a picture made, with a signed receipt."),
     "chat": Entry("aitbc.cli.jobs:chat", "AI jobs", "Have a text continued, token by token."),
+    "result": Entry("aitbc.cli.jobs:result", "AI jobs", "Fetch a paid result that was interrupted."),
     "refund": Entry("aitbc.cli.jobs:refund", "AI jobs", "Take an escrow back after its deadline."),
     "verify": Entry("aitbc.cli.receipts:verify", "Receipts", "Check a receipt file offline."),
     "receipt": Entry("aitbc.cli.receipts:receipt", "Receipts", "Export receipts to other formats."),

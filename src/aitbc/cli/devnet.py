@@ -5,10 +5,8 @@ Deterministic: keys from a published mnemonic, the same genesis hash on every ma
 
 import contextlib
 import json
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
@@ -19,8 +17,10 @@ import click
 
 from aitbc.adapters.http.ports import PortInUse, check_port
 from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys
+from aitbc.cli.devnet_folder import devnet_folder
 from aitbc.cli.errors import CliError
-from aitbc.cli.supervisor import Supervisor
+from aitbc.cli.files import write_private
+from aitbc.cli.supervisor import Program, Supervisor
 from aitbc.client.signing import KeySigner
 from aitbc.core.types.amounts import format_ait
 
@@ -88,7 +88,7 @@ class Plan(NamedTuple):
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Keep everything in this folder."
 )
-@click.option("--reset", is_flag=True, help="Empty the --data folder first.")
+@click.option("--reset", is_flag=True, help="Remove the devnet in the --data folder first.")
 @click.option(
     "--port-base",
     type=click.IntRange(min=1024, max=65_000),
@@ -129,7 +129,7 @@ def command(
         )
     ports = _ports(port_base)
     _check_ports(ports)
-    with _stop_signals() as stopped, _folder(data, reset=reset) as folder:
+    with _stop_signals() as stopped, devnet_folder(data, reset=reset) as folder:
         terms = JobTerms(deliver_s, claim_s)
         plan = _plan(ports, folder, terms, block_time_ms=block_time_ms, idle_ms=idle_ms)
         supervisor = Supervisor(folder / "logs")
@@ -173,31 +173,6 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _folder(data: Path | None, *, reset: bool) -> Iterator[Path]:
-    """The folder for everything that is written; a temporary one goes with the devnet."""
-    if data is None:
-        with tempfile.TemporaryDirectory(prefix="aitbc-devnet-") as folder:
-            (Path(folder) / "logs").mkdir()
-            yield Path(folder)
-        return
-    if reset and data.exists():
-        _empty(data)
-    data.mkdir(parents=True, exist_ok=True)
-    (data / "logs").mkdir(exist_ok=True)
-    yield data
-
-
-def _empty(data: Path) -> None:
-    """Remove a devnet's folder, and nothing that does not look like one."""
-    if any(data.iterdir()) and not (data / "genesis.json").exists():
-        raise CliError(
-            f"{data} holds no devnet (no genesis.json in it); it was left as it is",
-            "choose an empty folder or one of an earlier devnet",
-        )
-    shutil.rmtree(data)
-
-
 def _plan(ports: Ports, folder: Path, terms: JobTerms, *, block_time_ms: int, idle_ms: int) -> Plan:
     from aitbc.core.codec.canonical import jcs
     from aitbc.core.ledger.devnet import devnet_genesis
@@ -207,10 +182,8 @@ def _plan(ports: Ports, folder: Path, terms: JobTerms, *, block_time_ms: int, id
     genesis = devnet_genesis(keys, block_time_ms=block_time_ms, idle_ms=idle_ms)
     document = jcs(genesis)
     _check_same_genesis(folder / "genesis.json", document)
-    (folder / "genesis.json").write_bytes(document + b"\n")
-    faucet_key = folder / "faucet.key"
-    faucet_key.touch(mode=0o600)
-    faucet_key.write_text(devnet_keys()["faucet"].hex() + "\n")
+    write_private(folder / "genesis.json", document + b"\n")
+    write_private(folder / "faucet.key", devnet_keys()["faucet"].hex().encode() + b"\n")
     return Plan(ports, folder, terms, genesis, document, signers)
 
 
@@ -339,16 +312,30 @@ def _answers(port: int, path: str, *, needs_provider: bool) -> bool:
 def _complain_about(supervisor: Supervisor) -> None:
     dead = supervisor.dead()
     if dead is not None:
-        raise CliError(
-            f"the {dead.name} stopped (exit code {dead.exit_code}): {_message_in(dead.last_words())}",
-            "mend what it names; with --data its whole log is in logs/",
-        )
+        raise CliError(_story_of(dead), "with --data its whole log is in logs/", code="program_stopped")
 
 
-def _message_in(line: str) -> str:
-    """The message of a JSON log line, or the line."""
+def _story_of(program: Program) -> str:
+    """Why it ended: the signal that killed it, else the error that its log ends with, if it does."""
+    code = program.exit_code or 0
+    if code > 128:
+        return f"the {program.name} was killed by signal {code - 128} ({_signal_name(code - 128)})"
+    why = _error_in(program.last_words())
+    return f"the {program.name} stopped (exit code {code})" + (f": {why}" if why else "")
+
+
+def _signal_name(number: int) -> str:
     try:
-        return str(json.loads(line)["message"])
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def _error_in(line: str) -> str:
+    """The message of a JSON log line that is an error, or a line that is no JSON; "" for what was merely done."""
+    try:
+        entry = json.loads(line)
+        return str(entry["message"]) if entry["level"] in ("error", "critical") else ""
     except (ValueError, KeyError, TypeError):
         return line
 
@@ -412,10 +399,7 @@ def _watch(supervisor: Supervisor, stopped: list[int]) -> None:
             if program.name == "client":
                 told = _relay(program.log, told)
             if code:
-                click.echo(
-                    f"{program.name} stopped (exit code {code}): {_message_in(program.last_words())}",
-                    err=True,
-                )
+                click.echo(_story_of(program), err=True)
         time.sleep(0.1)
 
 

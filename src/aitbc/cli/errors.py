@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 import click
 
-from aitbc.client.errors import ApiError, ClientError, TimedOut, TransactionFailed, Unreachable
+from aitbc.client.errors import ApiError, ClientError, Stopped, TimedOut, TransactionFailed, Unreachable
 from aitbc.core.types.reasons import Rejected
 
 OK, FAILURE, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, TIMED_OUT = range(7)
+_NEGATIVE = re.compile(r"-[0-9.]")
 STOPPED = 130
 """128 + SIGINT, as shells expect."""
 
@@ -34,8 +37,12 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         result = command.main(list(arguments), prog_name="aitbc", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else OK
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        left = next((cause for cause in (stop, stop.__cause__) if isinstance(cause, Stopped)), None)
+        if left is None:
+            click.echo("stopped", err=True)
+        else:
+            _report(CliError("stopped", left.fix, code="stopped"), as_json="--json" in arguments)
         return STOPPED
     except BrokenPipeError:
         _silence_stdout()
@@ -55,6 +62,12 @@ def as_cli_error(error: Exception) -> CliError | None:
             return error
         case click.exceptions.NoArgsIsHelpError():
             return CliError(error.format_message(), code="usage", exit_code=USAGE)
+        case click.NoSuchOption() if _NEGATIVE.match(error.option_name):
+            return CliError(
+                "an amount cannot be negative",
+                f"write it like 25ait, 1.5mait or 300uait; {_help_of(error)}",
+                code="usage",
+            )
         case click.UsageError():
             return CliError(_one_line(error.format_message()), _help_of(error), code="usage", exit_code=USAGE)
         case click.ClickException():
@@ -105,7 +118,12 @@ def _help_of(error: click.UsageError) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks, and without what a stranger's text could command the terminal by."""
+    return " ".join("".join(letter for letter in text if _plain(letter)).split())
+
+
+def _plain(letter: str) -> bool:
+    return letter.isspace() or unicodedata.category(letter) != "Cc"
 
 
 def _silence_stdout() -> None:

@@ -238,6 +238,12 @@ EXPLANATIONS: dict[str, Explanation] = {
     "too_expensive": Explanation(
         "The quote is above --max-price; nothing was paid.", "Allow more, or ask for less."
     ),
+    "fee_too_high": Explanation(
+        "The node asks more for a transaction than --max-fee; nothing was signed.",
+        "Use another node with --rpc, or allow more.",
+    ),
+    "not_started": Explanation("The job was paid for and never started.", _REFUND),
+    "stopped": Explanation("You stopped it in the middle.", "Do what the message says."),
     "result_rejected": Explanation(
         "The delivered result does not hold what its receipt says; it was thrown away.",
         "Take the escrow back after its deadline: aitbc refund LOCK --from NAME.",
@@ -255,6 +261,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "failed": Explanation("The command did not succeed.", "The message says why."),
     "file_error": Explanation("A file or folder cannot be used.", "Check the path and its permissions."),
+    "not_a_devnet": Explanation("The folder holds something else.", "Give an empty folder with --data."),
+    "folder_in_use": Explanation("A program works on the folder.", "Stop it, or choose another folder."),
+    "program_stopped": Explanation("A program of the devnet ended.", "The message says why; see its log."),
     "bad_file": Explanation("The file is not what the command reads.", "Give the .receipt.json file."),
     "bad_receipt": Explanation(
         "The receipt does not hold, so claiming it would only cost a fee.", _ASK_PROVIDER

@@ -1,24 +1,28 @@
-"""`aitbc image`, `chat` and `refund`: AI jobs, paid from an escrow, with a receipt that anybody can check."""
+"""`aitbc image`, `chat`, `result` and `refund`: AI jobs, paid from an escrow, with a receipt that anybody can check."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from aitbc.cli import saved_jobs
 from aitbc.cli.accounts import complete_account, signer_of
+from aitbc.cli.errors import CliError
 from aitbc.cli.files import receipt_path, require_writable, write_bytes, write_json
 from aitbc.cli.hashes import hash_id
 from aitbc.cli.money import amount
 from aitbc.cli.settings import AitbcCommand, Settings
-from aitbc.cli.show import answer, job_progress, lines_on_stderr, note
-from aitbc.cli.submit import submit, wait_options
-from aitbc.client.errors import ClientError
+from aitbc.cli.show import answer, job_progress, lines_on_stderr, note, printable, table
+from aitbc.cli.submit import max_fee_option, submit, wait_options
+from aitbc.client.errors import ClientError, JobFailed, Stopped
 from aitbc.client.hub import HubClient
-from aitbc.client.jobs import FinishedJob, JobRequest, add_claim, run_job
+from aitbc.client.jobs import FinishedJob, JobRequest, OpenJob, add_claim, fetch_job, run_job
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
-from aitbc.client.transactions import prepare_transaction, refund_payload
+from aitbc.client.transactions import prepare, refund_payload
 from aitbc.core.types.amounts import format_ait
 
 MAX_PRICE = "5ait"
@@ -57,6 +61,7 @@ _timeout = click.option(
 @_sender
 @_model
 @_max_price
+@max_fee_option
 @_timeout
 @click.pass_obj
 def image(
@@ -69,6 +74,7 @@ def image(
     sender: str,
     model: str | None,
     max_price: int,
+    max_fee: int,
     timeout: float,
 ) -> None:
     """Have a picture made of PROMPT; its receipt lies next to it as FILE.receipt.json."""
@@ -78,10 +84,13 @@ def image(
     with NodeClient(settings.rpc) as node, HubClient(settings.hub) as hub:
         signer = signer_of(settings, node, sender)
         with job_progress(settings) as watch:
-            job = run_job(node, hub, signer, wanted, watch=watch, timeout=timeout)
-            write_bytes(output, job.data)
-            job = _with_receipt_file(node, hub, job, output, watch)
-    answer(settings, _view(job, output), f"{output} and {receipt_path(output)}, {_price(job)}")
+            with _kept(settings, output) as keep:
+                job = run_job(
+                    node, hub, signer, wanted, watch=watch, timeout=timeout, max_fee=max_fee, keep=keep
+                )
+                job = _with_receipt_file(job, output)
+            job = _with_claim(node, hub, job, output, watch)
+    answer(settings, _view(job, output), _files_and_price(job, output))
 
 
 @click.command(cls=AitbcCommand)
@@ -92,6 +101,7 @@ def image(
 @_sender
 @_model
 @_max_price
+@max_fee_option
 @_timeout
 @click.pass_obj
 def chat(
@@ -103,6 +113,7 @@ def chat(
     sender: str,
     model: str | None,
     max_price: int,
+    max_fee: int,
     timeout: float,
 ) -> None:
     """Have PROMPT continued; tokens come as they are made. With -o, text and receipt are kept in files."""
@@ -113,15 +124,47 @@ def chat(
     stream = _TextStream(quiet=settings.json)
     with NodeClient(settings.rpc) as node, HubClient(settings.hub) as hub:
         signer = signer_of(settings, node, sender)
-        job = run_job(node, hub, signer, wanted, watch=stream.watch, timeout=timeout)
+        with _kept(settings, output) as keep:
+            job = run_job(
+                node, hub, signer, wanted, watch=stream.watch, timeout=timeout, max_fee=max_fee, keep=keep
+            )
+            if output is not None:
+                job = _with_receipt_file(job, output)
         stream.finish(job.data.decode("utf-8", "replace"))
         if output is not None:
-            write_bytes(output, job.data)
-            job = _with_receipt_file(node, hub, job, output, stream.watch)
-    if settings.json:
-        answer(settings, {**_view(job, output), "text": job.data.decode("utf-8", "replace")})
-    else:
-        note(f"{_price(job)}, receipt {job.bundle['receipt_id']}")
+            job = _with_claim(node, hub, job, output, stream.watch)
+    _tell_text(settings, job, output)
+
+
+@click.command(cls=AitbcCommand)
+@click.argument("job_id", metavar="JOB", required=False)
+@click.option(
+    "-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead."
+)
+@_timeout
+@click.pass_obj
+def result(settings: Settings, job_id: str | None, output: Path | None, timeout: float) -> None:
+    """Fetch the output and receipt of JOB, which was paid for and interrupted; without JOB, list such jobs."""
+    if job_id is None:
+        _list_saved(settings)
+        return
+    saved = saved_jobs.load(settings, job_id)
+    output = output or (Path(saved.output) if saved.output else None)
+    if output is not None:
+        require_writable(output)
+    with NodeClient(settings.rpc) as node, HubClient(saved.hub_url) as hub, job_progress(settings) as watch:
+        with _kept(settings, output, saved.open_job):
+            job = fetch_job(node, hub, saved.open_job, watch=watch, timeout=timeout)
+            if output is not None:
+                job = _with_receipt_file(job, output)
+        if output is not None:
+            job = _with_claim(node, hub, job, output, watch)
+    if output is not None:
+        answer(settings, _view(job, output), _files_and_price(job, output))
+        return
+    if not settings.json:
+        click.echo(printable(job.data.decode("utf-8", "replace")))
+    _tell_text(settings, job, None)
 
 
 @click.command(cls=AitbcCommand)
@@ -133,14 +176,16 @@ def chat(
     required=True,
     help="The key that signs; anyone's will do.",
 )
+@max_fee_option
 @wait_options
 @click.pass_obj
-def refund(settings: Settings, lock: str, sender: str, wait: str, timeout: float) -> None:
+def refund(settings: Settings, lock: str, sender: str, max_fee: int, wait: str, timeout: float) -> None:
     """Return what was not earned of the escrow LOCK to its client, once its claim time is over."""
     with NodeClient(settings.rpc) as node:
         signer = signer_of(settings, node, sender)
-        tx = prepare_transaction(node, "REFUND", refund_payload(lock=lock), signer=signer)
-        submit(settings, node, tx, f"refund of escrow {lock}", wait=wait, timeout=timeout)
+        prepared = prepare(node, "REFUND", refund_payload(lock=lock), signer=signer, max_fee=max_fee)
+        story = f"refund of escrow {lock}, fee {format_ait(prepared.tx.fee)}"
+        submit(settings, node, prepared, story, wait=wait, timeout=timeout)
 
 
 class _TextStream:
@@ -155,7 +200,7 @@ class _TextStream:
             return
         if progress.stage == "text":
             self._shown += progress.text
-            click.echo(progress.text, nl=False)
+            click.echo(printable(progress.text), nl=False)
         elif progress.stage != "delivered":
             lines_on_stderr(progress)
 
@@ -164,26 +209,89 @@ class _TextStream:
         if self._quiet:
             return
         if text.startswith(self._shown):
-            click.echo(text[len(self._shown) :])
+            click.echo(printable(text[len(self._shown) :]))
         else:
             click.echo()
             note("the stream was not what was delivered; the text of the receipt is:")
-            click.echo(text)
+            click.echo(printable(text))
 
 
-def _with_receipt_file(
-    node: NodeClient, hub: HubClient, job: FinishedJob, output: Path, watch: Watch
-) -> FinishedJob:
-    """Write the receipt at once, and again with the claim when it is final."""
+@contextmanager
+def _kept(settings: Settings, output: Path | None, job: OpenJob | None = None) -> Iterator[Any]:
+    """Between escrow and saved result the job is on disk, and whatever goes wrong says how to come back to it."""
+    kept = [job] if job else []
+
+    def keep(opened: OpenJob) -> None:
+        saved_jobs.save(settings, opened, output)
+        kept.append(opened)
+
+    try:
+        yield keep
+    except (ClientError, Stopped) as error:
+        for opened in kept:
+            if isinstance(error, JobFailed) or getattr(error, "nothing_paid", False):
+                saved_jobs.forget(settings, opened.quote.job_id)
+            else:
+                error.fix = f"a result is fetched with: aitbc result {opened.quote.job_id}; {error.fix}"
+        raise
+    except OSError as error:
+        if not kept or isinstance(error, BrokenPipeError):
+            raise
+        raise CliError(
+            f"{error.filename}: {error.strerror}",
+            f"the job is paid; fetch its result with: aitbc result {kept[0].quote.job_id} -o FILE",
+            code="file_error",
+        ) from None
+    for opened in kept:
+        saved_jobs.forget(settings, opened.quote.job_id)
+
+
+def _list_saved(settings: Settings) -> None:
+    """Everything but the tokens."""
+    saved = saved_jobs.saved_jobs(settings)
+    data = [
+        {"job_id": job.quote.job_id, "lock": job.lock_id, "hub": job.hub_url, "output": job.output}
+        for job in saved
+    ]
+    rows = [(job.quote.job_id, job.quote.model, job.output or "-", f"escrow {job.lock_id}") for job in saved]
+    answer(settings, data, *(printable(line) for line in table(rows) or ["no job waits for its result here"]))
+
+
+def _with_receipt_file(job: FinishedJob, output: Path) -> FinishedJob:
+    """Save output and receipt at once; the claim is added when it is final."""
+    write_bytes(output, job.data)
     job = replace(job, bundle={**job.bundle, "output_file": output.name})
     write_json(receipt_path(output), job.bundle)
+    return job
+
+
+def _with_claim(
+    node: NodeClient, hub: HubClient, job: FinishedJob, output: Path, watch: Watch
+) -> FinishedJob:
+    """Wait for the claim and add it to the receipt file; who does not wait can add it later."""
+    receipt = receipt_path(output)
+    later = f"{output} and its receipt are written, without the claim; add it with: aitbc claim {receipt} --from NAME"
     try:
         job = add_claim(node, hub, job, watch=watch)
     except ClientError as error:
-        error.fix = f"{output} and its receipt are written, without the claim; {error.fix}"
+        error.fix = later
         raise
-    write_json(receipt_path(output), job.bundle)
+    except KeyboardInterrupt:
+        raise Stopped(later) from None
+    write_json(receipt, job.bundle)
     return job
+
+
+def _tell_text(settings: Settings, job: FinishedJob, output: Path | None) -> None:
+    """What a text has cost, on the side; with --json the text itself too."""
+    if settings.json:
+        answer(settings, {**_view(job, output), "text": job.data.decode("utf-8", "replace")})
+    else:
+        note(f"{_price(job)}, receipt {job.bundle['receipt_id']}")
+
+
+def _files_and_price(job: FinishedJob, output: Path) -> str:
+    return f"{output} and {receipt_path(output)}, {_price(job)}"
 
 
 def _given(**options: Any) -> dict[str, Any]:

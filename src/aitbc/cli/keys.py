@@ -19,6 +19,7 @@ from aitbc.adapters.keystore import (
 from aitbc.adapters.keystore.interface import BadSecret, KeyExists
 from aitbc.adapters.keystore.wallet_file import MAX_FILE_BYTES, info_of, unseal
 from aitbc.cli.accounts import ask_password, complete_account, keystore_errors, keystore_of
+from aitbc.cli.files import write_private
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 
@@ -92,8 +93,7 @@ def export_key(settings: Settings, name: str, show_secret: bool, output: Path | 
     if output is None:
         click.echo(text)
         return
-    output.touch(mode=0o600)
-    output.write_text(text + "\n", encoding="utf-8")
+    write_private(output, text.encode() + b"\n")
     answer(settings, {"name": name, "file": str(output)}, f"{name} is in {output}")
 
 

@@ -2,20 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aitbc.cli.accounts import complete_account, signer_of
 from aitbc.cli.errors import FAILURE, USAGE, CliError
-from aitbc.cli.files import read_json, write_json
+from aitbc.cli.files import RECEIPT_SUFFIX, read_json, write_json
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer
-from aitbc.client.verify import Check, holds, verify_bundle, verify_receipt
+from aitbc.cli.submit import max_fee_option, nothing_is_lost
+from aitbc.client.errors import ClientError
+from aitbc.client.verify import SELF_DECLARED, Check, holds, verify_bundle, verify_receipt
 from aitbc.core.codec.canonical import convert, jcs, unhex
 from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import ReceiptDetails
+
+if TYPE_CHECKING:
+    from aitbc.client.node import NodeClient
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -25,17 +31,30 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--genesis", type=_FILE, help="genesis.json of the chain you trust.")
 @click.option("--genesis-hash", metavar="HEX", help="Or its hash.")
 @click.option("--output", type=_FILE, help="The output, when it does not lie next to FILE.")
+@click.option("--no-output", is_flag=True, help="Check the receipt alone; it may be for any output.")
 @click.pass_context
 def verify(
-    ctx: click.Context, file: Path, genesis: Path | None, genesis_hash: str | None, output: Path | None
+    ctx: click.Context,
+    file: Path,
+    genesis: Path | None,
+    genesis_hash: str | None,
+    output: Path | None,
+    no_output: bool,
 ) -> None:
     """Check the receipt in FILE offline: hashes, signatures, inclusion proofs and the block's certificate."""
     settings: Settings = ctx.obj
     bundle = read_json(file)
-    data = _output_of(file, bundle, output)
+    if output is not None and no_output:
+        raise CliError("--output and --no-output exclude each other", "give one", code="usage")
+    data = None if no_output else _output_of(file, bundle, output)
     checks = verify_bundle(bundle, output_bytes=data, trusted_genesis_hash=_trusted(genesis, genesis_hash))
+    output_missing = data is None and not no_output
+    if output_missing:
+        checks = [_output_missing(file) if check.name == "output" else check for check in checks]
     view = {"ok": holds(checks), "checks": [_view(check) for check in checks]}
-    answer(settings, view, *[_line(check) for check in checks], _verdict(checks))
+    answer(
+        settings, view, *[_line(check) for check in checks], _verdict(checks, output_missing=output_missing)
+    )
     if not holds(checks):
         ctx.exit(FAILURE)
 
@@ -84,16 +103,18 @@ def export(settings: Settings, file: Path, form: str, algorithm: Any) -> None:
     required=True,
     help="The key that signs; anyone's will do.",
 )
+@max_fee_option
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=30, show_default=True, help="Most seconds to wait."
 )
 @click.pass_obj
-def claim(settings: Settings, file: Path, sender: str, timeout: float) -> None:
+def claim(settings: Settings, file: Path, sender: str, max_fee: int, timeout: float) -> None:
     """Claim the attested receipt in FILE, whose hub has not; the provider is paid, whoever sends it.
 
-    When the claim is final its proof is added to FILE.
+    When the claim is final its proof is added to FILE. A receipt that was claimed already costs nothing: its
+    proof is looked up and added.
     """
-    from aitbc.client.jobs import claim_transaction, final_claim
+    from aitbc.client.claims import find_claim
     from aitbc.client.node import NodeClient
 
     bundle = read_json(file)
@@ -103,16 +124,37 @@ def claim(settings: Settings, file: Path, sender: str, timeout: float) -> None:
     with NodeClient(settings.rpc) as node:
         if node.head()["genesisHash"] != genesis_hash_of(jcs(bundle["genesis"])).hex():
             raise CliError(f"{file} is of another chain than {settings.rpc}", "give its node with --rpc")
-        tx = claim_transaction(node, bundle, signer_of(settings, node, sender))
-        tx_id = node.send(tx)
-        proof = final_claim(node, tx_id, timeout)
+        if node.receipt(bundle["receipt_id"]) is not None:
+            story, proof = "was claimed already", find_claim(node, bundle, timeout=timeout)
+        else:
+            story, proof = _claim(settings, node, bundle, sender, max_fee=max_fee, timeout=timeout)
     write_json(file, {**bundle, "claim": proof})
+    height, tx_id = proof["header"]["height"], proof["outcome"]["txHash"]
     answer(
         settings,
-        {"txHash": tx_id, "height": proof["header"]["height"], "events": proof["outcome"]["events"]},
-        f"claimed {bundle['receipt_id']}",
-        f"final in block {proof['header']['height']}: {tx_id}",
+        {"txHash": tx_id, "height": height, "events": proof["outcome"]["events"]},
+        f"{bundle['receipt_id']} {story}; its proof is in {file}",
+        f"final in block {height}: {tx_id}",
     )
+
+
+def _claim(
+    settings: Settings, node: "NodeClient", bundle: Any, sender: str, *, max_fee: int, timeout: float
+) -> tuple[str, Any]:
+    """Send the claim; when another one was faster, its proof is as good."""
+    from aitbc.client.claims import find_claim
+    from aitbc.client.jobs import claim_transaction, final_claim
+
+    prepared = claim_transaction(node, bundle, signer_of(settings, node, sender), max_fee=max_fee)
+    try:
+        with nothing_is_lost(prepared.tx_id):
+            node.send(prepared.tx)
+            proof = final_claim(node, prepared.tx_id, timeout)
+    except ClientError as error:
+        if error.code != "receipt_already_claimed":
+            raise
+        return "was claimed already", find_claim(node, bundle, timeout=timeout)
+    return f"is claimed, fee {format_ait(prepared.tx.fee)}", proof
 
 
 def _trusted(genesis: Path | None, genesis_hash: str | None) -> str | None:
@@ -130,14 +172,30 @@ def _trusted(genesis: Path | None, genesis_hash: str | None) -> str | None:
 
 
 def _output_of(file: Path, bundle: Any, given: Path | None) -> bytes | None:
-    """The output's bytes; None when it is not next to the receipt. Only its name is used, never a path."""
+    """The output's bytes; None when it is not next to the receipt.
+
+    The name in the file is signed by nobody: when nothing lies there, the receipt's own name says which output.
+    Of both only the name is used, never a path.
+    """
     if given is not None:
         return given.read_bytes()
-    name = bundle.get("output_file") if isinstance(bundle, dict) else None
-    if not isinstance(name, str) or not name or "\0" in name:
-        return None
-    beside = file.parent / Path(name).name
-    return beside.read_bytes() if beside.is_file() else None
+    named = bundle.get("output_file") if isinstance(bundle, dict) else None
+    for name in (named, file.name.removesuffix(RECEIPT_SUFFIX)):
+        if isinstance(name, str) and "\0" not in name and Path(name).name not in ("", file.name):
+            beside = file.parent / Path(name).name
+            if beside.is_file():
+                return beside.read_bytes()
+    return None
+
+
+def _output_missing(file: Path) -> Check:
+    name = file.name.removesuffix(RECEIPT_SUFFIX)
+    return Check(
+        "output",
+        False,
+        f"no {name if name != file.name else 'output'} next to {file}; name it with --output,"
+        " or check the receipt alone with --no-output",
+    )
 
 
 def _line(check: Check) -> str:
@@ -147,10 +205,17 @@ def _line(check: Check) -> str:
     return f"{click.style(word, fg=color)}  {check.name:<18} {check.message}"
 
 
-def _verdict(checks: list[Check]) -> str:
+def _verdict(checks: list[Check], *, output_missing: bool) -> str:
     failed = [check.name for check in checks if not check.ok]
+    if failed == ["output"] and output_missing:
+        return "not verified: the output is missing, so nothing says what this receipt is for"
     if failed:
         return f"this receipt does not hold: {', '.join(failed)}"
+    if any(check.name == "genesis" and check.message.startswith(SELF_DECLARED) for check in checks):
+        return (
+            "this receipt holds, on a chain that only the file itself vouches for: anybody can make one;"
+            " pin yours with --genesis FILE or --genesis-hash HEX"
+        )
     notes = sum(check.warning for check in checks)
     return "this receipt holds" + (f"; read the {notes} note{'s' * (notes > 1)}" if notes else "")
 

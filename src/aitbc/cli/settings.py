@@ -24,6 +24,11 @@ class Settings:
     def keys_folder(self) -> Path:
         return self.home.expanduser() / "keys"
 
+    @property
+    def jobs_folder(self) -> Path:
+        """What is needed to come back to jobs that were paid for."""
+        return self.home.expanduser() / "jobs"
+
 
 _RPC_HELP = f"A node's URL; AITBC_RPC, else {RPC_URL}."
 _HUB_HELP = f"A hub's URL; AITBC_HUB, else {HUB_URL}."

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,13 @@ def answer(settings: Settings, data: Any, *lines: str) -> None:
 
 
 def note(text: str) -> None:
-    """Something on the side, for people."""
-    click.echo(text, err=True, color=_color())
+    """Something on the side, for people; part of it may come from far."""
+    click.echo(printable(text), err=True, color=_color())
+
+
+def printable(text: str) -> str:
+    """Without the control characters by which a stranger's text could command the terminal."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -66,7 +72,10 @@ def _bar() -> Iterator[Watch]:
         def watch(progress: Progress) -> None:
             if progress.message:
                 bar.console.print(
-                    f"{progress.stage}: {progress.message}", highlight=False, markup=False, soft_wrap=True
+                    printable(f"{progress.stage}: {progress.message}"),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
                 )
             if progress.total:
                 bar.update(task, description=progress.stage, completed=progress.done, total=progress.total)

@@ -9,9 +9,9 @@ from aitbc.cli.accounts import address_of, complete_account, devnet_addresses, i
 from aitbc.cli.money import amount, amount_or_zero
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, table
-from aitbc.cli.submit import await_transaction, submit, wait_options
+from aitbc.cli.submit import await_transaction, max_fee_option, nothing_is_lost, submit, wait_options
 from aitbc.client.node import NodeClient
-from aitbc.client.transactions import prepare_transaction, transfer_payload
+from aitbc.client.transactions import prepare, transfer_payload
 from aitbc.core.types.amounts import format_ait
 
 
@@ -49,6 +49,7 @@ def balance(settings: Settings, account: str | None) -> None:
 @click.option(
     "--fee", type=amount_or_zero, metavar="AMOUNT", help="Fee; the least that is accepted when left out."
 )
+@max_fee_option
 @click.option("--dry-run", is_flag=True, help="Show the signed transaction and its fee; send nothing.")
 @wait_options
 @click.pass_obj
@@ -59,6 +60,7 @@ def send(
     sender: str,
     data: str,
     fee: int | None,
+    max_fee: int,
     dry_run: bool,
     wait: str,
     timeout: float,
@@ -67,9 +69,9 @@ def send(
     with NodeClient(settings.rpc) as node:
         payload = transfer_payload(to=address_of(settings, node, to), amount=amount, data=data)
         signer = signer_of(settings, node, sender)
-        tx = prepare_transaction(node, "TRANSFER", payload, signer=signer, fee=fee)
-        story = f"{format_ait(amount)} from {sender} to {to}, fee {format_ait(tx.fee)}"
-        submit(settings, node, tx, story, wait=wait, timeout=timeout, dry_run=dry_run)
+        prepared = prepare(node, "TRANSFER", payload, signer=signer, fee=fee, max_fee=max_fee)
+        story = f"{format_ait(amount)} from {sender} to {to}, fee {format_ait(prepared.tx.fee)}"
+        submit(settings, node, prepared, story, wait=wait, timeout=timeout, dry_run=dry_run)
 
 
 @click.command(cls=AitbcCommand)
@@ -81,9 +83,9 @@ def faucet(settings: Settings, account: str, amount: int, wait: str, timeout: fl
     """Have a devnet's faucet give AMOUNT to ACCOUNT; other chains have no faucet."""
     with NodeClient(settings.rpc) as node:
         tx_id = node.faucet(address_of(settings, node, account), amount)
-        await_transaction(
-            settings, node, tx_id, f"{format_ait(amount)} to {account}", wait=wait, timeout=timeout
-        )
+        story = f"{format_ait(amount)} to {account}"
+        with nothing_is_lost(tx_id):
+            await_transaction(settings, node, tx_id, story, wait=wait, timeout=timeout)
 
 
 def _holding(name: str, address: str, held: int) -> dict[str, Any]:

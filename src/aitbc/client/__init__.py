@@ -15,6 +15,7 @@ _HOMES = {
     "ClientError": "errors",
     "JobFailed": "errors",
     "ResultRejected": "errors",
+    "Stopped": "errors",
     "TimedOut": "errors",
     "TransactionFailed": "errors",
     "Unreachable": "errors",

@@ -14,6 +14,8 @@ class ClientError(Exception):
         self.message = message
         self.fix = fix
         """What to do, in one line; empty when there is nothing to be done."""
+        self.nothing_paid = False
+        """Of a job: its escrow was refused, so there is no money to take back and no result to wait for."""
 
 
 class ApiError(ClientError):
@@ -51,6 +53,15 @@ class TimedOut(ClientError):
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__("timed_out", message, fix)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C while something was under way that cannot be taken back by stopping."""
+
+    def __init__(self, fix: str) -> None:
+        super().__init__(fix)
+        self.fix = fix
+        """What was left behind and what to do about it, in one line."""
 
 
 class ResultRejected(ClientError):

@@ -8,7 +8,7 @@ from urllib.parse import quote as quoted
 import httpx2
 import msgspec
 
-from aitbc.client.errors import TimedOut, Unreachable, bad_answer
+from aitbc.client.errors import ClientError, TimedOut, Unreachable, bad_answer
 from aitbc.client.http import Call, SyncHttp, network_errors, problem_of
 
 T = TypeVar("T")
@@ -185,6 +185,8 @@ def _event_of(url: str, data: bytes) -> Json:
 
 
 def _bearer(token: str) -> dict[str, str]:
+    if not token.isascii() or not token.isprintable() or token != token.strip() or not token:
+        raise ClientError("bad_token", "this is no job token", "use the job_token of the job's quote")
     return {"authorization": f"Bearer {token}"}
 
 

@@ -4,22 +4,34 @@ Nothing that a hub says is believed: the quote must be for what was asked, the r
 receipt says, and the receipt must be for this job. docs/howto/use-a-hub.md
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
-from aitbc.client.errors import ApiError, ClientError, JobFailed, ResultRejected, TimedOut, TransactionFailed
-from aitbc.client.hub import HubClient, JobResult, Quote
+from aitbc.client.errors import (
+    ApiError,
+    ClientError,
+    JobFailed,
+    ResultRejected,
+    Stopped,
+    TimedOut,
+    TransactionFailed,
+    Unreachable,
+)
+from aitbc.client.hub import TERMINAL_STATES, HubClient, JobResult, Quote
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
 from aitbc.client.transactions import (
+    MAX_FEE,
+    Prepared,
     Signer,
     claim_witness,
     job_lock_payload,
-    prepare_transaction,
+    prepare,
     receipt_claim_payload,
 )
 from aitbc.client.verify import BUNDLE_VERSION, verify_receipt
@@ -28,9 +40,9 @@ from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.receipts import Attestation, ReceiptCore, SignedAttestation
-from aitbc.core.types.transactions import Transaction
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 LOCK_FINAL_S = 30
 """A lock is final after one block; half a minute covers a node that is catching up."""
@@ -39,6 +51,15 @@ HUB_LAG_S = 10
 TRY_AGAIN = frozenset({"lock_not_final", "queue_full", "chain_unreachable"})
 """Refusals of a start that pass by themselves; the lock stays good."""
 POLL_S = 0.1
+RESULT_S = 60
+"""How long a paid result is asked for again when the hub does not answer: longer than a restart takes."""
+MAX_PAUSE_S = 5.0
+"""The longest pause between two such questions; they begin with POLL_S and double."""
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+"""A hub's job id is shown to people and names a file, so it is a plain word."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,512}\Z")
+"""What an Authorization header can carry; RFC 6750."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +84,14 @@ class FinishedJob:
     """The receipt file; its `claim` is added by `add_claim`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenJob:
+    """What is needed to come back to a job that was or may be paid for; keep it private, it holds the token."""
+
+    quote: Quote = field(repr=False)
+    lock_id: str
+
+
 def run_job(
     node: NodeClient,
     hub: HubClient,
@@ -71,21 +100,68 @@ def run_job(
     *,
     watch: Watch = lambda _: None,
     timeout: float = 120,
+    max_fee: int = MAX_FEE,
+    keep: Callable[[OpenJob], None] = lambda _: None,
 ) -> FinishedJob:
-    """From a request to a checked result. Whatever fails after the escrow says how the money comes back."""
+    """From a request to a checked result. Whatever fails after the escrow says how the money comes back.
+
+    `keep` is called before the escrow is sent: with what it gets, `fetch_job` finds the job again.
+    """
     genesis = _genesis_of_both(node, hub)
     quote = hub.quote(client=signer.address, kind=wanted.kind, request=wanted.request, model=wanted.model)
     check_quote(quote, wanted, client=signer.address, hub=hub.identity()["address"])
     watch(Progress("quoted", f"{quote.units} compute units for {format_ait(quote.price)} on {quote.model}"))
-    lock_id = _escrow(node, signer, quote)
-    watch(Progress("escrowed", f"{format_ait(quote.lock['amount'])} in escrow {lock_id}"))
-    with _money_comes_back(hub, quote, lock_id):
-        _start(hub, quote, lock_id)
+    lock = prepare(node, "JOB_LOCK", quote.lock, signer=signer, max_fee=max_fee)
+    job = OpenJob(quote=quote, lock_id=lock.tx_id)
+    keep(job)
+    with _money_comes_back(hub, job):
+        amount, fee = format_ait(quote.lock["amount"]), format_ait(lock.tx.fee)
+        watch(Progress("paying", f"{amount} into escrow {lock.tx_id}, fee {fee}"))
+        _make_escrow(node, lock)
+        watch(Progress("escrowed", f"{amount} in escrow {lock.tx_id}"))
+        _start(hub, quote, lock.tx_id)
         _follow(hub, quote, watch, timeout)
-        result = hub.result(quote.job_id, quote.job_token)
-        job = _checked(result, quote, genesis, lock_id)
-    watch(Progress("delivered", f"{len(job.data)} bytes of {job.media_type}, receipt {result.receipt_id}"))
-    return job
+        return _delivered(hub, job, genesis, watch)
+
+
+def fetch_job(
+    node: NodeClient, hub: HubClient, job: OpenJob, *, watch: Watch = lambda _: None, timeout: float = 120
+) -> FinishedJob:
+    """The checked result of a job that was paid for earlier; follows it while it is still running."""
+    genesis = _genesis_of_both(node, hub)
+    with _money_comes_back(hub, job, cancel=False):
+        status = _patiently(lambda: hub.status(job.quote.job_id, job.quote.job_token))
+        if status.get("state") == "quoted":
+            raise JobFailed("not_started", f"job {job.quote.job_id} was never started", "")
+        if status.get("state") in TERMINAL_STATES:
+            _require_delivered(status)
+        else:
+            _follow(hub, job.quote, watch, timeout)
+        return _delivered(hub, job, genesis, watch)
+
+
+def _delivered(hub: HubClient, job: OpenJob, genesis: Json, watch: Watch) -> FinishedJob:
+    result = _patiently(lambda: hub.result(job.quote.job_id, job.quote.job_token))
+    finished = _checked(result, job.quote, genesis, job.lock_id)
+    size = f"{len(finished.data)} bytes of {finished.media_type}"
+    watch(Progress("delivered", f"{size}, receipt {result.receipt_id}"))
+    return finished
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while the hub is away or busy: what it has was paid for."""
+    deadline, pause = monotonic() + RESULT_S, POLL_S
+    while True:
+        try:
+            return ask()
+        except ClientError as error:
+            passes = isinstance(error, Unreachable) or (
+                isinstance(error, ApiError) and (error.status >= 500 or error.status == 429)
+            )
+            if not passes or monotonic() + pause > deadline:
+                raise
+        sleep(pause)
+        pause = min(2 * pause, MAX_PAUSE_S)
 
 
 def add_claim(
@@ -110,7 +186,9 @@ def final_claim(node: NodeClient, claim_tx: str, timeout: float) -> Json:
     return {"tx": answer["tx"], "outcome": answer["receipt"], **proof}
 
 
-def claim_transaction(node: NodeClient, bundle: Json, signer: Signer, fee: int | None = None) -> Transaction:
+def claim_transaction(
+    node: NodeClient, bundle: Json, signer: Signer, *, fee: int | None = None, max_fee: int = MAX_FEE
+) -> Prepared:
     """The claim of a receipt file that nobody has claimed: anyone may send it, the provider is paid."""
     core = convert(bundle["core"], ReceiptCore)
     signed = SignedAttestation(
@@ -119,9 +197,8 @@ def claim_transaction(node: NodeClient, bundle: Json, signer: Signer, fee: int |
     payload = receipt_claim_payload(
         core=core, receipt_id=bundle["receipt_id"], provider_sig=bundle["provider_sig"]
     )
-    return prepare_transaction(
-        node, "RECEIPT_CLAIM", payload, signer=signer, fee=fee, witness=claim_witness(signed)
-    )
+    witness = claim_witness(signed)
+    return prepare(node, "RECEIPT_CLAIM", payload, signer=signer, fee=fee, max_fee=max_fee, witness=witness)
 
 
 def wait_final(node: NodeClient, tx_id: str, timeout: float, *, proof: bool = False) -> Json:
@@ -159,6 +236,8 @@ def check_quote(quote: Quote, wanted: JobRequest, *, client: str, hub: str) -> N
         claim_until_ms=quote.claim_until_ms,
     )
     facts = {
+        "its job_id is no plain word": _JOB_ID.match(quote.job_id) is not None,
+        "its job_token is no token": _TOKEN.match(quote.job_token) is not None,
         "its hub is not the one that was asked": quote.hub == hub,
         "it is for another client": quote.client == client,
         "it is for another kind of job": quote.kind == wanted.kind,
@@ -190,11 +269,18 @@ def _genesis_of_both(node: NodeClient, hub: HubClient) -> Json:
     return genesis
 
 
-def _escrow(node: NodeClient, signer: Signer, quote: Quote) -> str:
-    """Sign the lock and wait until it is final; a hub dispatches nothing before."""
-    lock_id = node.send(prepare_transaction(node, "JOB_LOCK", quote.lock, signer=signer))
-    wait_final(node, lock_id, LOCK_FINAL_S)
-    return lock_id
+def _make_escrow(node: NodeClient, lock: Prepared) -> None:
+    """Send the lock and wait until it is final; a hub dispatches nothing before."""
+    try:
+        node.send(lock.tx)
+    except ApiError as error:
+        error.nothing_paid = 400 <= error.status < 500
+        raise
+    try:
+        wait_final(node, lock.tx_id, LOCK_FINAL_S)
+    except TransactionFailed as error:
+        error.nothing_paid = True
+        raise
 
 
 def _start(hub: HubClient, quote: Quote, lock_id: str) -> None:
@@ -218,9 +304,14 @@ def _follow(hub: HubClient, quote: Quote, watch: Watch, timeout: float) -> None:
         watch(_progress_of(event))
     if state in ("delivered", "settled"):
         return
-    status = hub.status(quote.job_id, quote.job_token)
-    reason = status.get("reason") or state
-    raise JobFailed(reason, status.get("message") or f"the job ended as {state}: {reason}")
+    _require_delivered(_patiently(lambda: hub.status(quote.job_id, quote.job_token)))
+
+
+def _require_delivered(status: Json) -> None:
+    state = status.get("state")
+    if state not in ("delivered", "settled"):
+        reason = status.get("reason") or str(state)
+        raise JobFailed(reason, status.get("message") or f"the job ended as {state}: {reason}")
 
 
 def _progress_of(event: Json) -> Progress:
@@ -269,23 +360,27 @@ def _checked(result: JobResult, quote: Quote, genesis: Json, lock_id: str) -> Fi
 
 
 @contextmanager
-def _money_comes_back(hub: HubClient, quote: Quote, lock_id: str) -> Iterator[None]:
+def _money_comes_back(hub: HubClient, job: OpenJob, *, cancel: bool = True) -> Iterator[None]:
     """Whatever goes wrong between escrow and result: say when and how the escrow can be taken back."""
+    when = datetime.fromtimestamp(job.quote.claim_until_ms / 1000).strftime("%H:%M:%S")
+    back = f"take the escrow back with: aitbc refund {job.lock_id} --from NAME"
+    refund = f"if the job is not paid by {when}, {back}"
     try:
         yield
+    except (JobFailed, ResultRejected) as error:
+        error.fix = refund
+        raise
     except ClientError as error:
-        when = datetime.fromtimestamp(quote.claim_until_ms / 1000).strftime("%H:%M:%S")
-        refund = (
-            f"if the job is not paid by {when}, take the escrow back with: aitbc refund {lock_id} --from NAME"
-        )
-        error.fix = (
-            f"{error.fix}; {refund}" if error.fix and not isinstance(error, ResultRejected) else refund
-        )
+        if not error.nothing_paid:
+            first = f"before trying again, look with: aitbc tx {job.lock_id}"
+            first = first if isinstance(error, Unreachable) or not error.fix else error.fix
+            error.fix = f"{first}; {refund}"
         raise
     except KeyboardInterrupt:
-        with suppress(ClientError):
-            hub.cancel(quote.job_id, quote.job_token)
-        raise
+        with suppress(ClientError, KeyboardInterrupt):
+            if cancel:
+                hub.cancel(job.quote.job_id, job.quote.job_token)
+        raise Stopped(f"if the escrow was made and the job is not paid by {when}, {back}") from None
 
 
 def _claim_transaction(hub: HubClient, quote: Quote, deadline: float) -> str:

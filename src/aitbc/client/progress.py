@@ -9,7 +9,7 @@ class Progress:
     """Something a watcher may show."""
 
     stage: str
-    """`quoted`, `escrowed`, a job state of the hub, `running`, `text`, `delivered`, `claimed`."""
+    """`quoted`, `paying`, `escrowed`, a job state of the hub, `running`, `text`, `delivered`, `claimed`."""
     message: str = ""
     """For people; only stages that happen once have one."""
     done: int = 0

@@ -5,18 +5,24 @@ docs/spec/transactions.md
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from aitbc.client.errors import ClientError
 from aitbc.client.node import NodeClient
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import transaction_id
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.receipts import ReceiptCore, SignedAttestation
 from aitbc.core.types.records import ModelOffer
 from aitbc.core.types.transactions import Transaction
 
 Payload = dict[str, Any]
+
+MAX_FEE = 100_000
+"""0.1 AIT, in base units: a hundred times the least fee of the largest payload at the default parameters. What
+a node asks is only its word, and a fee above the least is spent in full; more needs the user's."""
 
 
 class Signer(Protocol):
@@ -56,6 +62,37 @@ def build_transaction(
     return msgspec.structs.replace(unsigned, sig=signature)
 
 
+class Prepared(NamedTuple):
+    """A signed transaction that was not sent, and its id."""
+
+    tx: Transaction
+    tx_id: str
+
+
+def prepare(
+    node: NodeClient,
+    type: str,
+    payload: Mapping[str, Any],
+    *,
+    signer: Signer,
+    fee: int | None = None,
+    max_fee: int = MAX_FEE,
+    witness: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """`build_transaction` with chain, next nonce and (when `fee` is None) fee asked from a node.
+
+    A fee that the node asks is refused above `max_fee` before anything is signed; a stated `fee` is not.
+    """
+    genesis_hash = bytes.fromhex(node.head()["genesisHash"])
+    nonce = node.account(signer.address)["nextNonce"]
+    if fee is None:
+        fee = _checked_fee(node.estimate_fee(type, dict(payload)), type, max_fee)
+    tx = build_transaction(
+        type, payload, signer=signer, nonce=nonce, fee=fee, genesis_hash=genesis_hash, witness=witness
+    )
+    return Prepared(tx, transaction_id(tx, genesis_hash).hex())
+
+
 def prepare_transaction(
     node: NodeClient,
     type: str,
@@ -63,16 +100,26 @@ def prepare_transaction(
     *,
     signer: Signer,
     fee: int | None = None,
+    max_fee: int = MAX_FEE,
     witness: Mapping[str, Any] | None = None,
 ) -> Transaction:
-    """`build_transaction` with chain, next nonce and (when `fee` is None) fee asked from a node."""
-    genesis_hash = bytes.fromhex(node.head()["genesisHash"])
-    nonce = node.account(signer.address)["nextNonce"]
-    if fee is None:
-        fee = node.estimate_fee(type, dict(payload))
-    return build_transaction(
-        type, payload, signer=signer, nonce=nonce, fee=fee, genesis_hash=genesis_hash, witness=witness
-    )
+    """`prepare` for who does not need the id."""
+    return prepare(node, type, payload, signer=signer, fee=fee, max_fee=max_fee, witness=witness).tx
+
+
+def _checked_fee(asked: int, type: str, max_fee: int) -> int:
+    if asked < 0:
+        raise ClientError(
+            "bad_answer", f"the node asks a fee of {format_ait(asked)}", "use another node with --rpc"
+        )
+    if asked > max_fee:
+        raise ClientError(
+            "fee_too_high",
+            f"the node asks a fee of {format_ait(asked)} for a {type}, more than {format_ait(max_fee)};"
+            " nothing was signed",
+            "use another node with --rpc, or allow more with --max-fee",
+        )
+    return asked
 
 
 def transfer_payload(*, to: str, amount: int, data: str = "") -> Payload:

@@ -48,6 +48,9 @@ from aitbc.core.types.transactions import Outcome, Transaction
 
 BUNDLE_VERSION = 1
 
+SELF_DECLARED = "self-declared"
+"""How the genesis check's message begins when nothing but the file names the chain."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -315,7 +318,7 @@ def _check_genesis(receipt: _Receipt, trusted: bytes | str | None) -> Check:
     known = KNOWN_CHAINS.get(found)
     if known is not None:
         return Check("genesis", True, f"chain {chain}: {known}", warning=True)
-    message = f"self-declared: chain {chain}, genesis {found}; pin it with --genesis or --genesis-hash"
+    message = f"{SELF_DECLARED}: chain {chain}, genesis {found}; pin it with --genesis or --genesis-hash"
     return Check("genesis", True, message, warning=True)
 
 

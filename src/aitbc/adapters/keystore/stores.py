@@ -5,6 +5,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from aitbc.adapters.keystore.folders import private_folder
 from aitbc.adapters.keystore.interface import (
     KeyExists,
     KeyFileUnreadable,
@@ -89,7 +90,7 @@ class FileKeystore:
         target = self._path(name)
         aside = self.folder / f".{name}.{secrets.token_hex(4)}.tmp"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self.folder)
             try:
                 _write_durably(aside, data)
                 os.link(aside, target)

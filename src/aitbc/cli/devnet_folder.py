@@ -1,0 +1,102 @@
+"""The folder of a devnet: made or recognised by its marker, held by one devnet at a time, emptied of what is ours.
+
+A devnet writes to no folder that has anything else in it, and `--reset` removes nothing that a devnet did not make.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+
+from aitbc.adapters.keystore.folders import private_folder
+from aitbc.cli.errors import CliError
+
+MARKER = "devnet.json"
+"""Says that the folder is a devnet's; locked as long as that devnet or one of its programs runs."""
+
+PROGRAM_FOLDERS = ("node", "hub", "provider", "logs")
+OUR_FILES = ("genesis.json", "faucet.key")
+_PROGRAM_LOCKS = ("node/node.lock", "hub/hub.lock", "provider/provider.lock")
+"""Held by programs that were started by hand on one of our folders."""
+
+
+@contextlib.contextmanager
+def devnet_folder(data: Path | None, *, reset: bool) -> Iterator[Path]:
+    """The folder for everything that is written; a temporary one goes with the devnet."""
+    if data is None:
+        with tempfile.TemporaryDirectory(prefix="aitbc-devnet-") as folder:
+            _make_folders(Path(folder))
+            yield Path(folder)
+        return
+    _require_ours_or_empty(data)
+    private_folder(data)
+    with _marker(data):
+        if reset:
+            _empty(data)
+        _make_folders(data)
+        yield data
+
+
+def _make_folders(folder: Path) -> None:
+    for name in PROGRAM_FOLDERS:
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def _require_ours_or_empty(data: Path) -> None:
+    if data.exists() and not (data / MARKER).is_file() and any(data.iterdir()):
+        raise CliError(
+            f"{data} is not empty and holds no devnet (no {MARKER} in it); it was left as it is",
+            "choose an empty folder or one of an earlier devnet",
+            code="not_a_devnet",
+        )
+
+
+@contextlib.contextmanager
+def _marker(data: Path) -> Iterator[None]:
+    """Hold the folder. The lock is inherited by the programs, so it lasts until the last of them is gone."""
+    descriptor = os.open(data / MARKER, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        _lock(file, data)
+        file.truncate()
+        file.write(json.dumps({"devnet": 1, "made_by": "aitbc devnet"}) + "\n")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str], data: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CliError(
+            f"a program is still running in {data}; nothing was changed",
+            "stop it with Ctrl-C where it runs, or choose another folder",
+            code="folder_in_use",
+        ) from None
+
+
+def _empty(data: Path) -> None:
+    """Remove what devnets make, once no program works on it; name what was left."""
+    with contextlib.ExitStack() as held:
+        for name in _PROGRAM_LOCKS:
+            if (data / name).is_file():
+                _lock(held.enter_context((data / name).open("r+")), data)
+        for name in (*PROGRAM_FOLDERS, *OUR_FILES):
+            _remove(data / name)
+    foreign = sorted(path.name for path in data.iterdir() if path.name != MARKER)
+    if foreign:
+        names = ", ".join(foreign[:5]) + (" …" if len(foreign) > 5 else "")
+        click.echo(f"left in {data}, because no devnet made it: {names}", err=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
