@@ -6,15 +6,17 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aitbc.core.codec.canonical import jcs
+from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import MAX_DETAILS_BYTES, Computed, Delivery, build_core, build_details
 from aitbc.hub import jobs, providers
 from aitbc.hub.limits import Handshakes
-from hub.market import Market, bearer, market
+from hub.market import Market, bearer, market, until
 from hub.strange_provider import MODEL, StrangeProvider, replace_price
 from support.people import EVE
 
@@ -43,6 +45,36 @@ def test_a_provider_works_for_the_price_that_it_has_registered(tmp_path: Path) -
             hello = strange.hello(await strange.hear(link.Challenge))
             await strange.say(replace_price(hello, MODEL.price_per_kilounit + 1))
             assert (await strange.hear(link.Eligible)).models == []
+
+    asyncio.run(story())
+
+
+def test_a_provider_works_with_the_weights_that_it_has_registered(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with market(tmp_path) as place, StrangeProvider(place, name="one") as strange:
+            await strange.connection.close()
+            await strange.dial()
+            hello = strange.hello(await strange.hear(link.Challenge))
+            cheaper = msgspec.structs.replace(MODEL, digest=hash_text(b"smaller weights"))
+            await strange.say(msgspec.structs.replace(hello, models=[cheaper]))
+            assert (await strange.hear(link.Eligible)).models == []
+
+    asyncio.run(story())
+
+
+def test_nobody_is_quoted_for_on_the_registration_of_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with market(tmp_path, heartbeat_ms=5_000) as place:
+            async with StrangeProvider(place, name="honest"):
+                (registration,) = place.node.places
+            thief = await linked(place, "thief")
+            await thief.say(link.Registering(tx=registration))
+            await until(lambda: f"/rpc/getTx/{registration}" in place.chain.calls)
+            await thief.say(link.Registered())
+            assert (await thief.hear(link.Eligible)).models == []
+            assert place.hub.directory.get(thief.signer.address).announced == frozenset()
+            assert (await place.ask_quote()).json()["code"] == "no_provider"
+            await thief.connection.close()
 
     asyncio.run(story())
 

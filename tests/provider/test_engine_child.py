@@ -64,7 +64,7 @@ def test_only_the_models_that_are_asked_for(tmp_path: Path) -> None:
         ("memory", "out_of_memory", "no memory"),
         ("refuse", "bad_request", "does not want"),
         ("flood", "failed", "at once"),
-        ("hang", "failed", "no sign of life"),
+        ("hang", "failed", "no sign of life for 0.5 s"),
     ],
 )
 def test_every_way_to_fail_has_a_name_and_the_next_run_works(
@@ -74,7 +74,7 @@ def test_every_way_to_fail_has_a_name_and_the_next_run_works(
         engine = EngineProcess(config(tmp_path, engine_stall_s=0.5))
         await engine.start()
         with pytest.raises(EngineError, match=words) as error:
-            await run(engine, prompt)
+            await asyncio.wait_for(run(engine, prompt), 5)
         assert error.value.reason == reason
         await until(lambda: engine.ready)
         assert (await run(engine, "again")).data.endswith(b"the end.")

@@ -1,8 +1,11 @@
 """How a provider without a coin gets onto the chain, and what the hub gives it meanwhile."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hub.market import PAINTER, STORY_TELLER, Market, market, until
 
@@ -33,6 +36,28 @@ def test_who_has_money_pays_the_fee(tmp_path: Path) -> None:
             assert "witness" not in tx
 
     asyncio.run(story())
+
+
+def test_a_node_that_lies_about_the_fee_gets_no_registration_signed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fees = [100_001, 10**15, 100_000]
+
+    async def story() -> None:
+        async with market(tmp_path) as place:
+
+            async def estimate_fee(_type: str, _payload: Any) -> int:
+                return fees.pop(0)
+
+            place.chain.estimate_fee = estimate_fee  # type: ignore[method-assign]
+            await place.add_provider("bob")
+            (tx,) = registers(place)
+            assert tx["fee"] == 100_000
+
+    with caplog.at_level(logging.WARNING, "aitbc.provider"):
+        asyncio.run(story())
+    for named in ("0.100001 AIT", "1,000,000,000 AIT"):
+        assert f"a fee of {named} for REGISTER; nothing is signed above 0.1 AIT" in caplog.text
 
 
 def test_the_same_provider_registers_once_and_a_changed_one_again(tmp_path: Path) -> None:

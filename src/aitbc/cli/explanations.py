@@ -190,7 +190,6 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "lock_failed": Explanation("The escrow's transaction has failed.", "See why: aitbc tx LOCK."),
     "lock_mismatch": Explanation("The escrow is not the one of the quote.", "Sign the quote's lock."),
-    "lock_used": Explanation("The escrow pays for another job.", "Make one escrow for each quote."),
     "too_late": Explanation("The job cannot be done before its deadline.", "Refund the escrow after it."),
     "not_delivered": Explanation("The job has no result yet.", "Wait for it to be delivered."),
     "too_many_followers": Explanation("The hub streams to as many clients as it may.", "Try again soon."),

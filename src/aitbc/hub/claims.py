@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import build_transaction, claim_witness, receipt_claim_payload
+from aitbc.core.codec.digests import transaction_id
 from aitbc.core.jobs.lifecycle import Event
 from aitbc.core.jobs.reasons import JobReason
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Reason
 from aitbc.hub.records import ReceiptEntry
 
@@ -23,9 +25,7 @@ log = logging.getLogger("aitbc.hub")
 FINAL_WAIT_S = 30
 """A claim that is not final after so long is looked at again."""
 
-_STALE_NONCE = frozenset(
-    {Reason.BAD_NONCE, Reason.NONCE_GAP, Reason.ALREADY_KNOWN, Reason.REPLACEMENT_FEE_TOO_LOW}
-)
+_STALE_NONCE = frozenset({Reason.BAD_NONCE, Reason.NONCE_GAP, Reason.REPLACEMENT_FEE_TOO_LOW})
 """Another transaction of this account was there first: ask the chain for the nonce."""
 _HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
 """No later claim of this receipt can succeed."""
@@ -40,6 +40,8 @@ class ClaimWorker:
         self._sending = asyncio.Semaphore(hub.config.claims_in_flight)
         self._nonce_lock = asyncio.Lock()
         self._next_nonce: int | None = None
+        self._newest: dict[str, str] = {}
+        """The newest claim of each open receipt, by receipt; written down before it is sent."""
 
     @property
     def open(self) -> int:
@@ -64,43 +66,49 @@ class ClaimWorker:
     async def _settle(self, entry: ReceiptEntry) -> None:
         """Try until the chain has paid or refuses for good. Every pause is twice the last, with jitter."""
         config = self._hub.config
-        pause_s, claim_tx = config.claim_retry_least_s, entry.claim_tx
+        pause_s = config.claim_retry_least_s
+        self._newest[entry.receipt_id] = entry.claim_tx
         while True:
             try:
                 async with self._sending:
-                    claim_tx, end = await self._try_once(entry, claim_tx)
+                    end = await self._try_once(entry)
                 if end is not None:
-                    await self._close(entry, claim_tx, *end)
+                    await self._close(entry, *end)
                     return
             except ClientError as error:
                 log.warning("claim of %s: %s", entry.receipt_id, error.message)
-                self._next_nonce = None
             if self._hub.now_ms() > entry.claim_until_ms + FINAL_WAIT_S * 1000:
-                await self._close(entry, claim_tx, "lapsed", "the chain did not take the claim in time")
+                await self._close(entry, "lapsed", "the chain did not take the claim in time")
                 return
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             pause_s = min(2 * pause_s, config.claim_retry_most_s)
 
-    async def _try_once(self, entry: ReceiptEntry, claim_tx: str) -> tuple[str, tuple[str, str] | None]:
-        """(newest claim, how it ended or None to try again). A claim that failed since another paid is no claim."""
+    async def _try_once(self, entry: ReceiptEntry) -> tuple[str, str] | None:
+        """How it ended, or None to try again. A claim that failed since another paid is no claim."""
+        claim_tx = self._newest[entry.receipt_id]
         if not claim_tx or not await self._is_known(claim_tx):
             if claim_tx and await self._is_paid(entry):
-                return "", ("claimed", "")
+                return self._paid_by_another(entry)
             claim_tx = await self._send(entry)
         answer = await self._hub.chain.transaction(claim_tx, wait="final", timeout=FINAL_WAIT_S)
         outcome: dict[str, Any] = answer.get("receipt") or {}
         if answer["status"] == "final" and outcome.get("status") != "failed":
-            return claim_tx, ("claimed", "")
+            return ("claimed", "")
         if answer["status"] == "pending":
             self._next_nonce = None  # perhaps it waits for a nonce that was lost
-            return claim_tx, None
+            return None
         reason = outcome.get("reason", "")
         if reason == Reason.RECEIPT_ALREADY_CLAIMED or await self._is_paid(entry):
-            return "", ("claimed", "")
+            return self._paid_by_another(entry)
         if reason in _HOPELESS:
-            return claim_tx, ("lapsed", f"{reason}: {outcome.get('message', '')}"[:500])
+            return ("lapsed", f"{reason}: {outcome.get('message', '')}"[:500])
         log.warning("claim of %s has failed: %s", entry.receipt_id, reason)
-        return "", None
+        self._newest[entry.receipt_id] = ""
+        return None
+
+    def _paid_by_another(self, entry: ReceiptEntry) -> tuple[str, str]:
+        self._newest[entry.receipt_id] = ""
+        return ("claimed", "")
 
     async def _is_known(self, claim_tx: str) -> bool:
         """Has the node heard of a claim that was sent earlier, perhaps by an earlier run?"""
@@ -116,24 +124,33 @@ class ClaimWorker:
         return await self._hub.chain.receipt(entry.receipt_id) is not None
 
     async def _send(self, entry: ReceiptEntry) -> str:
-        """One claim at a time gets a nonce; the id is on disk before anybody waits for it."""
-        hub = self._hub
+        """One claim at a time gets a nonce."""
         payload = receipt_claim_payload(
             core=entry.delivery.core, receipt_id=entry.receipt_id, provider_sig=entry.delivery.sig
         )
-        fee = await hub.chain.estimate_fee("RECEIPT_CLAIM", payload)
+        fee = await self._fee(payload)
         async with self._nonce_lock:
             try:
-                claim_tx = await self._send_with_nonce(entry, payload, fee)
-            except ApiError as error:
+                await self._send_with_nonce(entry, payload, fee)
+            except ClientError as error:
                 self._next_nonce = None
                 if error.code not in _STALE_NONCE:
                     raise
-                claim_tx = await self._send_with_nonce(entry, payload, fee)
-        await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
-        return claim_tx
+                await self._send_with_nonce(entry, payload, fee)
+        return self._newest[entry.receipt_id]
 
-    async def _send_with_nonce(self, entry: ReceiptEntry, payload: dict[str, Any], fee: int) -> str:
+    async def _fee(self, payload: dict[str, Any]) -> int:
+        """What the node asks for a claim; a node that asks too much is not believed."""
+        fee, most = await self._hub.chain.estimate_fee("RECEIPT_CLAIM", payload), self._hub.config.max_fee
+        if not 0 <= fee <= most:
+            raise ClientError(
+                "fee_too_high",
+                f"the node asks a fee of {format_ait(fee)}; nothing is signed above {format_ait(most)} (max_fee)",
+            )
+        return fee
+
+    async def _send_with_nonce(self, entry: ReceiptEntry, payload: dict[str, Any], fee: int) -> None:
+        """The id is on disk first: when the node's answer is lost, this claim is looked for before another is made."""
         hub = self._hub
         if self._next_nonce is None:
             account = await hub.chain.account(hub.signer.address)
@@ -147,11 +164,13 @@ class ClaimWorker:
             genesis_hash=hub.genesis_hash,
             witness=claim_witness(entry.signed),
         )
-        claim_tx = await hub.chain.send(tx)
+        claim_tx = transaction_id(tx, hub.genesis_hash).hex()
+        self._newest[entry.receipt_id] = claim_tx
+        await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
+        await hub.chain.send(tx)
         self._next_nonce += 1
-        return claim_tx
 
-    async def _close(self, entry: ReceiptEntry, claim_tx: str, how: str, message: str) -> None:
+    async def _close(self, entry: ReceiptEntry, how: str, message: str) -> None:
         paid = how == "claimed"
         reason = "" if paid else JobReason.CLAIM_LAPSED
         event = Event.CLAIMED if paid else Event.TIMER_FIRED
@@ -164,7 +183,7 @@ class ClaimWorker:
             entry.receipt_id,
             receipt_state=how,
             job_state=state,
-            claim_tx=claim_tx,
+            claim_tx=self._newest.pop(entry.receipt_id),
             reason=reason,
             message=message,
             at_ms=hub.now_ms(),

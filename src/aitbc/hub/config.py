@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from aitbc.core.types.amounts import AIT
 from aitbc.ports import Signer
 
 
@@ -65,3 +66,6 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     claim_retry_least_s: float = 0.5
     claim_retry_most_s: float = 30
     claims_in_flight: int = 32
+    max_fee: int = AIT // 10
+    """Base units that a claim may cost: a claim's fee is below a thousand, and a node that names more than this lies or
+    is on a chain that nobody agreed to. Nothing is signed then."""

@@ -172,9 +172,6 @@ class JobService:
         now_ms = hub.now_ms()
         if now_ms + hub.config.dispatch_margin_ms > quote.deliver_by_ms:
             raise Refused(JobReason.TOO_LATE, "the lock became final too late to deliver before its deadline")
-        used_by = await hub.db(hub.store.job_of_lock, lock_id)
-        if used_by is not None:
-            raise Refused(JobReason.LOCK_USED, "this lock pays for another job")
         await hub.db(hub.store.reserve, quote.job_id, lock=lock_id, randomness=lock.block_hash, at_ms=now_ms)
         record = await hub.db(hub.store.job, quote.job_id)
         assert record is not None and record.state == State.RESERVED, "the reservation is on disk"
@@ -298,9 +295,13 @@ class JobService:
                 self._hub.directory.changed()
 
     async def _hear(self, job: Job, timeout_s: float) -> Any:
-        """The next signal, or None when the time is over."""
+        """The next signal, or None when the time is over.
+
+        Not `wait_for`: in Python 3.11 that forgets a cancellation in the moment in which a signal comes.
+        """
         try:
-            return await asyncio.wait_for(job.inbox.get(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await job.inbox.get()
         except TimeoutError:
             return None
 

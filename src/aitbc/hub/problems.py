@@ -36,7 +36,6 @@ ANSWERS: dict[JobReason, Answer] = {
     JobReason.LOCK_NOT_FINAL: Answer(_CONFLICT, "send the same call again when the lock is final"),
     JobReason.LOCK_FAILED: Answer(_CONFLICT, "sign the quote's lock again with enough balance"),
     JobReason.LOCK_MISMATCH: Answer(_CONFLICT, "sign exactly the lock of the quote"),
-    JobReason.LOCK_USED: Answer(_CONFLICT, "sign one lock for each quote"),
     JobReason.TOO_LATE: Answer(_CONFLICT, "refund the lock after its claim_until_ms: aitbc refund LOCK"),
     JobReason.NOT_DELIVERED: Answer(_CONFLICT, "follow GET /v1/jobs/{job_id}/events until it is delivered"),
     JobReason.JOB_OVER: Answer(_CONFLICT, "ask for a new quote"),

@@ -131,10 +131,6 @@ class JobStore:
         rows = self._jobs("job_id = ?", (job_id,))
         return rows[0] if rows else None
 
-    def job_of_lock(self, lock: str) -> str | None:
-        row = self._db.execute("SELECT job_id FROM job WHERE lock = ?", (lock,)).fetchone()
-        return row[0] if row else None
-
     def unfinished_jobs(self) -> list[JobRecord]:
         """Everything that has a timer, quotes included."""
         ends = ", ".join([f"'{state}'" for state in sorted(FINAL_STATES)])

@@ -38,6 +38,18 @@ class Chain(Protocol):
     async def close(self) -> None: ...
 
 
+async def fee_within(chain: Chain, type: str, payload: Json, *, max_fee: int) -> int:
+    """What our node asks for a transaction; a node that asks too much is not believed."""
+    fee = await chain.estimate_fee(type, payload)
+    if not 0 <= fee <= max_fee:
+        raise ClientError(
+            "fee_too_high",
+            f"our node asks a fee of {format_ait(fee)} for {type}; nothing is signed above {format_ait(max_fee)}"
+            " (max_fee)",
+        )
+    return fee
+
+
 async def check_lock(chain: Chain, offer: Offer) -> None:
     """Refuse work that no open lock pays for."""
     try:

@@ -14,13 +14,18 @@ import msgspec
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import build_transaction, claim_witness, receipt_claim_payload
 from aitbc.core.codec.canonical import unhex
-from aitbc.core.codec.digests import attestation_digest, receipt_core_digest, receipt_id_of
+from aitbc.core.codec.digests import (
+    attestation_digest,
+    receipt_core_digest,
+    receipt_id_of,
+    transaction_id,
+)
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.types.reasons import Reason
 from aitbc.ports import Signer
-from aitbc.provider.chain import Chain
+from aitbc.provider.chain import Chain, fee_within
 from aitbc.provider.joblog import EarningsLog, private
 
 log = logging.getLogger("aitbc.provider")
@@ -28,6 +33,9 @@ log = logging.getLogger("aitbc.provider")
 FINAL_WAIT_S = 30
 GIVE_UP_MS = 60_000
 """After claim_until a claim that was already on its way gets this long to appear."""
+
+_HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
+"""No later claim of this receipt can succeed; each would cost its fee."""
 
 
 class UnclaimedQueue:
@@ -86,6 +94,7 @@ class ClaimKeeper:
         earnings: EarningsLog,
         claim_after_s: float,
         poll_s: float,
+        max_fee: int,
     ) -> None:
         self._chain = chain
         self._signer = signer
@@ -94,8 +103,11 @@ class ClaimKeeper:
         self._earnings = earnings
         self._claim_after_s = claim_after_s
         self._poll_s = poll_s
+        self._max_fee = max_fee
         self._open = queue.entries()
         self._since = {receipt_id: time.monotonic() for receipt_id in self._open}
+        self._sent: dict[str, str] = {}
+        """Our newest claim of each receipt, whether or not the node's answer came."""
 
     @property
     def unclaimed(self) -> int:
@@ -135,30 +147,34 @@ class ClaimKeeper:
         if record is not None:
             self._paid(receipt_id, record)
         elif _now_ms() > attested.claim_until_ms + GIVE_UP_MS:
-            log.error("receipt %s was not paid in time", receipt_id)
-            self._queue.set_aside(receipt_id)
-            self._forget(receipt_id)
+            self._give_up(receipt_id, "it was not paid in time")
+        elif _now_ms() > attested.claim_until_ms:
+            pass  # a claim made now would fail and cost its fee
         elif time.monotonic() - self._since[receipt_id] >= self._claim_after_s:
             await self._claim(receipt_id, attested)
 
     async def _claim(self, receipt_id: str, attested: link.Attested) -> None:
         """The hub has not done it: everything needed is here, and anyone may claim."""
+        if await self._is_pending(self._sent.get(receipt_id, "")):
+            return
         payload = receipt_claim_payload(
             core=attested.core, receipt_id=receipt_id, provider_sig=attested.provider_sig
         )
+        fee = await fee_within(self._chain, "RECEIPT_CLAIM", payload, max_fee=self._max_fee)
         account = await self._chain.account(self._signer.address)
         tx = build_transaction(
             "RECEIPT_CLAIM",
             payload,
             signer=self._signer,
             nonce=int(account["nextNonce"]),
-            fee=await self._chain.estimate_fee("RECEIPT_CLAIM", payload),
+            fee=fee,
             genesis_hash=self._genesis_hash,
             witness=claim_witness(attested.signed),
         )
         log.info("claiming %s ourselves", receipt_id)
+        claim_tx = self._sent[receipt_id] = transaction_id(tx, self._genesis_hash).hex()
         try:
-            claim_tx = await self._chain.send(tx)
+            await self._chain.send(tx)
         except ApiError as error:
             if error.code not in (Reason.BAD_NONCE, Reason.NONCE_GAP, Reason.ALREADY_KNOWN):
                 raise
@@ -167,9 +183,25 @@ class ClaimKeeper:
         record = await self._chain.receipt(receipt_id)
         if record is not None:
             self._paid(receipt_id, record)
+            return
+        outcome: dict[str, Any] = answer.get("receipt") or {}
+        reason = outcome.get("reason", "")
+        if reason in _HOPELESS:
+            self._give_up(receipt_id, f"{reason}: {outcome.get('message', '')}"[:500])
         else:
-            outcome: dict[str, Any] = answer.get("receipt") or {}
-            log.warning("our claim of %s is %s %s", receipt_id, answer["status"], outcome.get("reason", ""))
+            log.warning("our claim of %s is %s %s", receipt_id, answer["status"], reason)
+
+    async def _is_pending(self, claim_tx: str) -> bool:
+        """Does a claim of ours wait in the node already? A second one would fail and cost its fee."""
+        if not claim_tx:
+            return False
+        try:
+            answer = await self._chain.transaction(claim_tx)
+        except ApiError as error:
+            if error.code != "unknown_transaction":
+                raise
+            return False
+        return bool(answer["status"] == "pending")
 
     def _paid(self, receipt_id: str, record: dict[str, Any]) -> None:
         """Write the earning down before the receipt leaves the queue."""
@@ -178,7 +210,13 @@ class ClaimKeeper:
         self._queue.remove(receipt_id)
         self._forget(receipt_id)
 
+    def _give_up(self, receipt_id: str, why: str) -> None:
+        log.error("receipt %s stays unpaid: %s", receipt_id, why)
+        self._queue.set_aside(receipt_id)
+        self._forget(receipt_id)
+
     def _forget(self, receipt_id: str) -> None:
+        self._sent.pop(receipt_id, None)
         self._open.pop(receipt_id, None)
         self._since.pop(receipt_id, None)
 

@@ -47,6 +47,9 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     claim_after_s: float = 20
     """An attested receipt that is not on the chain by then is claimed by the provider itself."""
     claim_poll_s: float = 2
+    max_fee: int = AIT // 10
+    """Base units that a claim or a registration may cost: both are below a thousand, and a node that names more than
+    this lies or is on a chain that nobody agreed to. Nothing is signed then."""
     max_unclaimed: int = 10_000
     """With so many receipts waiting no new work is taken."""
     reconnect_most_s: float = 10

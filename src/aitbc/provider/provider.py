@@ -91,6 +91,7 @@ class Provider:
             earnings=self.earnings,
             claim_after_s=self.config.claim_after_s,
             poll_s=self.config.claim_poll_s,
+            max_fee=self.config.max_fee,
         )
 
     async def stop(self) -> None:

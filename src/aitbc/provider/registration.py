@@ -10,7 +10,7 @@ from aitbc.client.transactions import build_transaction, register_payload
 from aitbc.core.jobs import link
 from aitbc.core.types.records import ModelOffer
 from aitbc.ports import ModelCard
-from aitbc.provider.chain import Chain
+from aitbc.provider.chain import Chain, fee_within
 from aitbc.provider.config import ProviderConfig
 
 log = logging.getLogger("aitbc.provider")
@@ -92,7 +92,7 @@ async def _send_registration(
     ask: AskCountersignature,
 ) -> str:
     account = await chain.account(config.signer.address)
-    fee = await chain.estimate_fee("REGISTER", payload)
+    fee = await fee_within(chain, "REGISTER", payload, max_fee=config.max_fee)
     witness: dict[str, Any] | None = None
     if int(account["balance"]) < fee:
         signed = await ask()

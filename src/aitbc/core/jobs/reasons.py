@@ -26,7 +26,6 @@ class JobReason(StrEnum):
     LOCK_NOT_FINAL = "lock_not_final"
     LOCK_FAILED = "lock_failed"
     LOCK_MISMATCH = "lock_mismatch"
-    LOCK_USED = "lock_used"
     TOO_LATE = "too_late"
     NOT_DELIVERED = "not_delivered"
     TOO_MANY_FOLLOWERS = "too_many_followers"
