@@ -71,7 +71,15 @@ class LedgerNode(SmallNode):
         if (method, path) == ("GET", "/rpc/registry"):
             records = self.executor.state.records["registry"].items()
             items = [{"address": key.split(":")[1], **msgspec.to_builtins(record)} for key, record in records]
-            return {"items": [item for item in items if item["role"] == query["role"]]}
+            wanted = query.get("address")
+            return {
+                "items": [
+                    item
+                    for item in items
+                    if item["role"] == query["role"] and wanted in (None, item["address"])
+                ],
+                "next": None,
+            }
         if path.startswith("/rpc/getTx/") and query.get("wait") == "final":
             return self._wait_final(path, query)
         return super().answer(method, path, query, body)
@@ -141,8 +149,9 @@ class MemoryChain:
     async def receipt(self, receipt_id: str) -> Json | None:
         return await self._or_none(f"/rpc/receipts/{receipt_id}")
 
-    async def registry(self, role: str) -> list[Json]:
-        return list((await self._ask("GET", "/rpc/registry", {"role": role}))["items"])
+    async def registration(self, role: str, address: str) -> Json | None:
+        answer = await self._ask("GET", "/rpc/registry", {"role": role, "address": address})
+        return next(iter(answer["items"]), None)
 
     async def estimate_fee(self, type: str, payload: Json) -> int:
         return int(

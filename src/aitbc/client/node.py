@@ -74,9 +74,13 @@ class NodeClient(SyncHttp):
         """What the chain keeps of a claimed receipt; None while nobody has claimed it."""
         return self.perform(_receipt(receipt_id))
 
-    def registry(self, role: str) -> list[Json]:
-        """Registered providers (`provider`) or hubs (`hub`)."""
-        return self.perform(_registry(role))
+    def registration(self, role: str, address: str) -> Json | None:
+        """What an address has registered as a `provider` or a `hub`, or None."""
+        return self.perform(_registration(role, address))
+
+    def registry(self, role: str, after: str = "") -> list[Json]:
+        """A page of registered providers (`provider`) or hubs (`hub`) in address order, after an address."""
+        return self.perform(_registry(role, after))
 
     def validators(self) -> list[Json]:
         return self.perform(_validators())
@@ -134,8 +138,11 @@ class AsyncNodeClient(AsyncHttp):
     async def receipt(self, receipt_id: str) -> Json | None:
         return await self.perform(_receipt(receipt_id))
 
-    async def registry(self, role: str) -> list[Json]:
-        return await self.perform(_registry(role))
+    async def registration(self, role: str, address: str) -> Json | None:
+        return await self.perform(_registration(role, address))
+
+    async def registry(self, role: str, after: str = "") -> list[Json]:
+        return await self.perform(_registry(role, after))
 
     async def validators(self) -> list[Json]:
         return await self.perform(_validators())
@@ -208,8 +215,14 @@ def _receipt(receipt_id: str) -> Call[Json | None]:
     )
 
 
-def _registry(role: str) -> Call[list[Json]]:
-    return Call(method="GET", path="/rpc/registry", query={"role": role}, read=_items)
+def _registration(role: str, address: str) -> Call[Json | None]:
+    query = {"role": role, "address": address}
+    return Call(method="GET", path="/rpc/registry", query=query, read=_first_item)
+
+
+def _registry(role: str, after: str) -> Call[list[Json]]:
+    query = {"role": role, "after": after} if after else {"role": role}
+    return Call(method="GET", path="/rpc/registry", query=query, read=_items)
 
 
 def _validators() -> Call[list[Json]]:
@@ -242,6 +255,10 @@ def _object_or_none(answer: Any) -> Json | None:
 
 def _items(answer: Any) -> list[Json]:
     return [_object(item) for item in answer["items"]]
+
+
+def _first_item(answer: Any) -> Json | None:
+    return next(iter(_items(answer)), None)
 
 
 def _tx_hash(answer: Any) -> str:

@@ -181,8 +181,7 @@ async def _after_welcome(hub: Hub, session: ProviderSession) -> None:
 
 async def _look_up_registration(hub: Hub, session: ProviderSession) -> None:
     """A provider works for what it has registered on the chain, model by model."""
-    registered = await _of_chain(session, lambda: hub.chain.registry("provider"))
-    own = next((item for item in registered or [] if item["address"] == session.address), None)
+    own = await _of_chain(session, lambda: hub.chain.registration("provider", session.address))
     session.eligible = _as_offered(session, own["models"] if own else [])
     session.post(link.Eligible(models=sorted(session.eligible)))
     if session.eligible and hub.directory.get(session.address) is session:

@@ -71,8 +71,7 @@ async def ensure_registered(
 
 async def _is_registered(chain: Chain, config: ProviderConfig, payload: dict[str, Any]) -> bool:
     address = config.signer.address
-    items = await chain.registry("provider")
-    own = next((item for item in items if item["address"] == address), None)
+    own = await chain.registration("provider", address)
     if own is None:
         return False
     wanted = {offer["model"]: offer for offer in payload["models"]}
