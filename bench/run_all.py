@@ -16,6 +16,8 @@ def flatten(value: object, path: str = "") -> list[tuple[str, str]]:
         return [(path, f"{value['min']} / **{value['median']}** / {value['max']} (n = {value['n']})")]
     if isinstance(value, dict):
         return [row for name, item in value.items() for row in flatten(item, f"{path} {name}".strip())]
+    if isinstance(value, list):
+        return [(path, ", ".join(map(str, value)) or "none")]
     return [(path, str(value))]
 
 

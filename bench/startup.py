@@ -29,10 +29,11 @@ def help_imports() -> list[str]:
         "from aitbc.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'fastapi', 'sqlalchemy', 'pydantic', 'numpy', 'httpx2', 'rich'}\n"
-        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+        "print('HEAVY', *sorted(heavy & set(sys.modules)))"
     )
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return [line for line in output.splitlines() if line.startswith("HEAVY")]
+    (line,) = [line for line in output.splitlines() if line.startswith("HEAVY")]
+    return line.split()[1:]
 
 
 def peak_memory_mb() -> float:
