@@ -559,6 +559,8 @@ def test_a_damaged_saved_job_is_named(sh: Shell, tmp_path: Path) -> None:
     (tmp_path / "home" / "jobs" / "job_9.json").write_text("{}")
     assert sh("result", "job_9") == 1
     assert "job_9.json is no saved job" in sh.err
+    assert sh("result") == 0, "the others are listed all the same"
+    assert "job_9.json is no saved job" in sh.err
 
 
 def test_a_receipt_is_exported_to_seed_003(sh: Shell) -> None:

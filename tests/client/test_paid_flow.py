@@ -349,10 +349,29 @@ def test_a_paid_result_is_fetched_later(network: SmallNetwork, monkeypatch: pyte
     assert network.hub.canceled == []
 
 
+def test_a_client_killed_between_escrow_and_start_comes_back_and_starts_its_job(
+    network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    kept = list[OpenJob]()
+    with NodeClient(network.rpc_url) as node, HubClient(network.hub_url) as hub:
+        with monkeypatch.context() as patch:
+            patch.setattr(HubClient, "start", die)
+            with pytest.raises(Killed):
+                run_job(node, hub, network.node.signers["alice"], RED_CIRCLE, keep=kept.append)
+        assert hub.status(kept[0].quote.job_id, kept[0].quote.job_token)["state"] == "quoted"
+        assert fetch_job(node, hub, kept[0]).data == PIXELS
+
+
 def test_a_job_that_was_never_started_is_not_waited_for(network: SmallNetwork) -> None:
     with NodeClient(network.rpc_url) as node, HubClient(network.hub_url) as hub:
         quote = hub.quote(client=network.node.signers["alice"].address, kind="image", request={"prompt": "x"})
-        with pytest.raises(JobFailed, match="was never started") as failed:
+        with pytest.raises(JobFailed, match="was never made") as failed:
             fetch_job(node, hub, OpenJob(quote=quote, lock_id="22" * 32))
     assert f"aitbc refund {'22' * 32}" in failed.value.fix
 

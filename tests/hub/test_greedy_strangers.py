@@ -16,6 +16,7 @@ from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import MAX_DETAILS_BYTES, Computed, Delivery, build_core, build_details
 from aitbc.hub import jobs, providers
 from aitbc.hub.limits import Handshakes
+from aitbc.hub.quotes import MOST_FAILURES
 from hub.market import Market, bearer, market, until
 from hub.strange_provider import MODEL, StrangeProvider, replace_price
 from support.people import EVE
@@ -25,7 +26,7 @@ def test_nobody_sets_the_price_alone(tmp_path: Path) -> None:
     """The quote is the lower median: a greedy stranger moves nothing, and half of the providers can be drawn."""
 
     async def story() -> None:
-        async with market(tmp_path) as place, StrangeProvider(place, name="honest"):
+        async with market(tmp_path, heartbeat_ms=10_000) as place, StrangeProvider(place, name="honest"):
             usual = (await place.quote())["price"]
             async with StrangeProvider(place, name="greedy", price=9 * 10**15):
                 assert (await place.quote())["price"] == usual
@@ -33,6 +34,45 @@ def test_nobody_sets_the_price_alone(tmp_path: Path) -> None:
                 assert listed["price_per_kilounit"] == MODEL.price_per_kilounit
                 async with StrangeProvider(place, name="third", price=2 * MODEL.price_per_kilounit):
                     assert (await place.quote())["price"] == 2 * usual
+
+    asyncio.run(story())
+
+
+def test_who_asks_nothing_and_delivers_nothing_does_not_keep_the_others_from_work(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with (
+            market(tmp_path, retry_wait_s=0.1, heartbeat_ms=10_000) as place,
+            StrangeProvider(place, name="honest"),
+        ):
+            usual = (await place.quote())["price"]
+            for _ in range(MOST_FAILURES):
+                async with StrangeProvider(place, name="cheap", price=1) as cheap:
+                    assert (await place.quote())["price"] == 1
+                    quote = await place.begin()
+                    task = await cheap.take_task()
+                    await cheap.say(link.AttemptFailed(task_id=task.task_id, reason="failed", message=""))
+                    await place.until_state(quote, "failed")
+            async with StrangeProvider(place, name="cheap", price=1):
+                assert (await place.quote())["price"] == usual, "a new link forgives nothing"
+
+    asyncio.run(story())
+
+
+def test_a_registration_that_only_waits_sets_no_price_and_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with market(tmp_path) as place:
+            thief = await linked(place, "thief")
+            session = place.hub.directory.get(thief.signer.address)
+            session.announce(frozenset(["tiny-lm"]))
+            assert (await place.ask_quote()).status_code == 200, "good enough while nobody else serves"
+            async with StrangeProvider(place, name="honest", price=7 * MODEL.price_per_kilounit):
+                model = (await place.http.get("/v1/models")).json()["data"][0]
+                assert model["price_per_kilounit"] == 7 * MODEL.price_per_kilounit
+            monkeypatch.setattr(providers, "ANNOUNCED_S", -1)
+            session.announce(frozenset(["tiny-lm"]))
+            assert (await place.ask_quote()).json()["code"] == "no_provider"
 
     asyncio.run(story())
 
@@ -218,7 +258,10 @@ def test_keys_that_never_register_cannot_fill_the_directory(
     monkeypatch.setattr(providers, "PLACE_S", 0.2)
 
     async def story() -> None:
-        async with market(tmp_path, max_providers=2) as place, StrangeProvider(place, name="useful"):
+        async with (
+            market(tmp_path, max_providers=2, heartbeat_ms=10_000) as place,
+            StrangeProvider(place, name="useful"),
+        ):
             idle = await linked(place, "idle")
             early = await knock(place, "early")
             assert (await early.hear(link.LinkError)).reason == "too_many_providers"

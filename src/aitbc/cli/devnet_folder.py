@@ -20,6 +20,7 @@ from aitbc.cli.errors import CliError
 
 MARKER = "devnet.json"
 """Says that the folder is a devnet's; locked as long as that devnet or one of its programs runs."""
+_MARK = json.dumps({"devnet": 1, "made_by": "aitbc devnet"}) + "\n"
 
 PROGRAM_FOLDERS = ("node", "hub", "provider", "logs")
 OUR_FILES = ("genesis.json", "faucet.key")
@@ -50,22 +51,37 @@ def _make_folders(folder: Path) -> None:
 
 
 def _require_ours_or_empty(data: Path) -> None:
-    if data.exists() and not (data / MARKER).is_file() and any(data.iterdir()):
+    foreign = data.exists() and (
+        (data / MARKER).is_symlink() or any(path.name != MARKER for path in data.iterdir())
+    )
+    if foreign and not _is_ours(data):
         raise CliError(
-            f"{data} is not empty and holds no devnet (no {MARKER} in it); it was left as it is",
+            f"{data} is not empty and holds no devnet (no {MARKER} of ours in it); it was left as it is",
             "choose an empty folder or one of an earlier devnet",
             code="not_a_devnet",
         )
 
 
+def _is_ours(data: Path) -> bool:
+    """Only the marker's very text counts: others may have a file of the same name."""
+    marker = data / MARKER
+    return marker.is_file() and not marker.is_symlink() and marker.read_bytes() == _MARK.encode()
+
+
 @contextlib.contextmanager
 def _marker(data: Path) -> Iterator[None]:
     """Hold the folder. The lock is inherited by the programs, so it lasts until the last of them is gone."""
-    descriptor = os.open(data / MARKER, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(data / MARKER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         _lock(file, data)
-        file.truncate()
-        file.write(json.dumps({"devnet": 1, "made_by": "aitbc devnet"}) + "\n")
+        if file.read() not in ("", _MARK):
+            raise CliError(
+                f"{data / MARKER} is not a devnet's; it was left as it is",
+                "choose an empty folder or one of an earlier devnet",
+                code="not_a_devnet",
+            )
+        file.seek(0)
+        file.write(_MARK)
         file.flush()
         yield
 

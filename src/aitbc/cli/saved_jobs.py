@@ -14,6 +14,7 @@ from aitbc.adapters.keystore.folders import private_folder
 from aitbc.cli.errors import NOT_FOUND, CliError
 from aitbc.cli.files import write_private
 from aitbc.cli.settings import Settings
+from aitbc.cli.show import note
 from aitbc.client.hub import Quote
 from aitbc.client.jobs import OpenJob
 
@@ -65,7 +66,13 @@ def load(settings: Settings, job_id: str) -> SavedJob:
 def saved_jobs(settings: Settings) -> list[SavedJob]:
     """The oldest first."""
     paths = sorted(settings.jobs_folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [load(settings, path.stem) for path in paths]
+    found = []
+    for path in paths:
+        try:
+            found.append(load(settings, path.stem))
+        except CliError as error:
+            note(f"{error.message}: {error.fix}")
+    return found
 
 
 def _path(settings: Settings, job_id: str) -> Path:

@@ -22,6 +22,9 @@ STOP_S = 8.0
 """A program that has not ended so long after SIGTERM is killed."""
 
 
+ASK_AGAIN_S = 1.0
+
+
 class Program:
     """A running child: its name, its process and where its output goes."""
 
@@ -107,10 +110,17 @@ class Supervisor:
         """SIGTERM in reverse order of starting, SIGKILL for what does not listen."""
         for program in reversed(self.programs):
             if program.poll() is None:
-                _signal(program.pid, signal.SIGTERM)
-                if not _ended(program, STOP_S):
-                    _signal(program.pid, signal.SIGKILL)
-                    _ended(program, STOP_S)
+                _end(program)
+
+
+def _end(program: Program) -> None:
+    """Ask again after a moment: a child that was just forked may still have had its parent's handlers."""
+    for _ in range(round(STOP_S / ASK_AGAIN_S)):
+        _signal(program.pid, signal.SIGTERM)
+        if _ended(program, ASK_AGAIN_S):
+            return
+    _signal(program.pid, signal.SIGKILL)
+    _ended(program, STOP_S)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 LOCK_FINAL_S = 30
 """A lock is final after one block; half a minute covers a node that is catching up."""
+LOCK_LOOK_S = 3.0
+"""For an escrow that may just be on its way into a block."""
 HUB_LAG_S = 10
 """How long a hub may take to see a lock that our node calls final."""
 TRY_AGAIN = frozenset({"lock_not_final", "queue_full", "chain_unreachable"})
@@ -127,12 +129,15 @@ def run_job(
 def fetch_job(
     node: NodeClient, hub: HubClient, job: OpenJob, *, watch: Watch = lambda _: None, timeout: float = 120
 ) -> FinishedJob:
-    """The checked result of a job that was paid for earlier; follows it while it is still running."""
+    """The checked result of a job that was paid for earlier; starts or follows it where that is still to be done."""
     genesis = _genesis_of_both(node, hub)
     with _money_comes_back(hub, job, cancel=False):
         status = _patiently(lambda: hub.status(job.quote.job_id, job.quote.job_token))
         if status.get("state") == "quoted":
-            raise JobFailed("not_started", f"job {job.quote.job_id} was never started", "")
+            if _transaction_or_none(node, job.lock_id, LOCK_LOOK_S, False) is None:
+                raise JobFailed("not_started", f"the escrow of job {job.quote.job_id} was never made", "")
+            _start(hub, job.quote, job.lock_id)
+            status = {}
         if status.get("state") in TERMINAL_STATES:
             _require_delivered(status)
         else:

@@ -182,13 +182,14 @@ class Replica:
         assert self._built is not None and self._built.hash == block.hash, (
             "what was built is what is committed"
         )
-        overtaken = self.mempool.settle(self._built.included)
+        settled = self.mempool.settle(self._built.included)
         expired = self.mempool.expire(now_ms)
         self._built = None
         self._head = block.block.header
         drops = [
+            *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
             *_drops(
-                overtaken, Rejected(Reason.BAD_NONCE, "another transaction with this nonce is in a block")
+                settled.unfunded, Rejected(Reason.FEE_NOT_COVERED, "the balance has been spent meanwhile")
             ),
             *_drops(
                 expired,

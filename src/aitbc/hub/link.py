@@ -193,7 +193,7 @@ async def _note_announced(hub: Hub, session: ProviderSession, tx_id: str) -> Non
     answer = await _of_chain(session, lambda: hub.chain.transaction(tx_id))
     tx = answer.get("tx") if answer and answer["status"] in ("pending", "final") else None
     if tx and tx["type"] == "REGISTER" and tx["sender"] == session.address:
-        session.announced = _as_offered(session, tx["payload"]["models"])
+        session.announce(_as_offered(session, tx["payload"]["models"]))
 
 
 def _as_offered(session: ProviderSession, models: list[dict[str, Any]]) -> frozenset[str]:

@@ -5,6 +5,7 @@ The directory is memory only: a provider that the hub loses is a provider that r
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,13 @@ ROOM_FOR_US = 64
 
 PLACE_S = 20.0
 """In a full directory a link has this long to be registered: a countersigned REGISTER takes two blocks."""
+
+
+ANNOUNCED_S = 30.0
+"""A REGISTER that has waited longer than this may never be in a block."""
+
+MAX_REMEMBERED = 10_000
+"""Addresses whose failures are remembered when their link is gone, so that a reconnect forgives nothing."""
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +81,8 @@ class ProviderSession:
         self.eligible: frozenset[str] = frozenset()
         """Models whose registration the hub has seen on the chain; tasks come for these only."""
         self.announced: frozenset[str] = frozenset()
-        """Models whose registration waits in a block to come; good enough for a quote."""
+        """Models whose registration waits in a block to come; good enough for a quote when nobody else serves."""
+        self._announced_until_s = 0.0
         self.since_s = time.monotonic()
         self.recent_failures = 0
         self.countersigned = False
@@ -97,9 +106,14 @@ class ProviderSession:
             self.outbox.get_nowait()
         self.outbox.put_nowait(None)
 
+    def announce(self, models: frozenset[str]) -> None:
+        self.announced, self._announced_until_s = models, time.monotonic() + ANNOUNCED_S
+
     @property
     def serves(self) -> frozenset[str]:
-        return self.eligible | self.announced
+        """What it is registered for, or is about to be."""
+        waiting = self.announced if time.monotonic() < self._announced_until_s else frozenset()
+        return self.eligible | waiting
 
     @property
     def free_slots(self) -> int:
@@ -142,6 +156,7 @@ class Directory:
     def __init__(self, *, limit: int, changed: Callable[[], None]) -> None:
         self._sessions: dict[str, ProviderSession] = {}
         self._limit = limit
+        self._failures: OrderedDict[str, int] = OrderedDict()
         self.changed = changed
         """Called whenever somebody may be able to work who was not before."""
 
@@ -165,12 +180,22 @@ class Directory:
     def join(self, session: ProviderSession) -> ProviderSession | None:
         """Add a link; returns the older link of the same provider, which it replaces."""
         older = self._sessions.get(session.address)
+        if older is not None:
+            self._remember(older)
+        session.recent_failures = self._failures.pop(session.address, 0)
         self._sessions[session.address] = session
         return older
 
     def leave(self, session: ProviderSession) -> None:
         if self._sessions.get(session.address) is session:
             del self._sessions[session.address]
+            self._remember(session)
+
+    def _remember(self, session: ProviderSession) -> None:
+        if session.recent_failures:
+            self._failures[session.address] = session.recent_failures
+            if len(self._failures) > MAX_REMEMBERED:
+                self._failures.popitem(last=False)
 
     def get(self, address: str) -> ProviderSession | None:
         return self._sessions.get(address)
@@ -179,8 +204,9 @@ class Directory:
         return list(self._sessions.values())
 
     def serving(self, model: str) -> list[ProviderSession]:
-        """Everybody who is connected and registered for a model, or about to be; busy or not."""
-        return [session for session in self._sessions.values() if model in session.serves]
+        """Everybody who is connected and registered for a model, busy or not; else those who are about to be."""
+        registered = [session for session in self._sessions.values() if model in session.eligible]
+        return registered or [session for session in self._sessions.values() if model in session.serves]
 
     def candidates(self, model: str, *, quoted_per_kilounit: int, avoid: set[str]) -> list[Candidate]:
         """The draw's table: who could start now for the quoted price."""

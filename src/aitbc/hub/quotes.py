@@ -16,6 +16,9 @@ from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.hub.providers import Directory, ProviderSession
 from aitbc.hub.records import Quote
 
+MOST_FAILURES = 3
+"""Recent failures, halved by each success, from which on a provider's price does not count."""
+
 
 class QuoteRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client asks; without a model the hub takes one of the kind that somebody serves."""
@@ -77,8 +80,13 @@ def make_quote(
 
 
 def quoted_price(serving: Sequence[ProviderSession], model: str) -> int:
-    """The lower median of what its providers ask: half of them can be drawn, and no single one sets the price."""
-    prices = sorted([session.models[model].price_per_kilounit for session in serving])
+    """The lower median of what its providers ask: half of them can be drawn, and no single one sets the price.
+
+    Those who have failed lately do not count, or a provider that asks next to nothing and delivers nothing would
+    keep everybody else from being asked.
+    """
+    reliable = [session for session in serving if session.recent_failures < MOST_FAILURES]
+    prices = sorted([session.models[model].price_per_kilounit for session in reliable or serving])
     return prices[(len(prices) - 1) // 2]
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from aitbc.adapters.http import problems, protocol
 from aitbc.adapters.http.problems import Problem, on_problem, read_body
 from aitbc.adapters.http.serving import QuietServer, http_settings, listen
 
+LONG = 50_000_000
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n"
 
 
@@ -23,12 +24,25 @@ async def echo(request: Request) -> JSONResponse:
     return JSONResponse({"bytes": len(await read_body(request, 1_000_000))})
 
 
+async def now(_request: Request) -> JSONResponse:
+    """Does not read its body."""
+    return JSONResponse({})
+
+
+async def long(_request: Request) -> Response:
+    """More than the system's buffers hold."""
+    return Response(b"x" * LONG)
+
+
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[int]:
     app = Starlette(
-        routes=[Route("/", echo, methods=["GET", "POST"])], exception_handlers={Problem: on_problem}
+        routes=[Route("/", echo, methods=["GET", "POST"]), Route("/now", now), Route("/long", long)],
+        exception_handlers={Problem: on_problem},
     )
-    server = QuietServer(http_settings(app, lifespan="off", ws="none", timeout_graceful_shutdown=1))
+    server = QuietServer(
+        http_settings(app, lifespan="off", ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=1)
+    )
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -138,5 +152,47 @@ def test_what_is_no_http_is_told_so_in_a_problem_document(garbage: bytes) -> Non
     async def story(port: int) -> None:
         status, problem = await say(port, garbage)
         assert (status, problem["code"]) == (400, "malformed")
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"\r\n", b"", b"3\r\nabc\r\n"],
+    ids=["a line break after the request", "a body that never comes", "a chunk and no end"],
+)
+def test_a_connection_with_nothing_to_say_is_ended(rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was sent after the last answer must not keep it open."""
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    heads = {
+        b"\r\n": b"\r\n",
+        b"": b"content-length: 100\r\n\r\n",
+        b"3\r\nabc\r\n": b"transfer-encoding: chunked\r\n\r\n",
+    }
+
+    async def story(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /now HTTP/1.1\r\nhost: h\r\n" + heads[rest])
+        assert (await answer(reader))[0] == 200
+        writer.write(rest)
+        assert await asyncio.wait_for(reader.read(), 6) == b""
+        writer.close()
+
+    run(story)
+
+
+def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WRITE_S", 0.3)
+
+    async def story(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET /long HTTP/1.1\r\nhost: h\r\n\r\n")
+        await asyncio.sleep(1)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await asyncio.wait_for(reader.read(65_536), 3):
+                received += len(data)
+        assert received < LONG, "what the buffers held, and no more"
+        writer.close()
 
     run(story)

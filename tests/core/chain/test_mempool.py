@@ -211,7 +211,7 @@ def test_what_is_in_the_block_being_made_can_be_neither_replaced_nor_pushed_out(
     assert caught.value.reason == Reason.MEMPOOL_FULL
     assert pool.expire(module.MAX_WAIT_MS * 2) == []
     chain.block(first)
-    assert pool.settle([first]) == []
+    assert pool.settle([first]) == ([], [])
     assert (len(pool), pool.has_ready()) == (0, False)
 
 
@@ -221,7 +221,7 @@ def test_a_block_overtakes_what_waits_at_its_nonces(chain: Chain, pool: Mempool)
     pool.add(ours, now_ms=0)
     pool.add(later, now_ms=0)
     chain.block(theirs)
-    assert pool.settle([theirs]) == [ours]
+    assert pool.settle([theirs]) == ([ours], [])
     assert pool.has_ready(), "the next one is ready now"
     assert pool.select(max_txs=9, max_bytes=10**6) == [later]
 
@@ -235,3 +235,37 @@ def test_nothing_waits_for_ever(chain: Chain, pool: Mempool) -> None:
     assert pool.has_ready()
     assert pool.expire(module.MAX_WAIT_MS + 3) == [young]
     assert not pool.has_ready()
+
+
+def test_fees_that_were_covered_once_must_stay_covered(chain: Chain, pool: Mempool) -> None:
+    """Otherwise one balance, moved from account to account, fills the pool with promises of its fees."""
+    promises = [pay(chain, nonce, fee=900_000) for nonce in (3, 4, 5)]
+    for tx in promises:
+        pool.add(tx, now_ms=0)
+    rest = 1_000_000
+    spent = {"to": BOB.address, "amount": chain.balance(ALICE) - 2 * rest - 100}
+    move = chain.verified(ALICE, "TRANSFER", spent, nonce=1, fee=100)
+    pool.add(move, now_ms=0)
+    chain.block(move)
+    overtaken, unfunded = pool.settle([move])
+    assert (overtaken, unfunded) == ([], [promises[2]]), "the last one goes first: the others build on less"
+    assert pool.pending(ALICE.address) == 2
+
+
+def test_what_waits_for_a_missing_nonce_gets_a_tenth_of_the_places(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_GAPPED", 2)
+    for nonce in (3, 5):
+        pool.add(pay(chain, nonce), now_ms=0)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 2, sender=BOB), now_ms=0)
+    assert caught.value.reason == Reason.NONCE_GAP
+    pool.add(pay(chain, 1, sender=BOB), now_ms=0)
+    pool.add(pay(chain, 1), now_ms=0)
+    pool.add(pay(chain, 2), now_ms=0)
+    pool.add(pay(chain, 3, sender=BOB), now_ms=0)
+    with pytest.raises(Rejected):
+        pool.add(pay(chain, 4, sender=BOB), now_ms=0)
+    chain.block(*pool.select(max_txs=9, max_bytes=10**6))
+    assert pool.pending(BOB.address) == 2

@@ -1,4 +1,4 @@
-"""uvicorn's fast HTTP protocol with the bounds that it lacks: on headers, on their time and on connections.
+"""uvicorn's fast HTTP protocol with the bounds that it lacks: on headers, on time and on connections.
 
 Every refusal is a problem document, as everywhere else.
 """
@@ -16,6 +16,8 @@ MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together; nginx allows 32 KiB."""
 HEAD_S = 10.0
 """From the first byte of a request, or from the connection, to the end of its headers."""
+WRITE_S = 30.0
+"""A client that does not read for so long while an answer waits for it is left."""
 MAX_CONNECTIONS = 2_000
 LAST_WORDS_S = 1.0
 """What a refused client still sends is read and thrown away for this long."""
@@ -36,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._between = True
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._refused = False
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(_TOO_MANY, f"more than {MAX_CONNECTIONS} connections are open")
@@ -44,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +59,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._refused:
             self._refuse(_TOO_MUCH, f"request line and headers exceed {MAX_HEAD_BYTES} bytes")
+        if self._head_timer is None and self._is_idle() and not self.transport.is_closing():
+            self._wait_for_head()  # what came was no request, and it has ended uvicorn's own waiting
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_waiting()
@@ -82,6 +91,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(_MALFORMED, msg)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
     def _wait_for_head(self) -> None:
         self._stop_waiting()
         self._head_timer = self.loop.call_later(HEAD_S, self._head_late)
@@ -92,7 +114,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_late(self) -> None:
-        if not self.transport.is_closing() and not self._refused:
+        if self.transport.is_closing() or self._refused:
+            return
+        if not self._in_head:
+            self.transport.close()  # the last answer is out, and nothing new has begun
+        else:
             self._refuse(_TOO_SLOW, f"the headers were not complete after {HEAD_S:g} s")
 
     def _refuse(self, what: tuple[HTTPStatus, str, str], detail: str) -> None:
