@@ -1,16 +1,19 @@
 """Node clients: the same calls waiting and on an event loop, and every way in which no answer comes."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import socket
+import threading
+import time
 from typing import Any
 
 import httpx2
 import pytest
 
-from aitbc.client.errors import ApiError, Unreachable
-from aitbc.client.hub import event_data
+from aitbc.client.errors import ApiError, TimedOut, Unreachable
+from aitbc.client.hub import HubClient, event_data
 from aitbc.client.node import AsyncNodeClient, NodeClient
 from aitbc.client.transactions import prepare_transaction, transfer_payload
 from support.small_network import SmallNetwork, serving
@@ -141,3 +144,24 @@ def test_events_come_out_whole_however_they_come_in(size: int) -> None:
 def test_an_endless_event_is_cut_off() -> None:
     with pytest.raises(ApiError, match="an event of more than"):
         list(event_data("url", iter([b"data: "] + [b"x" * 65536] * 100)))
+
+
+def test_a_hub_that_only_comments_does_not_keep_anybody_waiting() -> None:
+    """Keep-alive comments come on time for ever, an event never does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=comment, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        started = time.monotonic()
+        with HubClient(url) as hub, pytest.raises(TimedOut, match="has not ended after 1 s"):
+            list(hub.events("job_1", "token", timeout=1))
+        assert time.monotonic() - started < 3
+
+
+def comment(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            while True:
+                connection.sendall(b": still here\n\n")
+                time.sleep(0.1)

@@ -150,14 +150,20 @@ class HubClient(SyncHttp):
         ):
             if response.status_code != 200:
                 raise problem_of(response.status_code, response.read())
-            for data in event_data(self.base_url, response.iter_bytes()):
+            for data in event_data(self.base_url, _until(deadline, response.iter_bytes())):
                 yield _event_of(self.base_url, data)
-                if monotonic() >= deadline:
-                    return
 
     def _of_job(self, method: str, job_id: str, token: str, what: str, read: Callable[[Any], T]) -> T:
         path = f"/v1/jobs/{quoted(job_id, safe='')}{what}"
         return self.perform(Call(method=method, path=path, headers=_bearer(token), read=read))
+
+
+def _until(deadline: float, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Comments keep a connection alive; they do not keep anybody waiting for longer than was asked."""
+    for piece in pieces:
+        yield piece
+        if monotonic() >= deadline:
+            return
 
 
 def event_data(url: str, pieces: Iterable[bytes]) -> Iterator[bytes]:

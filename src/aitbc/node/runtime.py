@@ -139,7 +139,7 @@ class NodeRuntime:
         """Return when the transaction is final or dropped, or after the timeout."""
         if self._waiting >= MAX_WAITERS:
             raise Rejected(Reason.MEMPOOL_FULL, "too many requests wait for finality; poll instead")
-        if self.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
+        if self.stopped.is_set() or self.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(tx_id, []).append(future)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from aitbc.adapters.http.problems import Problem
+from aitbc.adapters.storage.rows import MEND
 from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import envelope_id, outcome_leaf
 from aitbc.core.codec.keytext import key_to_text
@@ -26,6 +27,7 @@ from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Account, Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
 from aitbc.node.runtime import NodeRuntime
+from aitbc.ports import StorageError
 
 Json = dict[str, Any]
 
@@ -118,7 +120,7 @@ class NodeService:
             await self.runtime.wait_final(tx_id, wait_s)
         place = self.runtime.store.find_transaction(tx_id)
         if place is not None:
-            return self._final_transaction(place, proof=proof)
+            return self._final_transaction(tx_id, place, proof=proof)
         waiting = self.runtime.replica.mempool.get(tx_id)
         if waiting is not None:
             return {**_waiting(tx_id, "pending"), "tx": transaction_to_plain(waiting.tx)}
@@ -127,10 +129,11 @@ class NodeService:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
 
-    def _final_transaction(self, place: tuple[int, int], *, proof: bool) -> Json:
+    def _final_transaction(self, tx_id: bytes, place: tuple[int, int], *, proof: bool) -> Json:
         height, index = place
         block = self.runtime.store.block_by_height(height)
-        assert block is not None, "the index points at stored blocks"
+        if block is None or index >= len(block.outcomes) or block.outcomes[index].tx_id != tx_id:
+            raise StorageError(f"the index of transactions on disk is damaged at {tx_id.hex()}; {MEND}")
         outcome = block.outcomes[index]
         return {
             "status": "final" if outcome.ok else "failed",

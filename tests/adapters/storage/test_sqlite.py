@@ -88,6 +88,7 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
         "UPDATE blocks SET raw = (SELECT raw FROM blocks WHERE height = 1) WHERE height = 2",
         "UPDATE tx SET raw = x'93' WHERE height = 2",
         "DELETE FROM tx WHERE height = 2",
+        "UPDATE blocks SET height = 9 - height WHERE height IN (2, 3)",
         "UPDATE tx SET raw = (SELECT raw FROM tx WHERE height = 1) WHERE height = 2",
         "UPDATE meta SET value = '99' WHERE key = 'schema_version'",
         "DELETE FROM meta WHERE key = 'history_peaks'",

@@ -4,6 +4,7 @@ Every refusal is a problem document, as everywhere else.
 """
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import Any
 
@@ -116,7 +117,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_late(self) -> None:
         if self.transport.is_closing() or self._refused:
             return
-        if not self._in_head:
+        if not self._is_idle():
+            self._wait_for_head()  # an answer is under way; what was pipelined behind it can wait
+        elif not self._in_head:
             self.transport.close()  # the last answer is out, and nothing new has begun
         else:
             self._refuse(_TOO_SLOW, f"the headers were not complete after {HEAD_S:g} s")
@@ -132,8 +135,9 @@ class BoundedProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.write_eof()
         self.loop.call_later(LAST_WORDS_S, self.transport.close)
+        with contextlib.suppress(OSError):  # the peer may be gone
+            self.transport.write_eof()
 
 
 async def _answer_too_large(_scope: Any, _receive: Any, send: Any) -> None:

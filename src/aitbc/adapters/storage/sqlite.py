@@ -215,7 +215,10 @@ class SqliteStore:
             "SELECT CAST(raw AS BLOB) FROM tx WHERE block_id = ? AND height = ? ORDER BY position",
             (block_hash, height),
         )
-        return restore_block(raw, block_hash, [tx[0] for tx in txs], self._genesis_hash)
+        block = restore_block(raw, block_hash, [tx[0] for tx in txs], self._genesis_hash)
+        if block.block.header.height != height:
+            raise StorageError(f"block {block_hash} on disk stands at height {height}; {MEND}")
+        return block
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         row = (
