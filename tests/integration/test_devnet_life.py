@@ -73,7 +73,7 @@ def test_a_restart_goes_on_and_reset_begins_again(devnet: Start, tmp_path: Path)
 
 
 def test_what_was_reported_final_survives_kill_9_of_the_node(devnet: Start, tmp_path: Path) -> None:
-    """Ten rounds of sending, killing at a random moment and starting again; no final transfer is ever missing."""
+    """Rounds of sending, killing at a random moment and starting again; no final transfer is ever missing."""
     base, data = free_port_base(), tmp_path / "net"
     final: list[str] = []
     for round_number in range(3):

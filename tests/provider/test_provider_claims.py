@@ -292,6 +292,9 @@ def test_while_a_claim_waits_for_its_block_no_second_one_is_made(tmp_path: Path,
             keeper.add(attested_for()[0], hub_key=HUB.auth_key)
             await until(lambda: chain.asked > 8)
             assert len(chain.sent) == 1
+        async with keeping(tmp_path, chain, claim_after_s=0):
+            await until(lambda: chain.asked > 16)
+            assert len(chain.sent) == 1, "a restart has not forgotten it"
 
     asyncio.run(story())
 

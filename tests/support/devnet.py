@@ -14,11 +14,19 @@ from typing import Any
 AITBC = Path(sys.executable).parent / "aitbc"
 
 
+WORKERS = 4
+
+
 def free_port_base() -> int:
-    """A base whose ports for node, hub and provider are free now."""
-    rng = random.Random(os.getpid())
+    """A base whose ports for node, hub and provider are free now.
+
+    Below the ports that the system gives to outgoing connections, and never one of another test worker's, so that a
+    network can be stopped and started again on its base.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    bases = list(range(20_000 + 400 * (worker % WORKERS), 32_000, 400 * WORKERS))
     while True:
-        base = rng.randrange(20_000, 60_000)
+        base = random.choice(bases)
         with contextlib.ExitStack() as stack:
             try:
                 for offset in (0, 100, 200, 300):

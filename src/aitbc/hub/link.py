@@ -192,7 +192,10 @@ async def _note_announced(hub: Hub, session: ProviderSession, tx_id: str) -> Non
     """A registration on its way makes quotes possible; the lock that follows is final after it."""
     answer = await _of_chain(session, lambda: hub.chain.transaction(tx_id))
     tx = answer.get("tx") if answer and answer["status"] in ("pending", "final") else None
-    if tx and tx["type"] == "REGISTER" and tx["sender"] == session.address:
+    if not tx or tx["type"] != "REGISTER" or tx["sender"] != session.address:
+        return
+    account = await _of_chain(session, lambda: hub.chain.account(session.address))
+    if account and tx["nonce"] <= int(account["nonce"]) + 1:  # else it may never be in a block
         session.announce(_as_offered(session, tx["payload"]["models"]))
 
 

@@ -47,10 +47,20 @@ class UnclaimedQueue:
 
     def add(self, receipt_id: str, attested: link.Attested) -> None:
         """On disk when this returns."""
-        path = self._path(receipt_id)
+        self._write(self._path(receipt_id), msgspec.json.encode(attested))
+
+    def note_claim(self, receipt_id: str, claim_tx: str) -> None:
+        """On disk when this returns: after a restart a claim that still waits must not be made twice."""
+        self._write(self._path(receipt_id).with_suffix(".claim"), claim_tx.encode())
+
+    def claims(self) -> dict[str, str]:
+        """Our newest claim of each receipt, by receipt id."""
+        return {path.stem: path.read_text() for path in self._folder.glob("rcpt_*.claim")}
+
+    def _write(self, path: Path, data: bytes) -> None:
         partial = path.with_suffix(".partial")
         with open(partial, "wb", opener=private) as file:
-            file.write(msgspec.json.encode(attested))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -71,11 +81,13 @@ class UnclaimedQueue:
 
     def remove(self, receipt_id: str) -> None:
         self._path(receipt_id).unlink(missing_ok=True)
+        self._path(receipt_id).with_suffix(".claim").unlink(missing_ok=True)
 
     def set_aside(self, receipt_id: str) -> None:
         """Too late to be paid; kept as evidence."""
         path = self._path(receipt_id)
         os.replace(path, path.with_suffix(".lapsed"))
+        path.with_suffix(".claim").unlink(missing_ok=True)
 
     def _path(self, receipt_id: str) -> Path:
         return self._folder / f"{receipt_id}.json"
@@ -106,7 +118,7 @@ class ClaimKeeper:
         self._max_fee = max_fee
         self._open = queue.entries()
         self._since = {receipt_id: time.monotonic() for receipt_id in self._open}
-        self._sent: dict[str, str] = {}
+        self._sent = queue.claims()
         """Our newest claim of each receipt, whether or not the node's answer came."""
 
     @property
@@ -173,6 +185,7 @@ class ClaimKeeper:
         )
         log.info("claiming %s ourselves", receipt_id)
         claim_tx = self._sent[receipt_id] = transaction_id(tx, self._genesis_hash).hex()
+        self._queue.note_claim(receipt_id, claim_tx)
         try:
             await self._chain.send(tx)
         except ApiError as error:

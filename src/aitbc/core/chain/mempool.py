@@ -258,7 +258,7 @@ class Mempool:
         """Forget and return what has waited too long."""
         expired: list[VerifiedTransaction] = []
         for waiting in list(self._by_id.values()):
-            if now_ms - waiting.since_ms <= MAX_WAIT_MS:
+            if abs(now_ms - waiting.since_ms) <= MAX_WAIT_MS:  # a clock may have gone back
                 break
             if waiting.tx.id not in self._in_block:
                 self._drop(waiting)

@@ -262,7 +262,7 @@ def _synthetic_lock(claim: ReceiptClaim, hub: str, height: int) -> Lock:
 
 
 def fee_source(claim: ReceiptClaim) -> str:
-    return f"lock {claim.lock}" if claim.lock else f"synthetic job {claim.job_id}"
+    return f"lock {claim.lock}" if claim.lock else f"synthetic job {synthetic_job_number(claim.job_id)}"
 
 
 RECEIPT_CLAIM = TransactionType(
