@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aitbc.client.errors import ApiError, ClientError, Unreachable
+from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.transactions import Transaction
 from aitbc.hub.store import JobStore
 from hub.market import LedgerNode, Market, MemoryChain, market, transaction_hash, until
@@ -101,7 +102,9 @@ def test_a_node_that_lies_about_the_fee_gets_nothing_signed(
             honest = place.chain.estimate_fee
             place.chain.estimate_fee = lying(asked)  # type: ignore[method-assign]
             quote = await place.begin()
-            await until(lambda: caplog.text.count("nothing is signed above 0.1 AIT") >= 2)
+            limit = ", more than 0.1 AIT" if asked > 0 else ""
+            words = f"a fee of {format_ait(asked)} for a RECEIPT_CLAIM{limit}; nothing was signed"
+            await until(lambda: caplog.text.count(words) >= 2)
             assert claims_on_chain(place) == []
             assert (await place.status(quote))["claim_tx"] == ""
             place.chain.estimate_fee = honest  # type: ignore[method-assign]
@@ -110,7 +113,7 @@ def test_a_node_that_lies_about_the_fee_gets_nothing_signed(
     with caplog.at_level(logging.WARNING, "aitbc.hub"):
         asyncio.run(story())
     named = {100_001: "0.100001 AIT", 10**18: "1,000,000,000,000 AIT", -1: "-0.000001 AIT"}[asked]
-    assert f"a fee of {named};" in caplog.text
+    assert f"a fee of {named} for a RECEIPT_CLAIM" in caplog.text
 
 
 def test_the_highest_fee_that_is_signed(tmp_path: Path) -> None:

@@ -333,8 +333,11 @@ def test_a_node_that_lies_about_the_fee_gets_no_claim_signed(
 
     with caplog.at_level(logging.WARNING, "aitbc.provider"):
         asyncio.run(story())
-    named = {100_001: "0.100001 AIT", -1: "-0.000001 AIT"}[asked]
-    words = f"a fee of {named} for RECEIPT_CLAIM; nothing is signed above 0.1 AIT"
+    named = {
+        100_001: "0.100001 AIT for a RECEIPT_CLAIM, more than 0.1 AIT",
+        -1: "-0.000001 AIT for a RECEIPT_CLAIM",
+    }
+    words = f"a fee of {named[asked]}; nothing was signed"
     assert caplog.text.count(words) == 3
 
 
@@ -342,7 +345,9 @@ def test_the_owner_says_what_a_claim_may_cost(tmp_path: Path, caplog: pytest.Log
     async def story() -> None:
         async with market(tmp_path) as place:
             _, receipt_id = await attested_but_unclaimed(place, claim_after_s=0, max_fee=30)
-            await until(lambda: "for RECEIPT_CLAIM; nothing is signed above 0.00003 AIT" in caplog.text)
+            await until(
+                lambda: "for a RECEIPT_CLAIM, more than 0.00003 AIT; nothing was signed" in caplog.text
+            )
             assert place.node.minted_for(receipt_id) is None
 
     with caplog.at_level(logging.WARNING, "aitbc.provider"):

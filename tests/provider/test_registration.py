@@ -57,7 +57,7 @@ def test_a_node_that_lies_about_the_fee_gets_no_registration_signed(
     with caplog.at_level(logging.WARNING, "aitbc.provider"):
         asyncio.run(story())
     for named in ("0.100001 AIT", "1,000,000,000 AIT"):
-        assert f"a fee of {named} for REGISTER; nothing is signed above 0.1 AIT" in caplog.text
+        assert f"a fee of {named} for a REGISTER, more than 0.1 AIT; nothing was signed" in caplog.text
 
 
 def test_the_same_provider_registers_once_and_a_changed_one_again(tmp_path: Path) -> None:

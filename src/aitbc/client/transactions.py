@@ -86,7 +86,7 @@ def prepare(
     genesis_hash = bytes.fromhex(node.head()["genesisHash"])
     nonce = node.account(signer.address)["nextNonce"]
     if fee is None:
-        fee = _checked_fee(node.estimate_fee(type, dict(payload)), type, max_fee)
+        fee = checked_fee(node.estimate_fee(type, dict(payload)), type, max_fee)
     tx = build_transaction(
         type, payload, signer=signer, nonce=nonce, fee=fee, genesis_hash=genesis_hash, witness=witness
     )
@@ -107,10 +107,13 @@ def prepare_transaction(
     return prepare(node, type, payload, signer=signer, fee=fee, max_fee=max_fee, witness=witness).tx
 
 
-def _checked_fee(asked: int, type: str, max_fee: int) -> int:
+def checked_fee(asked: int, type: str, max_fee: int) -> int:
+    """The fee that a node asks; raises ClientError, so that nothing is signed, for one below 0 or above `max_fee`."""
     if asked < 0:
         raise ClientError(
-            "bad_answer", f"the node asks a fee of {format_ait(asked)}", "use another node with --rpc"
+            "bad_answer",
+            f"the node asks a fee of {format_ait(asked)} for a {type}; nothing was signed",
+            "use another node with --rpc",
         )
     if asked > max_fee:
         raise ClientError(

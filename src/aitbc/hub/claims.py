@@ -9,11 +9,10 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from aitbc.client.errors import ApiError, ClientError
-from aitbc.client.transactions import build_transaction, claim_witness, receipt_claim_payload
+from aitbc.client.transactions import build_transaction, checked_fee, claim_witness, receipt_claim_payload
 from aitbc.core.codec.digests import transaction_id
 from aitbc.core.jobs.lifecycle import Event
 from aitbc.core.jobs.reasons import JobReason
-from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Reason
 from aitbc.hub.records import ReceiptEntry
 
@@ -141,13 +140,8 @@ class ClaimWorker:
 
     async def _fee(self, payload: dict[str, Any]) -> int:
         """What the node asks for a claim; a node that asks too much is not believed."""
-        fee, most = await self._hub.chain.estimate_fee("RECEIPT_CLAIM", payload), self._hub.config.max_fee
-        if not 0 <= fee <= most:
-            raise ClientError(
-                "fee_too_high",
-                f"the node asks a fee of {format_ait(fee)}; nothing is signed above {format_ait(most)} (max_fee)",
-            )
-        return fee
+        asked = await self._hub.chain.estimate_fee("RECEIPT_CLAIM", payload)
+        return checked_fee(asked, "RECEIPT_CLAIM", self._hub.config.max_fee)
 
     async def _send_with_nonce(self, entry: ReceiptEntry, payload: dict[str, Any], fee: int) -> None:
         """The id is on disk first: when the node's answer is lost, this claim is looked for before another is made."""

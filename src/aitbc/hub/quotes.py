@@ -80,7 +80,7 @@ def make_quote(
 
 
 def quoted_price(serving: Sequence[ProviderSession], model: str) -> int:
-    """The lower median of what its providers ask: half of them can be drawn, and no single one sets the price.
+    """The lower median of what its providers ask: half can be drawn, and among three no single one sets the price.
 
     Those who have failed lately do not count, or a provider that asks next to nothing and delivers nothing would
     keep everybody else from being asked.

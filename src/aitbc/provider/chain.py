@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 from aitbc.client.errors import ApiError, ClientError
+from aitbc.client.transactions import checked_fee
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Offer
 from aitbc.core.types.amounts import format_ait
@@ -40,14 +41,7 @@ class Chain(Protocol):
 
 async def fee_within(chain: Chain, type: str, payload: Json, *, max_fee: int) -> int:
     """What our node asks for a transaction; a node that asks too much is not believed."""
-    fee = await chain.estimate_fee(type, payload)
-    if not 0 <= fee <= max_fee:
-        raise ClientError(
-            "fee_too_high",
-            f"our node asks a fee of {format_ait(fee)} for {type}; nothing is signed above {format_ait(max_fee)}"
-            " (max_fee)",
-        )
-    return fee
+    return checked_fee(await chain.estimate_fee(type, payload), type, max_fee)
 
 
 async def check_lock(chain: Chain, offer: Offer) -> None:

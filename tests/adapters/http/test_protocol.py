@@ -10,7 +10,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.asyncio.client import connect
 
 from aitbc.adapters.http import problems, protocol
 from aitbc.adapters.http.problems import Problem, on_problem, read_body
@@ -37,11 +39,18 @@ async def long(_request: Request) -> Response:
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[int]:
     app = Starlette(
-        routes=[Route("/", echo, methods=["GET", "POST"]), Route("/now", now), Route("/long", long)],
+        routes=[
+            Route("/", echo, methods=["GET", "POST"]),
+            Route("/now", now),
+            Route("/long", long),
+            WebSocketRoute("/repeat", repeat),
+        ],
         exception_handlers={Problem: on_problem},
     )
     server = QuietServer(
-        http_settings(app, lifespan="off", ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=1)
+        http_settings(
+            app, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1, timeout_keep_alive=1
+        )
     )
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -194,5 +203,26 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) ->
                 received += len(data)
         assert received < LONG, "what the buffers held, and no more"
         writer.close()
+
+    run(story)
+
+
+async def repeat(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+
+
+def test_a_websocket_stays_open_for_longer_than_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider's link lasts for days."""
+    monkeypatch.setattr(protocol, "HEAD_S", 0.1)
+
+    async def story(port: int) -> None:
+        async with connect(f"ws://127.0.0.1:{port}/repeat", proxy=None) as link:
+            for word in ("one", "two", "three"):
+                await asyncio.sleep(0.3)
+                await link.send(word)
+                assert await asyncio.wait_for(link.recv(), 2) == word
 
     run(story)

@@ -40,7 +40,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._over = False
+        """Refused, or handed over to the WebSocket protocol: nothing here concerns us any more."""
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(_TOO_MANY, f"more than {MAX_CONNECTIONS} connections are open")
         else:
@@ -52,21 +53,24 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._over:
             return
         self._first_chunk = len(data) if self._between else 0
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._refused:
+        if self._over or self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(_TOO_MUCH, f"request line and headers exceed {MAX_HEAD_BYTES} bytes")
-        if self._head_timer is None and self._is_idle() and not self.transport.is_closing():
+        elif self._head_timer is None and self._is_idle():
             self._wait_for_head()  # what came was no request, and it has ended uvicorn's own waiting
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def handle_websocket_upgrade(self) -> None:
+        self._over = True
         self._stop_waiting()
         super().handle_websocket_upgrade()
 
@@ -115,7 +119,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_late(self) -> None:
-        if self.transport.is_closing() or self._refused:
+        if self._over or self.transport.is_closing():
             return
         if not self._is_idle():
             self._wait_for_head()  # an answer is under way; what was pipelined behind it can wait
@@ -126,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, what: tuple[HTTPStatus, str, str], detail: str) -> None:
         """Answer and close, but listen a little longer: closing on unread bytes would take the answer back."""
-        self._refused = True
+        self._over = True
         self._stop_waiting()
         status, code, fix = what
         body = msgspec.json.encode(problem_body(status, code, detail, fix))
