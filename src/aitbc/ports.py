@@ -5,12 +5,13 @@ in `tests/contracts`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import Change, StoredChain
+from aitbc.core.types.records import Commit, PaidReceipt, StoredChain
+from aitbc.core.types.transactions import Outcome, Transaction
 
 
 class Clock(Protocol):
@@ -38,16 +39,25 @@ class Signer(Protocol):
 
 
 class Store(Protocol):
-    """Blocks and state on disk. A block with all its changes is there whole or not at all."""
+    """Blocks, state and history on disk. A block with all its changes is there whole or not at all.
+
+    Whatever is read is checked against its hash; every read and write raises StorageError when what is stored is
+    damaged. Cursors are (height, position) of the last item of the page before; pages go from new to old, and
+    reading one costs as much as its items, however long the history is.
+    """
 
     def load(self) -> StoredChain | None:
         """The stored chain, or None for an empty store. Raises StorageError when it is damaged."""
         ...
 
-    def commit(
-        self, *, block: CommittedBlock, changes: Sequence[Change], history_peaks: list[tuple[int, bytes]]
-    ) -> None:
+    def commit(self, commit: Commit) -> None:
         """Write one block and its state changes in one transaction; on return they survive `kill -9`."""
+        ...
+
+    def rewind(self, height: int) -> None:
+        """Take back the blocks above `height`, in one transaction: blocks, state, history and indexes are as they
+        were when it was the head. At most `UNDO_DEPTH` blocks; more, or a height below 0 or above the head, is
+        refused with StorageError and changes nothing."""
         ...
 
     def block_by_height(self, height: int) -> CommittedBlock | None: ...
@@ -58,11 +68,70 @@ class Store(Protocol):
         """Where a committed transaction is: (height, position in the block)."""
         ...
 
+    def transaction(self, tx_id: bytes) -> StoredTransaction | None:
+        """A committed transaction without reading the rest of its block."""
+        ...
+
+    def account_history(
+        self, address: str, *, before: tuple[int, int] | None, limit: int
+    ) -> list[StoredTransaction]:
+        """Transactions that an account sent or an event of which names it, the newest first."""
+        ...
+
+    def receipts(
+        self, by: ReceiptIndex, value: str, *, before: tuple[int, int, int] | None, limit: int
+    ) -> list[StoredReceipt]:
+        """Paid receipts of a provider, a client or a job, the newest first; also those that have left the state.
+        Cursor: (height, position of the transaction, place within it)."""
+        ...
+
+    def receipt(self, receipt_id: str) -> StoredReceipt | None:
+        """A paid receipt and the transaction that paid it."""
+        ...
+
+    def history_nodes(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Nodes of the mountain range over headers by (level, position)."""
+        ...
+
+    def save_waiting(self, transactions: Sequence[bytes]) -> None:
+        """Keep the mempool's transactions over a restart (seed 000 §12); replaces what was kept."""
+        ...
+
+    def load_waiting(self) -> list[bytes]: ...
+
     def block_hashes(self, start: int, stop: int) -> list[bytes]:
         """Hashes of the headers at heights start … stop − 1."""
         ...
 
     def close(self) -> None: ...
+
+
+UNDO_DEPTH = 64
+"""Blocks that a store can take back: the deepest reorganisation that a chain with depth finality allows."""
+
+ReceiptIndex = Literal["provider", "client", "job"]
+
+
+class StoredTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction of a committed block, with where it is and what it did."""
+
+    height: int
+    position: int
+    timestamp_ms: int
+    """Of its block."""
+    tx: Transaction
+    outcome: Outcome
+
+
+class StoredReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A paid receipt with where it was paid."""
+
+    height: int
+    place: int
+    """Among the receipts of its transaction, from 0."""
+    timestamp_ms: int
+    tx_id: bytes
+    receipt: PaidReceipt
 
 
 class StorageError(Exception):

@@ -23,8 +23,8 @@ def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> Sto
         proof = certificate or certificate_of(head.hash, chain.genesis_hash)
         head = msgspec.structs.replace(head, certificate=proof)
     records = {
-        store: sorted((state.index_of(store, key), key, record_bytes(record)) for key, record in rows.items())
-        for store, rows in state.records.items()
+        store: sorted((state.index_of(store, key), key, data) for key, data in rows.items())
+        for store, rows in state.data.items()
     }
     return StoredChain(
         genesis_hash=chain.genesis_hash, head=head, history_peaks=chain.executor.tip.peaks, records=records
@@ -47,7 +47,7 @@ def refusal(chain: Chain, stored: StoredChain) -> Rejected:
 
 def test_a_whole_chain_is_believed(chain: Chain) -> None:
     executor = Executor(chain.document, stored_chain(chain))
-    assert executor.state.records == chain.executor.state.records
+    assert executor.state.data == chain.executor.state.data
     assert executor.head.hash == chain.executor.head.hash
 
 
@@ -133,8 +133,8 @@ def test_a_state_with_a_coin_too_many_is_not_started_from_even_when_the_head_sig
     """A validator's own mistake, long ago: every hash and signature fits, only the sum does not."""
     forged = Overlay(chain.executor.state)
     forged.credit(EVE.address, AIT)
-    changes, _ = chain.executor.state.stage(forged.writes)
-    chain.executor.state.publish(changes)
+    chain.executor.state.stage(forged.writes)
+    chain.executor.state.publish()
     built = chain.executor.build([], proposer=VALIDATOR.address, timestamp_ms=chain.now_ms + 1_000)
     certificate = certificate_of(built.hash, chain.genesis_hash)
     chain.executor.publish(built, CommittedBlock(built.block, built.hash, [], certificate))

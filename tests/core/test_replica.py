@@ -181,9 +181,9 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
     assert node.replica.mempool.get(tx.id) == tx, "it waits until the block is on disk"
 
     committed = executor.seal(built, commit.certificate)
-    executor.publish(built, committed)
-    done = node.replica.step(node.now_ms, Committed(committed))
-    assert done == [Announce(committed), SetTimer("pace", node.now_ms + 10_000)]
+    executor.publish(built, committed.block)
+    done = node.replica.step(node.now_ms, Committed(committed.block))
+    assert done == [Announce(committed.block), SetTimer("pace", node.now_ms + 10_000)]
     assert waiting(node) == []
 
 

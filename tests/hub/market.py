@@ -69,7 +69,7 @@ class LedgerNode(SmallNode):
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Any:
         if (method, path) == ("GET", "/rpc/registry"):
-            records = self.executor.state.records["registry"].items()
+            records = self.executor.state.items("registry")
             items = [{"address": key.split(":")[1], **msgspec.to_builtins(record)} for key, record in records]
             wanted = query.get("address")
             return {

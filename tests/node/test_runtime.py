@@ -54,14 +54,14 @@ def pay(chain: Chain, nonce: int = 1) -> VerifiedTransaction:
 
 
 def test_readers_see_nothing_of_a_block_that_could_not_be_written(chain: Chain) -> None:
-    before = dict(chain.executor.state.records["accounts"])
+    before = dict(chain.executor.state.data["accounts"])
 
     async def story(node: NodeRuntime) -> None:
         await node.submit(pay(chain).tx)
         await asyncio.wait_for(node.stopped.wait(), SOON_S)
         assert isinstance(node.failure, OSError)
         assert node.executor.head == node.executor.loaded.block
-        assert node.executor.state.records["accounts"] == before
+        assert node.executor.state.data["accounts"] == before
         assert node.transactions_total == 0
 
     run(chain, story, DiskIsFull)

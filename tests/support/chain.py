@@ -17,7 +17,6 @@ from aitbc.core.codec.digests import (
     vote_digest,
 )
 from aitbc.core.codec.keytext import key_to_text
-from aitbc.core.codec.records import record_bytes
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.genesis import (
@@ -25,6 +24,7 @@ from aitbc.core.ledger.genesis import (
     ConsensusSettings,
     Genesis,
     GenesisAccount,
+    genesis_document,
     load_genesis,
 )
 from aitbc.core.ledger.params import Params
@@ -68,7 +68,7 @@ class Chain:
     """Executes what it is given, one block at a time, one second apart."""
 
     def __init__(self, document: Genesis | None = None) -> None:
-        self.document = jcs(document or genesis())
+        self.document = genesis_document(document or genesis())
         self.executor = Executor(self.document, None)
         self.genesis_hash = self.executor.loaded.hash
         self.now_ms = START_MS
@@ -105,7 +105,7 @@ class Chain:
         built = self.executor.build(list(txs), proposer=VALIDATOR.address, timestamp_ms=self.now_ms)
         candidate = Candidate(0, built.block.header.height, 0, bytes(32), built.hash)
         committed = self.executor.seal(built, Certificate("final", candidate, 1, [bytes(64)]))
-        self.executor.publish(built, committed)
+        self.executor.publish(built, committed.block)
         check_whole_supply(self.executor.state)
         return built
 
@@ -161,8 +161,8 @@ class Chain:
         overlay = Overlay(self.executor.state)
         overlay.credit(who.address, amount)
         overlay.add_supply("genesis", amount)
-        changes, _ = self.executor.state.stage(overlay.writes)
-        self.executor.state.publish(changes)
+        self.executor.state.stage(overlay.writes)
+        self.executor.state.publish()
 
     def claim_parts(
         self,
@@ -232,12 +232,13 @@ def certificate_of(
 
 def fresh_root(chain: Chain) -> bytes:
     """The state root recomputed from the records alone, in index order."""
-    state = State()
-    for store, records in chain.executor.state.records.items():
-        ordered = sorted(records.items(), key=lambda item: chain.executor.state.index_of(store, item[0]))
-        for key, record in ordered:
-            state.restore(store, key, record, record_bytes(record))
-    return state.root()
+    fresh, state = State(), chain.executor.state
+    rows = {
+        store: sorted([(state.index_of(store, key), key, data) for key, data in records.items()])
+        for store, records in state.data.items()
+    }
+    fresh.load(rows)
+    return fresh.root()
 
 
 __all__ = [

@@ -94,7 +94,7 @@ class SmallNode:
             if built.refused:
                 raise built.refused[0][1]
             committed = self.executor.seal(built, self._certificate(built.hash, built.block.header.height))
-            self.executor.publish(built, committed)
+            self.executor.publish(built, committed.block)
             self.blocks.append(committed)
             self.places[tx_id] = len(self.blocks) - 1
             return tx_id

@@ -7,7 +7,6 @@ host reads and writes the store.
 from collections import OrderedDict
 
 from aitbc.core.chain.builder import BuiltBlock, ChainTip, build_block
-from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
 from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
@@ -15,7 +14,7 @@ from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.blocks import Certificate, CommittedBlock
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
-from aitbc.core.types.records import StoredChain
+from aitbc.core.types.records import Commit, StoredChain
 from aitbc.core.types.transactions import VerifiedTransaction
 
 MEMORY_OF_VERIFICATIONS = 50_000
@@ -66,12 +65,7 @@ class Executor:
     def _restore(self, stored: StoredChain) -> State:
         """Rebuild the state and compare its root with the head's: a stored state is believed only when it fits."""
         state = State()
-        for store, rows in stored.records.items():
-            for expected, (index, key, data) in enumerate(rows, start=1):
-                if index != expected:
-                    raise Rejected(Reason.DAMAGED, f"store {store} lacks the record at index {expected}")
-                state.restore(store, key, record_from_bytes(store, data), data)
-        state.refresh_params()
+        state.load(stored.records)
         header = stored.head.block.header
         if state.root() != header.state_root:
             raise Rejected(Reason.DAMAGED, f"the stored state is not the state of block {header.height}")
@@ -115,12 +109,13 @@ class Executor:
         )
 
     @staticmethod
-    def seal(built: BuiltBlock, certificate: Certificate) -> CommittedBlock:
+    def seal(built: BuiltBlock, certificate: Certificate) -> Commit:
         """The block as a store keeps it."""
-        return CommittedBlock(built.block, built.hash, built.outcomes, certificate)
+        block = CommittedBlock(built.block, built.hash, built.outcomes, certificate)
+        return Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
 
     def publish(self, built: BuiltBlock, committed: CommittedBlock) -> None:
         """Readers see the block from here on."""
-        self.state.publish(built.changes)
+        self.state.publish()
         self.head = committed
         self.tip = self._tip_of(committed, built.peaks)

@@ -26,7 +26,8 @@ from aitbc.core.consensus.engine import (
 )
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.execution import check_fee, check_sender, check_witness, dry_run
-from aitbc.core.ledger.state import NEW_ACCOUNT, Overlay, State
+from aitbc.core.ledger.params import version_at
+from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
 from aitbc.core.types.reasons import Reason, Rejected
@@ -101,11 +102,14 @@ Effect = SetTimer | SignStatements | Execute | Commit | Answer | Announce | Drop
 class Replica:
     """A node without hands: mempool and agreement over a read-only view of the head's state."""
 
-    def __init__(self, *, state: State, engine: ConsensusEngine, genesis_hash: bytes, head: Header) -> None:
+    def __init__(
+        self, *, state: State, engine: ConsensusEngine, genesis_hash: bytes, head: Header, head_hash: bytes
+    ) -> None:
         self._state = state
         self._engine = engine
         self._genesis_hash = genesis_hash
         self._head = head
+        self._head_hash = head_hash
         self.mempool = Mempool(self._account)
         self._built: BuiltBlock | None = None
 
@@ -126,9 +130,7 @@ class Replica:
                 assert_never(message)
 
     def _account(self, address: str) -> Account:
-        record = self._state.get("accounts", address)
-        assert record is None or isinstance(record, Account)
-        return record or NEW_ACCOUNT
+        return self._state.account(address)
 
     def _submit(self, now_ms: int, message: TransactionSubmitted) -> list[Effect]:
         tx = message.tx
@@ -159,8 +161,11 @@ class Replica:
         return self.mempool.add(tx, now_ms=now_ms, fee_source=fee_source, free=free)
 
     def _context(self, now_ms: int) -> BlockContext:
+        height = self._head.height + 1
         return BlockContext(
-            height=self._head.height + 1,
+            version=version_at(self._state.params, height),
+            height=height,
+            parent=self._head_hash,
             timestamp_ms=max(now_ms, self._head.timestamp_ms + 1),
             proposer=self._head.proposer,
             genesis_hash=self._genesis_hash,
@@ -185,7 +190,7 @@ class Replica:
         settled = self.mempool.settle(self._built.included)
         expired = self.mempool.expire(now_ms)
         self._built = None
-        self._head = block.block.header
+        self._head, self._head_hash = block.block.header, block.hash
         drops = [
             *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
             *_drops(

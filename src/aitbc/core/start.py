@@ -24,5 +24,11 @@ def replica_at_head(executor: Executor, *, authors: bool) -> Replica:
             head_certificate=executor.head.certificate,
             transactions_wait=lambda: replica.mempool.has_ready(),
         )
-    replica = Replica(state=executor.state, engine=engine, genesis_hash=loaded.hash, head=head)
+    replica = Replica(
+        state=executor.state,
+        engine=engine,
+        genesis_hash=loaded.hash,
+        head=head,
+        head_hash=executor.head.hash,
+    )
     return replica

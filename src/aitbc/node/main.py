@@ -25,10 +25,9 @@ from aitbc.adapters.http.problems import (
 )
 from aitbc.adapters.storage.rows import MEND
 from aitbc.adapters.storage.sqlite import SqliteStore
-from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.genesis import parse_genesis
+from aitbc.core.ledger.genesis import genesis_document, parse_genesis
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.config import NodeConfig
 from aitbc.node.routes import ROUTERS
@@ -63,7 +62,7 @@ def open_chain(config: NodeConfig) -> tuple[Executor, SqliteStore]:
 
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
-    genesis_hash = genesis_hash_of(jcs(parse_genesis(config.genesis)))
+    genesis_hash = genesis_hash_of(genesis_document(parse_genesis(config.genesis)))
     store = SqliteStore(config.data / "chain.db", genesis_hash)
     stored = store.load()
     try:
@@ -71,7 +70,7 @@ def open_chain(config: NodeConfig) -> tuple[Executor, SqliteStore]:
     except Rejected as error:
         raise StorageError(f"{config.data} is damaged ({error.message}); {MEND}") from None
     if stored is None:
-        store.commit(block=executor.loaded.block, changes=executor.loaded.changes, history_peaks=[])
+        store.commit(executor.loaded.first)
     _check_proposer(config, executor)
     return executor, store
 

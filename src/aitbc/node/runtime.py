@@ -30,7 +30,6 @@ from aitbc.core.replica import (
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import Transaction
 from aitbc.ports import Clock, Signer, Store
 
@@ -127,8 +126,8 @@ class NodeRuntime:
         """JSON may leave the key out once the chain knows it."""
         if tx.pubkey:
             return tx
-        account = self.executor.state.get("accounts", tx.sender)
-        if not isinstance(account, Account) or not account.auth:
+        account = self.executor.state.account(tx.sender)
+        if not account.auth:
             raise Rejected(
                 Reason.PUBKEY_REQUIRED,
                 f"the chain does not know {tx.sender[:60]}'s key yet; send `pubkey` too",
@@ -254,11 +253,11 @@ class NodeRuntime:
         built = effect.built
         committed = self.executor.seal(built, effect.certificate)
         await self._in_worker(
-            lambda: self.store.commit(block=committed, changes=built.changes, history_peaks=built.peaks)
+            lambda: self.store.commit(committed)
         )
         self.last_commit_ms = round((time.perf_counter() - started) * 1000)
-        self.executor.publish(built, committed)
-        self.feed(Committed(committed))
+        self.executor.publish(built, committed.block)
+        self.feed(Committed(committed.block))
 
     def _answer(self, effect: Answer) -> None:
         future = self._tickets.pop(effect.ticket, None)

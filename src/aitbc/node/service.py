@@ -1,6 +1,5 @@
 """What the routes need: the runtime, its configuration and the answers built from both."""
 
-import heapq
 from http import HTTPStatus
 from typing import Any
 
@@ -21,10 +20,10 @@ from aitbc.core.codec.views import (
 )
 from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import ListProof, prove_item
-from aitbc.core.ledger.state import NEW_ACCOUNT, SUPPLY_SINK, SUPPLY_SOURCES, Overlay
+from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import Account, Lock, ReceiptRecord
+from aitbc.core.types.records import Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
 from aitbc.node.runtime import NodeRuntime
 from aitbc.ports import StorageError
@@ -62,8 +61,7 @@ class NodeService:
 
     def account(self, address: str) -> Json:
         check_address(address)
-        record = self.runtime.executor.state.get("accounts", address) or NEW_ACCOUNT
-        assert isinstance(record, Account)
+        record = self.runtime.executor.state.account(address)
         return {
             "address": address,
             "balance": big_integer(record.balance),
@@ -86,15 +84,14 @@ class NodeService:
 
     def registry(self, role: str, *, address: str = "", after: str = "", limit: int) -> Json:
         """Registrations in address order: one, or a page; `next` is the `after` of the page that follows."""
-        records = self.runtime.executor.state.records["registry"]
+        state, prefix = self.runtime.executor.state, f"{role}:"
         if address:
-            keys = [f"{role}:{address}"] if f"{role}:{address}" in records else []
+            keys = [prefix + address] if prefix + address in state.data["registry"] else []
         else:
-            first, prefix = f"{role}:{after}", f"{role}:"
-            waiting = (key for key in records if key.startswith(prefix) and key > first)
-            keys = heapq.nsmallest(limit + 1, waiting)
+            keys = state.registry_page(prefix, after=prefix + after, limit=limit + 1)
         items = [
-            {"address": key.partition(":")[2], **msgspec.to_builtins(records[key])} for key in keys[:limit]
+            {"address": key.removeprefix(prefix), **msgspec.to_builtins(state.get("registry", key))}
+            for key in keys[:limit]
         ]
         return {"items": items, "next": items[-1]["address"] if len(keys) > limit else None}
 

@@ -74,7 +74,7 @@ class World:
         if self._disk is None:
             self._disk = MemoryStore(self.executor.loaded.hash)
             loaded = self.executor.loaded
-            self._disk.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
+            self._disk.commit(loaded.first)
         self.replica = replica_at_head(self.executor, authors=True)
         self._note(f"boot height={self.height}")
         self._perform(self.replica.start(self.now_ms))
@@ -151,10 +151,10 @@ class World:
             self.crash()
             return True
         committed = self.executor.seal(effect.built, effect.certificate)
-        self._disk.commit(block=committed, changes=effect.built.changes, history_peaks=effect.built.peaks)
+        self._disk.commit(committed)
         if self._random.randrange(100) < self._crash_percent:
             self.crash()
             return True
-        self.executor.publish(effect.built, committed)
-        self._schedule(self._random.randrange(1, 10), Committed(committed))
+        self.executor.publish(effect.built, committed.block)
+        self._schedule(self._random.randrange(1, 10), Committed(committed.block))
         return False

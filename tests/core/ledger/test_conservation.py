@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.codec.records import record_bytes
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.state import Overlay, check_whole_supply
 from aitbc.core.ledger.transactions import TYPES
@@ -100,7 +101,8 @@ def test_a_rule_that_counts_wrong_stops_the_block(
 def test_a_state_that_holds_more_than_was_ever_made_is_noticed() -> None:
     chain = Chain()
     account = Overlay(chain.executor.state).account(EVE.address)
-    chain.executor.state.records["accounts"][EVE.address] = Account(account.balance + 1, 0, b"")
+    richer = record_bytes(Account(account.balance + 1, 0, b""))
+    chain.executor.state.data["accounts"][EVE.address] = richer
     with pytest.raises(BrokenInvariant, match="what is held equals the supply"):
         check_whole_supply(chain.executor.state)
 

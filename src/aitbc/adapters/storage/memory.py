@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import Change, StoredChain
+from aitbc.core.types.records import Commit, StoredChain
 
 
 class MemoryStore:
@@ -11,48 +12,59 @@ class MemoryStore:
 
     def __init__(self, genesis_hash: bytes) -> None:
         self._genesis_hash = genesis_hash
-        self._blocks: list[CommittedBlock] = []
+        self._commits: list[Commit] = []
         self._heights: dict[bytes, int] = {}
         self._transactions: dict[bytes, tuple[int, int]] = {}
         self._records: dict[str, dict[str, tuple[int, bytes]]] = {}
-        self._peaks: list[tuple[int, bytes]] = []
+        self._history: dict[tuple[int, int], bytes] = {}
 
     def load(self) -> StoredChain | None:
-        if not self._blocks:
+        if not self._commits:
             return None
         records = {
             store: sorted((index, key, data) for key, (index, data) in rows.items())
             for store, rows in self._records.items()
         }
+        places = peak_places(len(self._commits) - 1)
         return StoredChain(
-            genesis_hash=self._genesis_hash, head=self._blocks[-1], history_peaks=self._peaks, records=records
+            genesis_hash=self._genesis_hash,
+            head=self._commits[-1].block,
+            history_peaks=[(level, self._history[level, position]) for level, position in places],
+            records=records,
         )
 
-    def commit(
-        self, *, block: CommittedBlock, changes: Sequence[Change], history_peaks: list[tuple[int, bytes]]
-    ) -> None:
+    def commit(self, commit: Commit) -> None:
+        block = commit.block
         height = block.block.header.height
-        assert height == len(self._blocks), "blocks are committed in order"
-        self._blocks.append(block)
+        assert height == len(self._commits), "blocks are committed in order"
+        self._commits.append(commit)
         self._heights[block.hash] = height
         for position, outcome in enumerate(block.outcomes):
             self._transactions[outcome.tx_id] = (height, position)
-        for change in changes:
-            self._records.setdefault(change.store, {})[change.key] = (change.index, change.data)
-        self._peaks = history_peaks
+        for change in commit.changes:
+            rows = self._records.setdefault(change.store, {})
+            if change.record is None:
+                del rows[change.key]
+            else:
+                rows[change.key] = (change.index, change.data)
+        for node in commit.history:
+            self._history[node.level, node.position] = node.hash
 
     def block_by_height(self, height: int) -> CommittedBlock | None:
-        return self._blocks[height] if 0 <= height < len(self._blocks) else None
+        return self._commits[height].block if 0 <= height < len(self._commits) else None
 
     def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None:
         height = self._heights.get(block_hash)
-        return self._blocks[height] if height is not None else None
+        return self._commits[height].block if height is not None else None
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         return self._transactions.get(tx_id)
 
     def block_hashes(self, start: int, stop: int) -> list[bytes]:
-        return [block.hash for block in self._blocks[start:stop]]
+        return [commit.block.hash for commit in self._commits[start:stop]]
+
+    def history_nodes(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self._history[place] for place in places]
 
     def close(self) -> None:
         """Nothing to release."""

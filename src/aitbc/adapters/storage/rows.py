@@ -160,10 +160,10 @@ def _damage(header: Header, block_hash: str, stored: Sequence[StoredTransaction]
 MEND = "restore the folder from a copy, or remove it and sync again"
 
 
-def check_record(store: str, data: bytes) -> bytes:
+def check_record(store: str, key: str, data: bytes) -> bytes:
     """Record bytes from disk; raises StorageError when they are no record of the store."""
     try:
-        record_from_bytes(store, data)
+        record_from_bytes(store, key, data)
     except Rejected as error:
         raise StorageError(f"a record of {store} on disk is damaged ({error}); {MEND}") from None
     return data

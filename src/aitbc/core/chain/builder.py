@@ -7,11 +7,12 @@ import msgspec
 from aitbc.core.codec.digests import header_hash, outcome_leaf, validators_hash
 from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.merkle import list_root
-from aitbc.core.crypto.mountains import Peaks, append_peak, peaks_root
+from aitbc.core.crypto.mountains import Peaks, append_leaf, peaks_root
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import Execution, execute_all
+from aitbc.core.ledger.params import Params, version_at
 from aitbc.core.ledger.state import State
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import (
@@ -24,7 +25,7 @@ from aitbc.core.types.blocks import (
     Validator,
 )
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.records import Change
+from aitbc.core.types.records import Change, HistoryNode, PaidReceipt
 from aitbc.core.types.transactions import Outcome, VerifiedTransaction
 
 
@@ -39,7 +40,7 @@ class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """A block with its effect on the state: staged in the trees, not yet published or on disk."""
+    """A block with its effect on the state: staged, not yet published or on disk."""
 
     block: Block
     hash: bytes
@@ -47,8 +48,11 @@ class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome]
     refused: list[tuple[VerifiedTransaction, Rejected]]
     changes: list[Change]
+    receipts: list[PaidReceipt]
     peaks: Peaks
     """Range over the headers before this block: what its `history_root` covers."""
+    history: list[HistoryNode]
+    """Nodes that the parent's hash has completed."""
 
 
 def build_block(
@@ -65,7 +69,7 @@ def build_block(
     """Execute waiting transactions on the head and put the valid ones into a block."""
     assert timestamp_ms > tip.header.timestamp_ms, "time moves forward"
     context = _context(tip, state, proposer=proposer, timestamp_ms=timestamp_ms, verifier=verifier)
-    execution = execute_all(context, state, txs)
+    execution = execute_all(context, state.tip(), txs)
     return _finish(tip, state, execution, context, validators=validators, extra=extra)
 
 
@@ -74,10 +78,10 @@ def apply_block(
 ) -> BuiltBlock:
     """Check and execute another node's block on its parent's state; raises Rejected unless every field is right.
 
-    On rejection the trees have taken the block's writes: the caller drops the state or undoes it.
+    On rejection the state is as it was.
     """
     header = block.header
-    _check_header(tip, header, validators)
+    _check_header(tip, header, validators, version=version_at(state.tip_params, tip.header.height + 1))
     if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
         raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
     txs = [verify_transaction(tx, tip.genesis_hash) for tx in block.txs]
@@ -88,23 +92,30 @@ def apply_block(
     context = _context(
         tip, state, proposer=header.proposer, timestamp_ms=header.timestamp_ms, verifier=verifier
     )
-    execution = execute_all(context, state, txs)
+    execution = execute_all(context, state.tip(), txs)
     if execution.refused:
         raise execution.refused[0][1]
     built = _finish(tip, state, execution, context, validators=validators, extra=header.extra)
-    _compare(built.block.header, header)
+    try:
+        _compare(built.block.header, header)
+    except Rejected:
+        state.unstage()
+        raise
     return built
 
 
 def _context(
     tip: ChainTip, state: State, *, proposer: str, timestamp_ms: int, verifier: Verifier
 ) -> BlockContext:
+    height = tip.header.height + 1
     return BlockContext(
-        height=tip.header.height + 1,
+        version=known_version(state.tip_params, height),
+        height=height,
+        parent=tip.hash,
         timestamp_ms=timestamp_ms,
         proposer=proposer,
         genesis_hash=tip.genesis_hash,
-        params=state.params,
+        params=state.tip_params,
         verify=verifier,
     )
 
@@ -118,10 +129,10 @@ def _finish(
     validators: list[Validator],
     extra: bytes,
 ) -> BuiltBlock:
-    changes, state_root = state.stage(execution.overlay.writes)
-    peaks = append_peak(tip.peaks, tip.hash)
+    staged = state.stage(execution.overlay.writes)
+    peaks, nodes = append_leaf(tip.peaks, tip.hash)
     header = Header(
-        version=PROTOCOL_VERSION,
+        version=context.version,
         chain_id=tip.header.chain_id,
         height=context.height,
         parent=tip.hash,
@@ -129,7 +140,7 @@ def _finish(
         proposer=context.proposer,
         txs_root=list_root([tx.wid for tx in execution.included]),
         outcomes_root=list_root([outcome_leaf(outcome) for outcome in execution.outcomes]),
-        state_root=state_root,
+        state_root=staged.root,
         next_validators_hash=validators_hash(validators),
         history_root=peaks_root(peaks),
         extra=extra,
@@ -141,19 +152,35 @@ def _finish(
         included=execution.included,
         outcomes=execution.outcomes,
         refused=execution.refused,
-        changes=changes,
+        changes=staged.changes,
+        receipts=execution.overlay.receipts,
         peaks=peaks,
+        history=[HistoryNode(*node) for node in nodes],
     )
 
 
-def _check_header(tip: ChainTip, header: Header, validators: list[Validator]) -> None:
+class UnknownVersion(Exception):
+    """The chain has moved to a protocol that this release does not know; a node that meets it stops."""
+
+
+def known_version(params: Params, height: int) -> int:
+    """The version of the block at a height; raises UnknownVersion, with what to do."""
+    version = version_at(params, height)
+    if version > PROTOCOL_VERSION:
+        raise UnknownVersion(
+            f"from height {height} on this chain runs protocol version {version}; this release knows"
+            f" {PROTOCOL_VERSION}: install a newer one and start again, nothing is lost"
+        )
+    return version
+
+
+def _check_header(tip: ChainTip, header: Header, validators: list[Validator], *, version: int) -> None:
     """What a header must say whatever its transactions do."""
     parent = tip.header
-    if header.version != PROTOCOL_VERSION:
+    if header.version != version:
         raise Rejected(
             Reason.WRONG_VERSION,
-            f"protocol version {header.version} at height {header.height}; this release knows {PROTOCOL_VERSION}:"
-            " install the release that knows it",
+            f"protocol version {header.version} at height {header.height}, where this chain has {version}",
         )
     if header.chain_id != parent.chain_id:
         raise Rejected(Reason.WRONG_CHAIN, f"chain {header.chain_id!r}, not {parent.chain_id!r}")

@@ -8,21 +8,34 @@ from aitbc.core.crypto.hashing import u64
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import (
     Account,
+    Batch,
+    Bond,
+    KeyHistory,
     Lock,
+    Offence,
     Param,
     ReceiptRecord,
     Record,
     Registration,
+    Score,
     ValidatorRecord,
 )
 
-_KINDS: dict[str, type[Record]] = {
-    "receipts": ReceiptRecord,
-    "locks": Lock,
-    "validators": ValidatorRecord,
-    "registry": Registration,
-    "params": Param,
+KINDS: dict[str, dict[str, type[Record]]] = {
+    "accounts": {"": Account},
+    "receipts": {"": ReceiptRecord, "batch:": Batch},
+    "locks": {"": Lock},
+    "validators": {"": ValidatorRecord, "score:": Score},
+    "registry": {
+        "provider:": Registration,
+        "hub:": Registration,
+        "bond:": Bond,
+        "keys:": KeyHistory,
+        "offence:": Offence,
+    },
+    "params": {"": Param},
 }
+"""Store → prefix of the key → what the record is; the empty prefix is for every other key."""
 
 
 def record_bytes(record: Record) -> bytes:
@@ -32,10 +45,21 @@ def record_bytes(record: Record) -> bytes:
     return jcs(record)
 
 
-def record_from_bytes(store: str, data: bytes) -> Record:
-    """The inverse of `record_bytes` for a store."""
+def record_from_bytes(store: str, key: str, data: bytes) -> Record:
+    """The inverse of `record_bytes` for a key of a store."""
     if store == "accounts":
         if len(data) < 16:
             raise Rejected(Reason.MALFORMED, f"an account record has at least 16 bytes, not {len(data)}")
         return Account(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"), data[16:])
-    return parse_jcs(data, _KINDS[store])
+    return parse_jcs(data, kind_of(store, key))
+
+
+def kind_of(store: str, key: str) -> type[Record]:
+    """What the record under a key is; refuses keys that the store cannot have."""
+    kinds = KINDS[store]
+    prefix, colon, _ = key.partition(":")
+    kind = kinds.get(prefix + colon) if colon else None
+    kind = kind or kinds.get("")
+    if kind is None:
+        raise Rejected(Reason.MALFORMED, f"store {store} has no records under {key[:80]!r}")
+    return kind

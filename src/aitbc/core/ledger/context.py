@@ -12,10 +12,14 @@ Verifier = Callable[[bytes, bytes, bytes], bool]
 
 
 class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    """Of the protocol, at this height."""
     height: int
     timestamp_ms: int
     """Of the block being executed; deadlines compare with this and nothing else."""
     proposer: str
+    parent: bytes
+    """Hash of the parent block."""
     genesis_hash: bytes
     params: Params
     verify: Verifier = verify

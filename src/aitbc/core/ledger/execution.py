@@ -10,7 +10,7 @@ import msgspec
 from aitbc.core.crypto.address import address_of
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.fees import required_fee, split_fee
-from aitbc.core.ledger.state import Overlay, State, check_supply
+from aitbc.core.ledger.state import Base, Overlay, check_supply
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.amounts import format_ait
@@ -70,7 +70,7 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
     return Outcome(tx.id, True, "", "", fee, events)
 
 
-def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction, start: int) -> None:
+def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction, start: tuple[int, int]) -> None:
     """No premint must work: the fee comes out of what the transaction has just paid its sender."""
     balance = state.account(tx.tx.sender).balance
     if balance < tx.tx.fee:
@@ -82,7 +82,7 @@ def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction, start: int) -
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """A block's transactions executed on a state that has not changed yet."""
+    """A block's transactions executed on a state that has not changed."""
 
     overlay: Overlay
     included: list[VerifiedTransaction]
@@ -90,12 +90,12 @@ class Execution(msgspec.Struct, frozen=True):
     refused: list[tuple[VerifiedTransaction, Rejected]]
 
 
-def execute_all(context: BlockContext, state: State, txs: Iterable[VerifiedTransaction]) -> Execution:
+def execute_all(context: BlockContext, base: Base, txs: Iterable[VerifiedTransaction]) -> Execution:
     """Execute transactions in order, then pay the fees out and check that no coin was made or lost.
 
     Invalid ones are collected in `refused`; a block that contains one is itself invalid.
     """
-    overlay = Overlay(state)
+    overlay = Overlay(base)
     included: list[VerifiedTransaction] = []
     outcomes: list[Outcome] = []
     refused: list[tuple[VerifiedTransaction, Rejected]] = []
@@ -119,7 +119,7 @@ def _distribute_fees(context: BlockContext, overlay: Overlay, outcomes: list[Out
         overlay.credit(context.proposer, earned)
 
 
-def dry_run(context: BlockContext, state: State, tx: VerifiedTransaction) -> list[Event]:
+def dry_run(context: BlockContext, state: Base, tx: VerifiedTransaction) -> list[Event]:
     """What would happen at the head; raises Rejected with the reason for what is invalid or would fail."""
     outcome = execute(context, Overlay(state), tx)
     if not outcome.ok:

@@ -1,5 +1,6 @@
 """genesis.json: the seed's keys plus `consensus`; its hash names the chain. Seed 000 §13. docs/spec/genesis.md"""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,12 +11,12 @@ from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import peaks_root
-from aitbc.core.ledger.params import Params, params_to_texts
-from aitbc.core.ledger.state import Key, State, check_whole_supply
+from aitbc.core.ledger.params import VERSION_1_NAMES, Params, names_of, params_to_texts, version_at
+from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
 from aitbc.core.types.blocks import PROTOCOL_VERSION, ZERO_HASH, Block, CommittedBlock, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.records import Account, Change, Param, Record, ValidatorRecord
+from aitbc.core.types.records import STORES, Account, Commit, Param, Record, ValidatorRecord
 
 MAX_GENESIS_BYTES = 64 * 1024 * 1024
 """Room for half a million accounts."""
@@ -59,11 +60,17 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class LoadedGenesis(msgspec.Struct, frozen=True):
     genesis: Genesis
+    document: bytes
+    """In its canonical bytes, which the hash is of."""
     hash: bytes
     state: State
-    changes: list[Change]
-    block: CommittedBlock
+    first: Commit
+    """Block 0 with the state that it begins."""
     validators: list[Validator]
+
+    @property
+    def block(self) -> CommittedBlock:
+        return self.first.block
 
 
 def parse_genesis(raw: bytes) -> Genesis:
@@ -87,6 +94,7 @@ def _check(genesis: Genesis) -> None:
     if len(set(keys)) != len(keys):
         raise Rejected(Reason.BAD_GENESIS, "authorities lists a key twice")
     params = genesis.params
+    _check_versions(params)
     for name in (params.faucet, params.synthetic_attester):
         if name and not params.devnet:
             raise Rejected(Reason.BAD_GENESIS, "faucet and synthetic_attester need devnet = 1")
@@ -95,23 +103,56 @@ def _check(genesis: Genesis) -> None:
             check_address(address)
 
 
+def _check_versions(params: Params) -> None:
+    activations = params.activations
+    for earlier, later in pairwise(activations):
+        if later.version <= earlier.version or later.height <= earlier.height:
+            raise Rejected(Reason.BAD_GENESIS, "activations ascend in version and in height")
+    if activations and activations[0].height != 0:
+        raise Rejected(
+            Reason.BAD_GENESIS, "a genesis begins with its version: the first of activations has height 0"
+        )
+    if version_at(params, 0) > PROTOCOL_VERSION:
+        raise Rejected(
+            Reason.WRONG_VERSION,
+            f"this genesis begins with protocol version {version_at(params, 0)}; this release knows"
+            f" {PROTOCOL_VERSION}: install the release that knows it",
+        )
+    plain = Params()
+    for name in Params.__struct_fields__:
+        if name not in names_of(params) and getattr(params, name) != getattr(plain, name):
+            raise Rejected(
+                Reason.BAD_GENESIS,
+                f"{name} came with version 2: add activations [{{\"version\": 2, \"height\": 0}}] to params",
+            )
+
+
 def validators_of(genesis: Genesis) -> list[Validator]:
     """The authorities in genesis order, one vote each (`poa`)."""
     keys = [key_from_text(authority.pubkey) for authority in genesis.authorities]
     return [Validator(address_of(key), key, 1) for key in keys]
 
 
+def genesis_document(genesis: Genesis) -> bytes:
+    """Its canonical bytes: every parameter of its protocol version, also those at their defaults, and no later one,
+    so that a new release hashes an old chain's genesis as the old one did."""
+    plain = msgspec.to_builtins(genesis)
+    plain["params"] = {name: plain["params"][name] for name in names_of(genesis.params)}
+    return jcs(plain)
+
+
 def load_genesis(genesis: Genesis) -> LoadedGenesis:
     """The state before the first block, and block 0 that commits to it; the same for everybody."""
-    document = jcs(genesis)
+    document = genesis_document(genesis)
     genesis_hash = genesis_hash_of(document)
     state = State()
-    changes, root = state.stage(_writes(genesis))
-    state.publish(changes)
+    staged = state.stage(_writes(genesis))
+    state.publish()
+    state.forget_journal()
     check_whole_supply(state)
     validators = validators_of(genesis)
     header = Header(
-        version=PROTOCOL_VERSION,
+        version=version_at(genesis.params, 0),
         chain_id=genesis.chain_id,
         height=0,
         parent=ZERO_HASH,
@@ -119,29 +160,30 @@ def load_genesis(genesis: Genesis) -> LoadedGenesis:
         proposer="",
         txs_root=list_root([]),
         outcomes_root=list_root([]),
-        state_root=root,
+        state_root=staged.root,
         next_validators_hash=validators_hash(validators),
         history_root=peaks_root([]),
         extra=genesis_hash,
         seal=b"",
     )
     block = CommittedBlock(Block(header, []), header_hash(header), [], None)
-    return LoadedGenesis(genesis, genesis_hash, state, changes, block, validators)
+    first = Commit(block=block, changes=staged.changes, history=[], receipts=[])
+    return LoadedGenesis(genesis, document, genesis_hash, state, first, validators)
 
 
-def _writes(genesis: Genesis) -> dict[Key, Record]:
-    writes: dict[Key, Record] = {}
+def _writes(genesis: Genesis) -> dict[str, dict[str, Record | None]]:
+    writes: dict[str, dict[str, Record | None]] = {store: {} for store in STORES}
     for account in genesis.accounts:
         auth = key_from_text(account.pubkey) if account.pubkey else b""
-        writes["accounts", account.address] = Account(account.balance, 0, auth)
+        writes["accounts"][account.address] = Account(account.balance, 0, auth)
     for position, validator in enumerate(validators_of(genesis)):
-        writes["validators", validator.address] = ValidatorRecord(
+        writes["validators"][validator.address] = ValidatorRecord(
             auth_key=key_to_text(validator.auth_key), power=validator.power, position=position
         )
     for name, text in params_to_texts(genesis.params).items():
-        writes["params", name] = Param(value=text)
+        writes["params"][name] = Param(value=text)
     for name, value in msgspec.structs.asdict(genesis.consensus).items():
-        writes["params", f"consensus.{name}"] = Param(value=str(value))
+        writes["params"][f"consensus.{name}"] = Param(value=str(value))
     supply = sum(account.balance for account in genesis.accounts)
-    writes["params", "supply.genesis"] = Param(value=str(supply))
+    writes["params"]["supply.genesis"] = Param(value=str(supply))
     return writes

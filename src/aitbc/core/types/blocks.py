@@ -4,7 +4,8 @@ import msgspec
 
 from aitbc.core.types.transactions import Outcome, Transaction
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""The newest that this release knows; which one a height has is in the parameters (`activations`)."""
 MAX_EXTRA_BYTES = 256
 """ccoin's block data."""
 MAX_BLOCK_TXS = 20_000

@@ -10,16 +10,24 @@ from aitbc.core.types.blocks import CommittedBlock
 STORES = ("accounts", "receipts", "locks", "validators", "registry", "params")
 """In the order in which `state_root` covers them; `registry` holds providers and hubs."""
 
+LockStatus = Literal["open", "settled", "refunded", "synthetic", "auditing", "disputed", "rejected"]
+"""The last three belong to audits, which no transaction starts yet (docs/spec/escrow.md)."""
 
-class Account(msgspec.Struct, frozen=True):
+Role = Literal["validator", "provider", "hub"]
+
+
+class Account(msgspec.Struct, frozen=True, gc=False):
     balance: int
     nonce: int
     auth: bytes
     """Scheme byte and public key; empty until the account has signed something."""
 
 
-class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Money a client has set aside for the work of one hub. Key: the id of the JOB_LOCK."""
+class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Money a client has set aside for the work of one hub. Key: the id of the JOB_LOCK.
+
+    Fields with a default came with version 2 and are left out of the bytes when they have it; so in every record.
+    """
 
     client: str
     hub: str
@@ -34,10 +42,14 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     deliver_by_ms: Milliseconds
     claim_until_ms: Milliseconds
     height: int
-    status: Literal["open", "settled", "refunded", "synthetic"]
+    status: LockStatus
+    session: bool = False
+    """It pays receipts of many jobs; `job_id` is then a label only."""
+    closed_ms: Milliseconds = 0
+    """Block time at which it was settled or refunded."""
 
 
-class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A receipt that was claimed. Key: its `receipt_id`."""
 
     job_id: str
@@ -54,6 +66,20 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     minted: AmountOrZero
     """To the provider, in base units."""
     height: int
+    claimed_ms: Milliseconds = 0
+    """Block time of the claim."""
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A hub's word for many receipts at once. Key, in the store of receipts: `batch:<id of the RECEIPT_BATCH>`."""
+
+    hub: str
+    root: str
+    """Hexadecimal `list_root` over the receipts' leaves."""
+    count: int
+    height: int
+    expires_ms: Milliseconds
+    """Nothing of it is settled after this block time."""
 
 
 class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -65,7 +91,7 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     digest: str = ""
 
 
-class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A provider or a hub. Key: `<role>:<address>`."""
 
     role: Literal["provider", "hub"]
@@ -76,6 +102,54 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     validator: str
     """The validator its compute counts for; empty for none."""
     height: int
+    epoch: int = 0
+    """The epoch that `epoch_units` counts."""
+    epoch_units: int = 0
+    """Compute units that have counted for the validator in that epoch."""
+    calibrated_epoch: int = 0
+    """The epoch of its latest calibration receipt; 0 for none."""
+
+
+class Unbonding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stake on its way out; it can still be slashed."""
+
+    amount: Amount
+    free_ms: Milliseconds
+    """WITHDRAW pays it out at this block time or later."""
+
+
+class Bond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a validator, provider or hub answers with. Key, in the registry: `bond:<role>:<address>`."""
+
+    amount: AmountOrZero
+    unbonding: list[Unbonding]
+    jailed_until_ms: Milliseconds
+    """Until this block time: no member of the validator set, no mint for its receipts."""
+    epoch: int
+    """The epoch that `minted` counts."""
+    minted: int
+    """Base units minted in that epoch on a hub's word."""
+
+
+class OldKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    key: str
+    """Key text."""
+    until_height: int
+    """The height of the KEY_ROTATE: locks up to this height know this key."""
+
+
+class KeyHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys that an account has had, the oldest first. Key, in the registry: `keys:<address>`."""
+
+    keys: list[OldKey]
+
+
+class Offence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was punished, so that it is punished once. Key, in the registry: `offence:<hash of what was done>`."""
+
+    offender: str
+    height: int
+    expires_ms: Milliseconds
 
 
 class ValidatorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,25 +161,91 @@ class ValidatorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Order in the set."""
 
 
+class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Compute that counts for a validator. Key, in the store of validators: `score:<address>`."""
+
+    score: int
+    """Of closed epochs, decayed at each boundary."""
+    units: int
+    """Of the running epoch."""
+
+
 class Param(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One chain parameter or counter. Totals can exceed 2^53 − 1, so every value is text."""
 
     value: str
 
 
-Record = Account | Lock | ReceiptRecord | Registration | ValidatorRecord | Param
+Record = (
+    Account
+    | ReceiptRecord
+    | Batch
+    | Lock
+    | ValidatorRecord
+    | Score
+    | Registration
+    | Bond
+    | KeyHistory
+    | Offence
+    | Param
+)
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A record after a block, for the store to write."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a block did to one record: made, changed or removed it."""
 
     store: str
-    index: int
-    """Position of its leaf in the store's tree."""
     key: str
-    record: Record
+    index: int
+    """Place of its leaf in the store's tree; of a removed record, the place it had."""
+    record: Record | None
+    """None: removed."""
     data: bytes
-    """The record's canonical bytes."""
+    """The record's canonical bytes; empty when removed."""
+    before: bytes | None
+    """Its bytes before the block; None: it was not there."""
+
+
+class HistoryNode(msgspec.Struct, frozen=True, array_like=True):
+    """A node of the mountain range over header hashes: node `position` of `level` covers the heights
+    position · 2^level … (position + 1) · 2^level − 1."""
+
+    level: int
+    position: int
+    hash: bytes
+
+
+class PaidReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt that a block paid, alone or out of a batch: history for readers, not part of the state."""
+
+    receipt_id: str
+    tx_position: int
+    """Position in the block of the transaction that paid it."""
+    job_id: str
+    client: str
+    provider: str
+    hub: str
+    units: Units
+    price: AmountOrZero
+    minted: AmountOrZero
+    """To the provider, in base units."""
+    output_hash: str
+    """Empty for a receipt of a batch: its leaf does not carry it."""
+    provider_sig: str
+    """Hexadecimal; empty for a receipt of a batch."""
+    lock: str
+    task: int
+    attempt: int
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One block with everything that a store writes of it."""
+
+    block: CommittedBlock
+    changes: list[Change]
+    history: list[HistoryNode]
+    """Nodes that became complete by appending the parent's hash."""
+    receipts: list[PaidReceipt]
 
 
 class StoredChain(msgspec.Struct, frozen=True, kw_only=True):

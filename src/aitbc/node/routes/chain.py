@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from aitbc.core.codec.canonical import jcs
 from aitbc.node.routes.shared import service_of
 
 router = APIRouter(tags=["chain"])
@@ -39,7 +38,7 @@ async def get_account(request: Request, address: str) -> Json:
 async def get_genesis(request: Request) -> Response:
     loaded = service_of(request).runtime.executor.loaded
     headers = {"AIT-Genesis-Hash": loaded.hash.hex()}
-    return Response(jcs(loaded.genesis), media_type="application/json", headers=headers)
+    return Response(loaded.document, media_type="application/json", headers=headers)
 
 
 @router.get("/rpc/params", summary="Chain parameters")
