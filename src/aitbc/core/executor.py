@@ -59,7 +59,11 @@ class Executor:
 
     def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:
         return ChainTip(
-            genesis_hash=self.loaded.hash, header=block.block.header, hash=block.hash, peaks=peaks
+            genesis_hash=self.loaded.hash,
+            header=block.block.header,
+            hash=block.hash,
+            peaks=peaks,
+            epoch_length=self.loaded.genesis.consensus.epoch_length,
         )
 
     def _restore(self, stored: StoredChain) -> State:
@@ -104,7 +108,6 @@ class Executor:
             txs,
             proposer=proposer,
             timestamp_ms=timestamp_ms,
-            validators=self.loaded.validators,
             verifier=self._verifier,
         )
 

@@ -103,13 +103,21 @@ class Replica:
     """A node without hands: mempool and agreement over a read-only view of the head's state."""
 
     def __init__(
-        self, *, state: State, engine: ConsensusEngine, genesis_hash: bytes, head: Header, head_hash: bytes
+        self,
+        *,
+        state: State,
+        engine: ConsensusEngine,
+        genesis_hash: bytes,
+        head: Header,
+        head_hash: bytes,
+        epoch_length: int,
     ) -> None:
         self._state = state
         self._engine = engine
         self._genesis_hash = genesis_hash
         self._head = head
         self._head_hash = head_hash
+        self._epoch_length = epoch_length
         self.mempool = Mempool(self._account)
         self._built: BuiltBlock | None = None
 
@@ -164,8 +172,10 @@ class Replica:
         height = self._head.height + 1
         return BlockContext(
             version=version_at(self._state.params, height),
+            chain_id=self._head.chain_id,
             height=height,
             parent=self._head_hash,
+            epoch_length=self._epoch_length,
             timestamp_ms=max(now_ms, self._head.timestamp_ms + 1),
             proposer=self._head.proposer,
             genesis_hash=self._genesis_hash,

@@ -252,9 +252,7 @@ class NodeRuntime:
         started = time.perf_counter()
         built = effect.built
         committed = self.executor.seal(built, effect.certificate)
-        await self._in_worker(
-            lambda: self.store.commit(committed)
-        )
+        await self._in_worker(lambda: self.store.commit(committed))
         self.last_commit_ms = round((time.perf_counter() - started) * 1000)
         self.executor.publish(built, committed.block)
         self.feed(Committed(committed.block))

@@ -9,6 +9,7 @@ Design and costs: indexed Merkle trees (IACR eprint 2021/1263). docs/spec/state.
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import takewhile
 
 import msgspec
 from sortedcontainers import SortedList
@@ -99,6 +100,11 @@ class IndexedTree:
     def __len__(self) -> int:
         """Number of keys, the sentinel not counted."""
         return len(self._index) - 1
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys with a prefix, in order."""
+        found = takewhile(lambda key: key.startswith(prefix), self._order.irange(prefix or SENTINEL))
+        return [key for key in found if key != SENTINEL]
 
     def index_of(self, key: str) -> int | None:
         return self._index.get(key)

@@ -63,6 +63,10 @@ def verify(auth_key: bytes, message_digest: bytes, signature: bytes) -> bool:
     return scheme.verify(auth_key[1:], message_digest, signature)
 
 
+def verifications(auth_key: bytes) -> tuple[str, ...]:
+    return (scheme_of(auth_key).name,)
+
+
 def sign_ed25519(seed: bytes, message_digest: bytes) -> bytes:
     """Sign a digest with a 32-byte Ed25519 seed (RFC 8032; deterministic)."""
     _, secret = crypto_sign_seed_keypair(seed)

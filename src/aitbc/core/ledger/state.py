@@ -53,7 +53,13 @@ Writes = Mapping[str, Mapping[str, Record | None]]
 class Base(Protocol):
     """What an overlay stands on."""
 
+    expiry: Expiry
+
     def get(self, store: str, key: str) -> Record | None: ...
+
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Every record of a store whose key has a prefix, in key order."""
+        ...
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -112,9 +118,10 @@ class State:
         assert record is None or isinstance(record, Account)
         return record or NEW_ACCOUNT
 
-    def items(self, store: str) -> list[tuple[str, Record]]:
-        """Every record of a store at the head; for small stores and tests."""
-        return [(key, record_from_bytes(store, key, data)) for key, data in self.data[store].items()]
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Records of a store at the head, in key order; visits the whole store."""
+        keys = sorted([key for key in self.data[store] if key.startswith(prefix)])
+        return [(key, record_from_bytes(store, key, self.data[store][key])) for key in keys]
 
     def registry_page(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Keys of the registry with a prefix, in order, from the first above `after`."""
@@ -136,6 +143,9 @@ class State:
             if (store, key) in staged.after:
                 return staged.after[store, key]
         return self.data[store].get(key)
+
+    def tip_keys(self, store: str, prefix: str) -> list[str]:
+        return self._trees[store].keys(prefix)
 
     def root(self) -> bytes:
         """`state_root` at the tip: the roots of the stores in their fixed order."""
@@ -242,7 +252,9 @@ class State:
             if change.store in Expiry.STORES:
                 old = change.before and record_from_bytes(change.store, change.key, change.before)
                 new = change.record
-                self.expiry.replace(change.store, change.key, *((new, old or None) if back else (old or None, new)))
+                self.expiry.replace(
+                    change.store, change.key, *((new, old or None) if back else (old or None, new))
+                )
 
     def _tip_value(self, store: str, key: str) -> bytes:
         value = self.tip_data(store, key)
@@ -297,6 +309,14 @@ class Tip:
         data = self._state.tip_data(store, key)
         return None if data is None else record_from_bytes(store, key, data)
 
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        found = []
+        for key in self._state.tip_keys(store, prefix):
+            record = self.get(store, key)
+            assert record is not None, "the tree knows which keys are there"
+            found.append((key, record))
+        return found
+
 
 class _Missing:
     pass
@@ -310,10 +330,13 @@ class Overlay:
 
     def __init__(self, base: Base) -> None:
         self.base = base
+        self.expiry = base.expiry
+        self.position = 0
+        """Of the transaction that is executing, in its block."""
         self.writes: dict[str, dict[str, Record | None]] = {store: {} for store in STORES}
         self.receipts: list[PaidReceipt] = []
         """Receipts paid so far, for the history."""
-        self._journal: list[tuple[dict[str, Record | None], str, Record | None | _Missing]] = []
+        self._journal: list[tuple[dict[str, Record | None], str, Record | _Missing | None]] = []
         self._read: dict[str, dict[str, Record | None]] = {store: {} for store in STORES}
         """What the base has said, so that a record is decoded once."""
 
@@ -330,6 +353,12 @@ class Overlay:
         writes = self.writes[store]
         self._journal.append((writes, key, writes.get(key, _MISSING)))
         writes[key] = record
+
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Records whose key has a prefix, in key order."""
+        found: dict[str, Record | None] = dict(self.base.items(store, prefix))
+        found.update({key: record for key, record in self.writes[store].items() if key.startswith(prefix)})
+        return [(key, record) for key, record in sorted(found.items()) if record is not None]
 
     def remove(self, store: str, key: str) -> None:
         self.put(store, key, None)
