@@ -37,7 +37,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How blocks come about. `idle_ms` equal to `block_time_ms` gives the seed's fixed rhythm."""
 
-    mode: Literal["poa"] = "poa"
+    mode: Literal["poa", "cbp", "hybrid"] = "poa"
     block_time_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 1_000
     """Least time between blocks; 0 = as soon as a transaction waits."""
     idle_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 10_000

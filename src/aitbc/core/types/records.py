@@ -259,4 +259,6 @@ class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
     head: CommittedBlock
     history_peaks: list[tuple[int, bytes]]
     records: dict[str, list[tuple[int, str, bytes]]]
-    """Per store name: (index in the tree, key, record bytes), ordered by index."""
+    """Per store name: (slot in the tree, key, record bytes), ordered by slot."""
+    before_head: list[tuple[str, str, bytes | None]]
+    """(store, key, record bytes before the head's block; None: not there) of what that block changed."""
