@@ -16,7 +16,12 @@ from support.chain import Chain, certificate_of, genesis
 from support.people import ALICE, BOB, EVE, VALIDATOR
 
 
-def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> StoredChain:
+def stored_chain(
+    chain: Chain,
+    *,
+    certificate: Certificate | None = None,
+    before: list[tuple[str, str, bytes | None]] | None = None,
+) -> StoredChain:
     """What a store would hold of the chain; the head under the validator's real certificate or another one."""
     state, head = chain.executor.state, chain.executor.head
     if head.block.header.height:
@@ -27,7 +32,11 @@ def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> Sto
         for store, rows in state.data.items()
     }
     return StoredChain(
-        genesis_hash=chain.genesis_hash, head=head, history_peaks=chain.executor.tip.peaks, records=records
+        genesis_hash=chain.genesis_hash,
+        head=head,
+        history_peaks=chain.executor.tip.peaks,
+        records=records,
+        before_head=before or [],
     )
 
 

@@ -24,8 +24,9 @@ from aitbc.core.consensus.engine import (
     TimerFired,
     TransactionsArrived,
 )
-from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.execution import check_fee, check_sender, check_witness, dry_run
+from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.context import BlockContext, Verifier
+from aitbc.core.ledger.execution import check_active, check_fee, check_sender, check_witness, dry_run
 from aitbc.core.ledger.params import version_at
 from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
@@ -111,6 +112,7 @@ class Replica:
         head: Header,
         head_hash: bytes,
         epoch_length: int,
+        verifier: Verifier = verify,
     ) -> None:
         self._state = state
         self._engine = engine
@@ -118,6 +120,7 @@ class Replica:
         self._head = head
         self._head_hash = head_hash
         self._epoch_length = epoch_length
+        self._verify = verifier
         self.mempool = Mempool(self._account)
         self._built: BuiltBlock | None = None
 
@@ -158,7 +161,8 @@ class Replica:
         kind = TYPES[tx.tx.type]
         account = self._account(tx.tx.sender)
         check_sender(account, tx)
-        context = self._context(now_ms)
+        context = self.context(now_ms)
+        check_active(context, tx)
         free = check_fee(context, Overlay(self._state), tx, kind)
         if self.mempool.get(tx.id) is None:
             if tx.tx.nonce == account.nonce + 1:
@@ -168,7 +172,8 @@ class Replica:
         fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
         return self.mempool.add(tx, now_ms=now_ms, fee_source=fee_source, free=free)
 
-    def _context(self, now_ms: int) -> BlockContext:
+    def context(self, now_ms: int) -> BlockContext:
+        """Of the block that would be built now."""
         height = self._head.height + 1
         return BlockContext(
             version=version_at(self._state.params, height),
@@ -180,6 +185,7 @@ class Replica:
             proposer=self._head.proposer,
             genesis_hash=self._genesis_hash,
             params=self._state.params,
+            verify=self._verify,
         )
 
     def _built_block(self, now_ms: int, built: BuiltBlock) -> list[Effect]:

@@ -31,5 +31,6 @@ def replica_at_head(executor: Executor, *, authors: bool) -> Replica:
         head=head,
         head_hash=executor.head.hash,
         epoch_length=settings.epoch_length,
+        verifier=executor.verifier,
     )
     return replica

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, assert_never
 
+from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.replica import (
     Announce,
     Answer,
@@ -30,7 +30,7 @@ from aitbc.core.replica import (
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.transactions import Transaction
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.ports import Clock, Signer, Store
 
 T = TypeVar("T")
@@ -107,9 +107,7 @@ class NodeRuntime:
         loop = asyncio.get_running_loop()
         self._verifying += 1
         try:
-            verified = await loop.run_in_executor(
-                self._checker, verify_transaction, tx, self.executor.loaded.hash
-            )
+            verified = await loop.run_in_executor(self._checker, self._verify, tx)
             if self.store.find_transaction(verified.id) is not None:
                 return verified.id
             if self.stopped.is_set():
@@ -121,6 +119,12 @@ class NodeRuntime:
             return await answer
         finally:
             self._verifying -= 1
+
+    def _verify(self, tx: Transaction) -> VerifiedTransaction:
+        """Everything that takes long and needs no order: signatures of the sender and of a witness."""
+        verified = self.executor.transactions.verify(tx)
+        self.executor.warm(verified, self.replica.context(self._clock.now_ms()))
+        return verified
 
     def _with_pubkey(self, tx: Transaction) -> Transaction:
         """JSON may leave the key out once the chain knows it."""
@@ -243,9 +247,13 @@ class NodeRuntime:
     async def _execute(self, effect: Execute) -> None:
         assert self._signer is not None
         proposer = self._signer.address
-        built = await self._in_worker(
-            lambda: self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
-        )
+        auth_key = self._signer.auth_key
+
+        def build() -> BuiltBlock:
+            self.executor.check_author(auth_key)
+            return self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
+
+        built = await self._in_worker(build)
         self.feed(Built(built))
 
     async def _commit(self, effect: Commit) -> None:

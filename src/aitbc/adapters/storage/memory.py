@@ -31,6 +31,7 @@ class MemoryStore:
             head=self._commits[-1].block,
             history_peaks=[(level, self._history[level, position]) for level, position in places],
             records=records,
+            before_head=[(c.store, c.key, c.before) for c in self._commits[-1].changes],
         )
 
     def commit(self, commit: Commit) -> None:

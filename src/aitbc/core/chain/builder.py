@@ -125,13 +125,17 @@ def apply_block(
     return built
 
 
+def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
+    """The `wid` of an unverified transaction."""
+    try:
+        return envelope_id(transaction_id(tx, genesis_hash), tx)
+    except (OverflowError, UnicodeEncodeError):
+        raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
+
+
 def _verified(tx: Transaction, genesis_hash: bytes, known: Known) -> VerifiedTransaction:
     """Each envelope is verified once: one with the same id and another signature or witness has another `wid`."""
-    try:
-        wid = envelope_id(transaction_id(tx, genesis_hash), tx)
-    except OverflowError:
-        raise Rejected(Reason.OUT_OF_RANGE, "nonce or fee of a transaction is out of range") from None
-    return known(wid) or verify_transaction(tx, genesis_hash)
+    return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash)
 
 
 def _context(
