@@ -57,7 +57,16 @@ class Committed(msgspec.Struct, frozen=True):
     block: CommittedBlock
 
 
-Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed
+class Abandoned(msgspec.Struct, frozen=True):
+    """The head went back over blocks with these transactions, the oldest first: they wait again."""
+
+    txs: list[VerifiedTransaction]
+    head: Header
+    head_hash: bytes
+    """The head now."""
+
+
+Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed | Abandoned
 
 # Effects. SetTimer, SignStatements: as the engine asks.
 
@@ -137,6 +146,8 @@ class Replica:
                 return self._built_block(now_ms, message.built)
             case Committed():
                 return self._committed(now_ms, message.block)
+            case Abandoned():
+                return self._abandoned(now_ms, message)
             case _:
                 assert_never(message)
 
@@ -151,8 +162,7 @@ class Replica:
             if rejection.reason is Reason.ALREADY_KNOWN:
                 return [Answer(message.ticket, tx.id, None)]
             return [Answer(message.ticket, tx.id, rejection)]
-        pushed_out = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
-        drops = _drops(evicted, pushed_out)
+        drops = _drops(evicted, PUSHED_OUT)
         wake = self._perform(self._engine.on(now_ms, TransactionsArrived()))
         return [*drops, Answer(message.ticket, tx.id, None), *wake]
 
@@ -170,7 +180,9 @@ class Replica:
             else:
                 check_witness(context, Overlay(self._state), tx)
         fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
-        return self.mempool.add(tx, now_ms=now_ms, fee_source=fee_source, free=free)
+        return self.mempool.add(
+            tx, now_ms=now_ms, spends=kind.spends(tx.payload), fee_source=fee_source, free=free
+        )
 
     def context(self, now_ms: int) -> BlockContext:
         """Of the block that would be built now."""
@@ -210,7 +222,8 @@ class Replica:
         drops = [
             *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
             *_drops(
-                settled.unfunded, Rejected(Reason.FEE_NOT_COVERED, "the balance has been spent meanwhile")
+                settled.unfunded,
+                Rejected(Reason.INSUFFICIENT_BALANCE, "the balance has been spent meanwhile"),
             ),
             *_drops(
                 expired,
@@ -219,6 +232,20 @@ class Replica:
         ]
         event = BlockCommitted(block.hash, self._head.height, self._head.timestamp_ms)
         return [Announce(block), *drops, *self._perform(self._engine.on(now_ms, event))]
+
+    def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
+        """What can wait again does; the rest is dropped with the reason."""
+        self._head, self._head_hash = message.head, message.head_hash
+        self.mempool.reopen(message.txs)
+        drops: list[Effect] = []
+        for tx in message.txs:
+            try:
+                pushed_out = self._admit(now_ms, tx)
+            except Rejected as rejection:
+                drops.append(Drop(tx, rejection))
+            else:
+                drops.extend(_drops(pushed_out, PUSHED_OUT))
+        return drops
 
     def _perform(self, effects: list[EngineEffect]) -> list[Effect]:
         """Engine effects as the host sees them; what the replica can do itself it does here."""
@@ -241,6 +268,9 @@ class Replica:
                 case _:
                     assert_never(effect)
         return result
+
+
+PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
 
 
 def _drops(txs: list[VerifiedTransaction], why: Rejected) -> list[Effect]:

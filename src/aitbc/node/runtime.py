@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, assert_never
 
 from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
 from aitbc.core.executor import Executor
 from aitbc.core.replica import (
@@ -41,6 +42,8 @@ MAX_WAITERS = 1_500
 """Requests that may wait for finality at once: fewer than connections, so that a node full of them still answers."""
 MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
+MAX_ENVELOPE_BYTES = 64 * 1024
+"""A transaction on the wire is about 26 KB at most."""
 MAX_VERIFYING = 4_096
 """Transactions between arrival and admission."""
 
@@ -82,6 +85,21 @@ class NodeRuntime:
     def start(self) -> None:
         """Begin to author blocks; without a signer the node only answers."""
         self._perform(self.replica.start(self._clock.now_ms()))
+        if self._signer is not None:
+            self._spawn(self._take_up_waiting())
+
+    async def _take_up_waiting(self) -> None:
+        """What waited when the node stopped waits again (seed 000 §12)."""
+        kept = await asyncio.get_running_loop().run_in_executor(self._checker, self.store.load_waiting)
+        for raw in kept:
+            if self.stopped.is_set():
+                return
+            try:
+                await self.submit(unpack(raw, Transaction, limit=MAX_ENVELOPE_BYTES))
+            except Rejected as rejection:
+                log.info(
+                    "not taken up again: %s", rejection, extra={"component": "mempool", "event": "dropped"}
+                )
 
     async def stop(self) -> None:
         """Finish the write under way, then let go of threads and timers."""
@@ -90,6 +108,9 @@ class NodeRuntime:
         self._end()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
+        if self._signer is not None and self.failure is None:
+            waiting = [pack(tx.tx) for tx in self.replica.mempool.waiting()]
+            await self._in_worker(lambda: self.store.save_waiting(waiting))
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
 
