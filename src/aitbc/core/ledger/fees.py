@@ -1,6 +1,6 @@
 """fee = base_fee + k × payload size + the cost of the signature (seed 000 §8). docs/spec/fees.md"""
 
-from aitbc.core.crypto.schemes import verifications
+from aitbc.core.crypto.schemes import ED25519, verifications
 from aitbc.core.ledger.params import Params
 from aitbc.core.types.amounts import BASIS_POINTS
 
@@ -13,6 +13,8 @@ def required_fee(params: Params, payload_bytes: int, pubkey: bytes) -> int:
 
 def signature_fee(params: Params, pubkey: bytes) -> int:
     """What verifying one signature costs above one Ed25519 verification, which `base_fee` covers."""
+    if pubkey[0] == ED25519:
+        return 0
     prices = {
         "ed25519": params.fee_ed25519,
         "secp256k1": params.fee_secp256k1,

@@ -139,9 +139,10 @@ class State:
 
     def tip_data(self, store: str, key: str) -> bytes | None:
         """A record's bytes as the newest staged block left them."""
-        for staged in reversed(self._staged):
-            if (store, key) in staged.after:
-                return staged.after[store, key]
+        if self._staged:
+            for staged in reversed(self._staged):
+                if (store, key) in staged.after:
+                    return staged.after[store, key]
         return self.data[store].get(key)
 
     def tip_keys(self, store: str, prefix: str) -> list[str]:
@@ -344,6 +345,10 @@ class Overlay:
         writes = self.writes[store]
         if key in writes:
             return writes[key]
+        return self.before(store, key)
+
+    def before(self, store: str, key: str) -> Record | None:
+        """What the base says of a key."""
         read = self._read[store]
         if key not in read:
             read[key] = self.base.get(store, key)
@@ -380,9 +385,8 @@ class Overlay:
     # What the stores hold, by its type
 
     def account(self, address: str) -> Account:
-        record = self.get("accounts", address)
-        assert record is None or isinstance(record, Account)
-        return record or NEW_ACCOUNT
+        record = self.writes["accounts"].get(address) or self.before("accounts", address)
+        return record or NEW_ACCOUNT  # type: ignore[return-value]
 
     def lock(self, key: str) -> Lock | None:
         record = self.get("locks", key)
@@ -462,15 +466,16 @@ class Overlay:
 
 def held_by(record: Record | None) -> int:
     """Coins that a record holds."""
+    if type(record) is Account:
+        return record.balance
     match record:
-        case Account():
-            return record.balance
         case Lock() if record.status == "open":
             return record.amount - record.paid
         case Bond():
             return record.amount + sum(part.amount for part in record.unbonding)
         case (
             None
+            | Account()
             | Lock()
             | ReceiptRecord()
             | Batch()
@@ -491,7 +496,7 @@ COIN_STORES = ("accounts", "locks", "registry")
 def check_supply(overlay: Overlay) -> None:
     """Stop at a block that makes or loses a coin: supply = genesis + minted + faucet + rewards − burned."""
     held = sum(
-        held_by(record) - held_by(overlay.base.get(store, key))
+        held_by(record) - held_by(overlay.before(store, key))
         for store in COIN_STORES
         for key, record in overlay.writes[store].items()
     )
