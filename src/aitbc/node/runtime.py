@@ -40,6 +40,10 @@ log = logging.getLogger("aitbc.node")
 
 MAX_WAITERS = 1_500
 """Requests that may wait for finality at once: fewer than connections, so that a node full of them still answers."""
+READERS = 2
+"""Threads for reads of the disk: they keep large blocks off the loop, and SQLite gives each its own view."""
+MAX_READING = 256
+"""Reads that may wait for a thread."""
 MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
 MAX_ENVELOPE_BYTES = 64 * 1024
@@ -75,6 +79,8 @@ class NodeRuntime:
         self.dropped: OrderedDict[bytes, Rejected] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._reading = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
@@ -113,6 +119,7 @@ class NodeRuntime:
             await self._in_worker(lambda: self.store.save_waiting(waiting))
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
 
     # Submitting and waiting
 
@@ -158,6 +165,23 @@ class NodeRuntime:
                 f"the chain does not know {tx.sender[:60]}'s key yet; send `pubkey` too",
             )
         return Transaction(tx.type, tx.sender, tx.nonce, tx.fee, tx.payload, account.auth, tx.sig, tx.witness)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do work that reads the disk on another thread; refused when too much of it waits."""
+        return await self._elsewhere(self._readers, work)
+
+    async def on_state(self, work: Callable[[], T]) -> T:
+        """Do work that needs the state's trees between two blocks."""
+        return await self._elsewhere(self._worker, work)
+
+    async def _elsewhere(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._reading >= MAX_READING or self.stopped.is_set():
+            raise Rejected(Reason.MEMPOOL_FULL, "too many requests read at once; try again in a second")
+        self._reading += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        finally:
+            self._reading -= 1
 
     async def wait_final(self, tx_id: bytes, timeout_s: float) -> None:
         """Return when the transaction is final or dropped, or after the timeout."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.records import Commit, StoredChain
+from aitbc.ports import StoredHead
 
 
 class MemoryStore:
@@ -57,6 +58,21 @@ class MemoryStore:
     def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None:
         height = self._heights.get(block_hash)
         return self._commits[height].block if height is not None else None
+
+    def head_at(self, height: int) -> StoredHead | None:
+        block = self.block_by_height(height)
+        if block is None:
+            return None
+        return StoredHead(
+            header=block.block.header,
+            hash=block.hash,
+            certificate=block.certificate,
+            tx_count=len(block.outcomes),
+        )
+
+    def transaction_ids(self, height: int, *, start: int, limit: int) -> list[bytes]:
+        block = self.block_by_height(height)
+        return [outcome.tx_id for outcome in block.outcomes[start : start + limit]] if block else []
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         return self._transactions.get(tx_id)

@@ -150,7 +150,7 @@ class State:
 
     def root(self) -> bytes:
         """`state_root` at the tip: the roots of the stores in their fixed order."""
-        return tagged("aitbc/state/1", *[self._trees[store].root() for store in STORES])
+        return root_of_stores(self.store_roots())
 
     def index_of(self, store: str, key: str) -> int:
         """Slot of a record in its store's tree; 0 for a key that is not there."""
@@ -296,6 +296,11 @@ class State:
         undos = {name: [block.trees[name] for block in since if name in block.trees] for name in STORES}
         proof = self._trees[store].prove(key, value, undos[store])
         return proof, {name: self._trees[name].root_before(undos[name]) for name in STORES}
+
+
+def root_of_stores(roots: Mapping[str, bytes]) -> bytes:
+    """`state_root` from the roots of the stores."""
+    return tagged("aitbc/state/1", *[roots[store] for store in STORES])
 
 
 class Tip:

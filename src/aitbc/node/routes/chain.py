@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from aitbc.node.history import MAX_PAGE
 from aitbc.node.routes.shared import service_of
 
 router = APIRouter(tags=["chain"])
@@ -19,7 +20,7 @@ async def get_head(request: Request) -> Json:
 @router.get("/rpc/getBlock/{height_or_hash}", summary="A block by height or hash")
 @router.get("/rpc/get_block/{height_or_hash}", include_in_schema=False)
 async def get_block(request: Request, height_or_hash: str) -> Json:
-    return service_of(request).block(height_or_hash)
+    return await service_of(request).block(height_or_hash)
 
 
 @router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
@@ -32,6 +33,17 @@ async def get_balance(request: Request, address: str) -> Json:
 @router.get("/rpc/account/{address}", summary="An account with its key and its next nonce")
 async def get_account(request: Request, address: str) -> Json:
     return service_of(request).account(address)
+
+
+@router.get("/rpc/account/{address}/transactions", summary="What an account did and what happened to it")
+async def get_account_transactions(
+    request: Request,
+    address: str,
+    cursor: Annotated[str, Query(max_length=64)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Json:
+    """The newest first; `next` is the `cursor` of the page that follows."""
+    return await service_of(request).account_page(address, cursor=cursor, limit=limit)
 
 
 @router.get("/rpc/genesis", summary="The genesis document, in its canonical bytes")
