@@ -38,6 +38,34 @@ class Signer(Protocol):
         ...
 
 
+UNDO_DEPTH = 64
+"""Blocks that a store can take back: the deepest reorganisation that a chain with depth finality allows."""
+
+ReceiptIndex = Literal["provider", "client", "job"]
+
+
+class StoredTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction of a committed block, with where it is and what it did."""
+
+    height: int
+    position: int
+    timestamp_ms: int
+    """Of its block."""
+    tx: Transaction
+    outcome: Outcome
+
+
+class StoredReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A paid receipt with where it was paid."""
+
+    height: int
+    place: int
+    """Among the receipts of its transaction, from 0."""
+    timestamp_ms: int
+    tx_id: bytes
+    receipt: PaidReceipt
+
+
 class Store(Protocol):
     """Blocks, state and history on disk. A block with all its changes is there whole or not at all.
 
@@ -104,34 +132,6 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-UNDO_DEPTH = 64
-"""Blocks that a store can take back: the deepest reorganisation that a chain with depth finality allows."""
-
-ReceiptIndex = Literal["provider", "client", "job"]
-
-
-class StoredTransaction(msgspec.Struct, frozen=True, kw_only=True):
-    """A transaction of a committed block, with where it is and what it did."""
-
-    height: int
-    position: int
-    timestamp_ms: int
-    """Of its block."""
-    tx: Transaction
-    outcome: Outcome
-
-
-class StoredReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A paid receipt with where it was paid."""
-
-    height: int
-    place: int
-    """Among the receipts of its transaction, from 0."""
-    timestamp_ms: int
-    tx_id: bytes
-    receipt: PaidReceipt
 
 
 class StorageError(Exception):
