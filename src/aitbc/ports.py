@@ -72,7 +72,6 @@ class StoredHead(msgspec.Struct, frozen=True, kw_only=True):
     header: Header
     hash: bytes
     certificate: Certificate | None
-    tx_count: int
 
 
 class Store(Protocol):
@@ -105,8 +104,10 @@ class Store(Protocol):
         """A block's header and certificate, however many transactions it holds."""
         ...
 
-    def transaction_ids(self, height: int, *, start: int, limit: int) -> list[bytes]:
-        """Ids of a block's transactions from position `start` on."""
+    def head_of(self, block_hash: bytes) -> StoredHead | None: ...
+
+    def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        """A block's transactions from position `start` on."""
         ...
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:

@@ -49,19 +49,23 @@ class NodeService:
             "genesisHash": self.runtime.executor.loaded.hash.hex(),
         }
 
-    async def block(self, height_or_hash: str) -> Json:
-        return await self.runtime.read(lambda: self._block(height_or_hash))
+    async def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
+        return await self.runtime.read(lambda: self._block(height_or_hash, start, limit))
 
-    def _block(self, height_or_hash: str) -> Json:
+    def _block(self, height_or_hash: str, start: int, limit: int) -> Json:
+        """A page of a block: as much is read as the page has."""
         store = self.runtime.store
         if height_or_hash.isascii() and height_or_hash.isdigit() and len(height_or_hash) <= 16:
-            found = store.block_by_height(int(height_or_hash))
+            found = store.head_at(int(height_or_hash))
         else:
-            found = store.block_by_hash(unhex(height_or_hash, size=32))
+            found = store.head_of(unhex(height_or_hash, size=32))
         if found is None:
             head = self.runtime.executor.head.block.header.height
             raise not_found("unknown_block", f"no block {height_or_hash}; the head is at height {head}")
-        return block_to_plain(found)
+        txs = store.transactions_of(found.header.height, start=start, limit=limit + 1)
+        ids = [stored.outcome.tx_id for stored in txs[:limit]]
+        view = block_to_plain(found.header, found.hash, found.certificate, ids)
+        return {**view, "next": start + limit if len(txs) > limit else None}
 
     def account(self, address: str) -> Json:
         check_address(address)

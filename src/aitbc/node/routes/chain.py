@@ -8,6 +8,8 @@ from aitbc.node.history import MAX_PAGE
 from aitbc.node.routes.shared import service_of
 
 router = APIRouter(tags=["chain"])
+MAX_BLOCK_PAGE = 1_000
+"""Transaction ids in one answer; few blocks hold more."""
 Json = dict[str, Any]
 
 
@@ -19,8 +21,14 @@ async def get_head(request: Request) -> Json:
 
 @router.get("/rpc/getBlock/{height_or_hash}", summary="A block by height or hash")
 @router.get("/rpc/get_block/{height_or_hash}", include_in_schema=False)
-async def get_block(request: Request, height_or_hash: str) -> Json:
-    return await service_of(request).block(height_or_hash)
+async def get_block(
+    request: Request,
+    height_or_hash: str,
+    start: Annotated[int, Query(ge=0, le=2**53 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_BLOCK_PAGE)] = MAX_BLOCK_PAGE,
+) -> Json:
+    """`txs` from position `start` on; `next` is the `start` of the page that follows."""
+    return await service_of(request).block(height_or_hash, start=start, limit=limit)
 
 
 @router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
