@@ -185,7 +185,9 @@ class SmallNode:
             case ["GET", "rpc", "params"]:
                 return msgspec.to_builtins(self.genesis.params)
             case ["GET", "rpc", "getBlock", height] if height.isdecimal() and int(height) < len(self.blocks):
-                return block_to_plain(self.blocks[int(height)])
+                block = self.blocks[int(height)]
+                ids = [outcome.tx_id for outcome in block.outcomes]
+                return block_to_plain(block.block.header, block.hash, block.certificate, ids)
             case ["GET", "rpc", "getBlock", other]:
                 raise Refusal(404, "unknown_block", f"no block {other}")
             case ["GET", "rpc", "getBalance" | "account", address]:
