@@ -44,4 +44,4 @@ def _verify(key: bytes, message_digest: bytes, signature: bytes) -> bool:
     return True
 
 
-SCHEME = Scheme("ed25519", b"", _check_key, _verify)
+SCHEME = Scheme("ed25519", b"", _check_key, _verify, cost_rank=0)

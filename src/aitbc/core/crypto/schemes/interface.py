@@ -13,3 +13,7 @@ class Scheme(NamedTuple):
     verify: Callable[[bytes, bytes, bytes], bool]
     """(public key that `check_key` let pass, 32-byte digest, signature) → is it good. Any bytes may come as signature:
     what is not good is False, never an exception."""
+    cost_rank: int
+    """How dear a verification is beside those of other schemes; a rule, because fees follow `verifications`."""
+    verifications: Callable[[bytes], tuple[str, ...]] | None = None
+    """(public key) → the schemes whose verifications one signature takes, at most. None: one, its own."""
