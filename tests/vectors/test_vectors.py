@@ -36,6 +36,8 @@ from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, proves_absenc
 from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item
 from aitbc.core.crypto.mountains import Peaks, append_peak, peaks_root
 from aitbc.core.crypto.schemes import (
+    ED25519,
+    SCHEMES,
     ed25519_auth_key,
     scheme_of,
     secp256k1_auth_key,
@@ -200,6 +202,24 @@ def test_refused_auth_key(case: Json) -> None:
 def test_ed25519(case: Json) -> None:
     key, message = b"\x00" + bytes.fromhex(case["public_key"]), bytes.fromhex(case["message"])
     assert verify(key, message, bytes.fromhex(case["signature"])) is case["valid"]
+
+
+@cases("ed25519", "speccheck")
+def test_ed25519_on_which_libraries_differ(case: Json) -> None:
+    key, message = b"\x00" + bytes.fromhex(case["public_key"]), bytes.fromhex(case["message"])
+    assert verify(key, message, bytes.fromhex(case["signature"])) is case["valid"]
+
+
+def test_ed25519_of_small_order() -> None:
+    """All 196 pairs of ZIP-215, over its message and, because we sign digests only, over that one's digest."""
+    published = vectors("ed25519")["small_order"]
+    encodings = [bytes.fromhex(encoding["bytes"]) for encoding in published["encodings"]]
+    s, message = bytes.fromhex(published["s"]), bytes.fromhex(published["message"])
+    assert len(encodings) == 14 and digest(message).hex() == published["digest"]
+    for r in encodings:
+        for key in encodings:
+            assert SCHEMES[ED25519].verify(key, message, r + s) is published["valid"]
+            assert verify(b"\x00" + key, digest(message), r + s) is published["valid"]
 
 
 # The other schemes
