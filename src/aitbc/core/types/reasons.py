@@ -24,6 +24,7 @@ class Reason(StrEnum):
     BAD_HEX = "bad_hex"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_SCHEME = "unknown_scheme"
+    BAD_KEY = "bad_key"
     UNEXPECTED_WITNESS = "unexpected_witness"
 
     # transaction as such
