@@ -86,9 +86,7 @@ class Source:
             )
             assert not built.refused
             state.publish()
-            certificate = Certificate(
-                "final", Candidate(0, height, 0, bytes(32), built.hash), 1, [bytes(64)]
-            )
+            certificate = Certificate("final", Candidate(0, height, 0, bytes(32), built.hash), 1, [bytes(64)])
             block = CommittedBlock(built.block, built.hash, built.outcomes, certificate)
             self.tip = ChainTip(
                 genesis_hash=self.loaded.hash,
@@ -96,9 +94,7 @@ class Source:
                 hash=built.hash,
                 peaks=built.peaks,
             )
-            yield Commit(
-                block=block, changes=built.changes, history=built.history, receipts=built.receipts
-            )
+            yield Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
 
     def transfer(self) -> VerifiedTransaction:
         sender = self.random.randrange(len(self.keys))
@@ -202,7 +198,7 @@ def main() -> None:
             bare = Bare(Path(folder) / f"bare-{synchronous}.db", synchronous=synchronous)
             prepared = [rows_of(commit) for commit in commits]
             bare.write(prepared[0])
-            times = [timed(lambda work=work: bare.write(work)) for work in prepared[1:]]
+            times = [timed(lambda bare=bare, work=work: bare.write(work)) for work in prepared[1:]]
             results[f"bare executemany, {synchronous}"] = {
                 "CPU ms a block": spread([cpu * 1000 for cpu, _ in times], 0),
                 "wall ms a block": spread([wall * 1000 for _, wall in times], 0),

@@ -12,6 +12,7 @@ from aitbc.core.consensus.engine import TimerFired
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.replica import Drop, Effect
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
+from aitbc.core.types.records import Commit
 from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.node import runtime as module
 from aitbc.node.runtime import NodeRuntime, SystemClock
@@ -26,10 +27,10 @@ SOON_S = 5.0
 class DiskIsFull(MemoryStore):
     """Takes the genesis block and no other."""
 
-    def commit(self, **block: Any) -> None:
+    def commit(self, commit: Commit) -> None:
         if self.load() is not None:
             raise OSError(28, "No space left on device")
-        super().commit(**block)
+        super().commit(commit)
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
 
     async def play() -> None:
         opened, loaded = store(chain.genesis_hash), chain.executor.loaded
-        opened.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
+        opened.commit(loaded.first)
         node = NodeRuntime(chain.executor, opened, signer=VALIDATOR, clock=SystemClock())
         try:
             await story(node)
@@ -71,9 +72,9 @@ def test_readers_see_the_old_head_while_the_block_is_being_written(chain: Chain)
     heights: list[int] = []
 
     class Watched(MemoryStore):
-        def commit(self, **block: Any) -> None:
+        def commit(self, commit: Commit) -> None:
             heights.append(chain.executor.head.block.header.height)
-            super().commit(**block)
+            super().commit(commit)
 
     async def story(node: NodeRuntime) -> None:
         tx_id = await node.submit(pay(chain).tx)
