@@ -282,7 +282,7 @@ def _refused_json() -> list[tuple[str, str, str]]:
         ("not JSON", text[:-1], "malformed"),
         ("a list", "[]", "wrong_type"),
         ("too long", json.dumps(plain) + " " * 65_536, "too_large"),
-        ("unknown type", signed("STAKE", {}), "unknown_type"),
+        ("unknown type", signed("MINT", {}), "unknown_type"),
         ("type in lower case", signed("transfer", transfer()), "unknown_type"),
         ("type of 33 characters", changed(type="T" * 33), "out_of_range"),
         ("sender too short", signed("TRANSFER", transfer(), sender=base.sender[:-1]), "bad_address"),
