@@ -351,7 +351,7 @@ def _refused_json() -> list[tuple[str, str, str]]:
         ("REGISTER with an endpoint of 257 characters", signed("REGISTER", register(endpoint="x" * 257)), "out_of_range"),
         ("REGISTER of more than 16 KiB", signed("REGISTER", register(models=long_names)), "too_large"),
         ("REGISTER with half a countersignature", signed("REGISTER", register(), witness={"hub": wrong_checksum}), "missing_field"),
-        ("REGISTER countersigned by no address", signed("REGISTER", register(), witness={"hub": wrong_checksum, "sig": ""}), "bad_address"),
+        ("REGISTER countersigned by no address", signed("REGISTER", register(), witness={"hub": wrong_checksum, "sig": ""}), "not_canonical"),
         ("FAUCET of nothing", signed("FAUCET", {"to": plain["payload"]["to"], "amount": 0}), "out_of_range"),
     ]  # fmt: skip
     return cases + _refused_claims()
