@@ -1,23 +1,63 @@
-"""From committed blocks and changes to table rows and back: the same for every SQL database."""
+"""From committed blocks and changes to table rows and back: the same for every SQL database. Pure.
 
-from collections.abc import Sequence
-from typing import Any
+What is read is checked: a transaction against its id and its envelope's hash, a block against its hash and its roots,
+the state against the head's `state_root` (by whoever loads it). What no hash of the chain covers has a `checksum`:
+eight bytes of a tagged SHA-256, enough against chance (one damaged row in 2^64 passes); nobody who can write to the
+database is kept out by it.
+
+| table | checksum covers, besides the row's place |
+|---|---|
+| blocks | header and certificate: no hash covers the certificate |
+| tx | time of the block, id, `raw`: the outcome's text is under no root, and a transaction is read alone |
+| receipts | every field, the transaction's id and time: they can be made again only by executing the block |
+| history_nodes | the hash: a wrong node makes wrong proofs |
+| undo, waiting | `raw` |
+
+`account_tx` has none: its rows say what the transaction says again, and are compared with it when they are read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import msgspec
 
 from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
 from aitbc.core.codec.records import record_bytes, record_from_bytes
-from aitbc.core.codec.wire import pack, unpack
+from aitbc.core.crypto.hashing import fields, u64
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
-from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import Account, Change, Param, ReceiptRecord
+from aitbc.core.types.records import Account, Change, HistoryNode, PaidReceipt, Param
 from aitbc.core.types.transactions import Outcome, Transaction
-from aitbc.ports import StorageError
+from aitbc.ports import StorageError, StoredHead, StoredReceipt, StoredTransaction
 
-MAX_ROW_BYTES = 1024 * 1024
+MEND = "restore the database from a copy, or remove it and sync again"
+CHECKSUM_BYTES = 8
 
 Row = tuple[Any, ...]
+Undo = list[tuple[str, str, int, bytes | None]]
+"""(store, key, slot, record bytes before the block; None: not there) for each change."""
+
+_encoder = msgspec.msgpack.Encoder()
+_pack = _encoder.encode
+
+
+def damaged(what: str, why: object) -> StorageError:
+    return StorageError(f"{what} is damaged ({why}); {MEND}")
+
+
+def checksum(table: str, *parts: bytes) -> bytes:
+    """Every part but the last has one size per table, so no two lists of parts give the same bytes."""
+    return sha256(_TAGS[table] + b"".join(parts)).digest()[:CHECKSUM_BYTES]
+
+
+_TAGS = {
+    table: fields(f"aitbc/row/{table}/2".encode())
+    for table in ("blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
+}
+
+
+# Blocks
 
 
 class BlockHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -27,143 +67,363 @@ class BlockHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     certificate: Certificate | None
 
 
-class StoredTransaction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    tx: Transaction
-    outcome: Outcome
+class BlockRow(msgspec.Struct, frozen=True, array_like=True):
+    """What is read of a block's row, in the order of BLOCK_COLUMNS."""
+
+    height: int
+    id: bytes
+    raw: bytes
+    checksum: bytes
+
+
+BLOCK_COLUMNS = "height, id, raw, checksum"
+_block_head = msgspec.msgpack.Decoder(BlockHead)
 
 
 def block_row(committed: CommittedBlock) -> Row:
     header, certificate = committed.block.header, committed.certificate
+    raw = _pack(BlockHead(header, certificate))
     return (
         header.height,
-        committed.hash.hex(),
-        header.parent.hex(),
+        committed.hash,
+        header.parent,
         header.timestamp_ms // 1000,
+        header.timestamp_ms,
         header.proposer,
         len(committed.block.txs),
-        committed.hash.hex(),
-        header.state_root.hex(),
-        certificate.signatures[0].hex() if certificate else "",
-        pack(BlockHead(header, certificate)),
+        committed.hash,
+        header.state_root,
+        certificate.signatures[0] if certificate else b"",
+        raw,
+        checksum("blocks", u64(header.height), committed.hash, raw),
     )
 
 
+def restore_head(row: BlockRow) -> StoredHead:
+    """A block's header and certificate; raises StorageError when they are not what the hash says."""
+    name = f"block {row.height} on disk"
+    if checksum("blocks", u64(row.height), row.id, row.raw) != row.checksum:
+        raise damaged(name, "its checksum differs")
+    head = _block_head.decode(row.raw)
+    if (header_hash(head.header), head.header.height) != (row.id, row.height):
+        raise damaged(name, "its hash differs")
+    return StoredHead(header=head.header, hash=row.id, certificate=head.certificate)
+
+
+def restore_block(row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes) -> CommittedBlock:
+    """A block from its rows; raises StorageError when they are not what its hash says."""
+    name, head = f"block {row.height} on disk", restore_head(row)
+    header = head.header
+    stored = [restore_transaction(tx, genesis_hash) for tx in txs]
+    if [(tx.height, tx.position) for tx in txs] != [(row.height, place) for place in range(len(txs))]:
+        raise damaged(name, "its transactions are not in order")
+    if list_root([tx.hash for tx in txs]) != header.txs_root:
+        raise damaged(name, "its transactions differ")
+    if list_root([outcome_leaf(item.outcome) for item in stored]) != header.outcomes_root:
+        raise damaged(name, "its outcomes differ")
+    block = Block(header, [item.tx for item in stored])
+    return CommittedBlock(block, row.id, [item.outcome for item in stored], head.certificate)
+
+
+# Transactions
+
+
+class Rest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What has no column of its own."""
+
+    pubkey: bytes
+    witness: bytes
+    outcome: Outcome
+
+
+class TransactionRow(msgspec.Struct, frozen=True, array_like=True):
+    """What is read of a transaction's row and its block's, in the order of TRANSACTION_COLUMNS."""
+
+    height: int
+    position: int
+    timestamp_ms: int
+    id: bytes
+    type: str
+    payload_json: str
+    sender: str
+    nonce: int
+    fee: int
+    sig: bytes
+    hash: bytes
+    raw: bytes
+    checksum: bytes
+
+
+TRANSACTION_COLUMNS = (
+    "t.height, t.position, b.timestamp_ms, t.id, t.type, t.payload_json, t.sender, t.nonce, t.fee, t.sig, t.hash,"
+    " t.raw, t.checksum"
+)
+_rest = msgspec.msgpack.Decoder(Rest)
+
+
 def transaction_rows(committed: CommittedBlock) -> list[Row]:
-    block_id, height = committed.hash.hex(), committed.block.header.height
-    pairs = zip(committed.block.txs, committed.outcomes, strict=True)
-    return [
-        (
-            outcome.tx_id.hex(),
-            block_id,
-            height,
-            position,
-            tx.type,
-            tx.payload.decode(),
-            tx.sender,
-            tx.nonce,
-            tx.fee,
-            tx.sig.hex(),
-            envelope_id(outcome.tx_id, tx).hex(),
-            "ok" if outcome.ok else outcome.reason,
-            pack(StoredTransaction(tx, outcome)),
+    header, block_id = committed.block.header, committed.hash
+    height, at_height, at_time = header.height, u64(header.height), u64(header.timestamp_ms)
+    rows = []
+    for position, (tx, outcome) in enumerate(zip(committed.block.txs, committed.outcomes, strict=True)):
+        raw, tx_id = _pack(Rest(tx.pubkey, tx.witness, outcome)), outcome.tx_id
+        rows.append(
+            (
+                height,
+                position,
+                tx_id,
+                block_id,
+                tx.type,
+                tx.payload.decode(),
+                tx.sender,
+                tx.nonce,
+                tx.fee,
+                tx.sig,
+                envelope_id(tx_id, tx),
+                "ok" if outcome.ok else outcome.reason,
+                raw,
+                checksum("tx", at_height, u64(position), at_time, tx_id, raw),
+            )
         )
-        for position, (tx, outcome) in enumerate(pairs)
-    ]
-
-
-def state_rows(committed: CommittedBlock, changes: Sequence[Change]) -> dict[str, list[Row]]:
-    """Rows by table."""
-    rows: dict[str, list[Row]] = {"accounts": [], "receipts": [], "params": [], "records": []}
-    signatures: dict[str, str] | None = None
-    for change in changes:
-        match change.record:
-            case Account() as account:
-                rows["accounts"].append(
-                    (change.key, change.index, account.balance, account.nonce, account.auth)
-                )
-            case Param() as param:
-                rows["params"].append((change.key, change.index, param.value))
-            case ReceiptRecord() as receipt:
-                signatures = _claim_signatures(committed) if signatures is None else signatures
-                rows["receipts"].append(_receipt_row(change, receipt, signatures[change.key]))
-            case _:
-                rows["records"].append((change.store, change.key, change.index, change.data.decode()))
     return rows
 
 
-def _claim_signatures(committed: CommittedBlock) -> dict[str, str]:
-    """The provider's signature of each receipt claimed in the block; the seed's table keeps it."""
-    claims = [msgspec.json.decode(tx.payload) for tx in committed.block.txs if tx.type == "RECEIPT_CLAIM"]
-    return {claim["receipt_id"]: claim["miner_sig"] for claim in claims}
+def restore_transaction(row: TransactionRow, genesis_hash: bytes) -> StoredTransaction:
+    """A transaction from its row alone; raises StorageError when it is not what its hashes say."""
+    name = f"transaction {row.id.hex()} on disk"
+    covered = (u64(row.height), u64(row.position), u64(row.timestamp_ms), row.id, row.raw)
+    if checksum("tx", *covered) != row.checksum:
+        raise damaged(name, "its checksum differs")
+    rest = _rest.decode(row.raw)
+    payload = row.payload_json.encode()
+    tx = Transaction(row.type, row.sender, row.nonce, row.fee, payload, rest.pubkey, row.sig, rest.witness)
+    if transaction_id(tx, genesis_hash) != row.id or rest.outcome.tx_id != row.id:
+        raise damaged(name, "its id differs")
+    if envelope_id(row.id, tx) != row.hash:
+        raise damaged(name, "its key, signature or witness differs")
+    return StoredTransaction(
+        height=row.height,
+        position=row.position,
+        timestamp_ms=row.timestamp_ms,
+        tx=tx,
+        outcome=rest.outcome,
+    )
 
 
-def _receipt_row(change: Change, receipt: ReceiptRecord, signature: str) -> Row:
+def touched(tx: Transaction, outcome: Outcome) -> set[str]:
+    """Accounts whose history a transaction belongs to: its sender, and every address that an event names."""
+    return {tx.sender, *[key for _, key, _ in outcome.events if len(key) == 42 and key.startswith("ait1")]}
+
+
+def account_rows(committed: CommittedBlock) -> list[Row]:
+    """(address, height, position), in the order of the table's key: neighbours in one page are written together."""
+    height = committed.block.header.height
+    pairs = zip(committed.block.txs, committed.outcomes, strict=True)
+    return sorted(
+        [
+            (address, height, position)
+            for position, (tx, outcome) in enumerate(pairs)
+            for address in touched(tx, outcome)
+        ]
+    )
+
+
+# Receipts
+
+
+class ReceiptRow(msgspec.Struct, frozen=True, array_like=True):
+    """What is read of a receipt's row and its transaction's, in the order of RECEIPT_COLUMNS."""
+
+    height: int
+    position: int
+    place: int
+    receipt_id: str
+    job_id: str
+    client_addr: str
+    miner_addr: str
+    compute_units: int
+    price: int
+    output_hash: str
+    miner_sig: str
+    hub: str
+    minted: int
+    lock: str
+    task: int
+    attempt: int
+    timestamp_ms: int
+    checksum: bytes
+    tx_id: bytes
+
+
+RECEIPT_COLUMNS = (
+    "r.height, r.position, r.place, r.receipt_id, r.job_id, r.client_addr, r.miner_addr, r.compute_units, r.price,"
+    " r.output_hash, r.miner_sig, r.hub, r.minted, r.lock, r.task, r.attempt, r.timestamp_ms, r.checksum, t.id"
+)
+
+
+def placed(receipts: Iterable[PaidReceipt]) -> Iterator[tuple[int, PaidReceipt]]:
+    """Each receipt of a block with its place among those of its transaction."""
+    seen: dict[int, int] = {}
+    for receipt in receipts:
+        place = seen.get(receipt.tx_position, 0)
+        seen[receipt.tx_position] = place + 1
+        yield place, receipt
+
+
+def stored_receipts(committed: CommittedBlock, receipts: Iterable[PaidReceipt]) -> list[StoredReceipt]:
+    header = committed.block.header
+    return [
+        StoredReceipt(
+            height=header.height,
+            place=place,
+            timestamp_ms=header.timestamp_ms,
+            tx_id=committed.outcomes[receipt.tx_position].tx_id,
+            receipt=receipt,
+        )
+        for place, receipt in placed(receipts)
+    ]
+
+
+def receipt_row(stored: StoredReceipt) -> Row:
+    receipt = stored.receipt
     return (
-        change.key,
-        change.index,
-        receipt.job_id,
+        stored.height,
+        receipt.tx_position,
+        stored.place,
+        receipt.receipt_id,
+        escaped(receipt.job_id),
         receipt.client,
         receipt.provider,
         receipt.units,
         receipt.price,
         receipt.output_hash,
-        signature,
-        "claimed",
-        change.data.decode(),
+        receipt.provider_sig,
+        "claimed" if receipt.provider_sig else "settled",
+        receipt.hub,
+        receipt.minted,
+        receipt.lock,
+        receipt.task,
+        receipt.attempt,
+        stored.timestamp_ms,
+        checksum("receipts", _pack(stored)),
     )
 
 
-def account_record(balance: int, nonce: int, pubkey: bytes) -> bytes:
+def restore_receipt(row: ReceiptRow) -> StoredReceipt:
+    stored = StoredReceipt(
+        height=row.height,
+        place=row.place,
+        timestamp_ms=row.timestamp_ms,
+        tx_id=row.tx_id,
+        receipt=PaidReceipt(
+            receipt_id=row.receipt_id,
+            tx_position=row.position,
+            job_id=unescaped(row.job_id),
+            client=row.client_addr,
+            provider=row.miner_addr,
+            hub=row.hub,
+            units=row.compute_units,
+            price=row.price,
+            minted=row.minted,
+            output_hash=row.output_hash,
+            provider_sig=row.miner_sig,
+            lock=row.lock,
+            task=row.task,
+            attempt=row.attempt,
+        ),
+    )
+    if checksum("receipts", _pack(stored)) != row.checksum:
+        raise damaged(f"receipt {row.receipt_id[:80]} on disk", "its checksum differs")
+    return stored
+
+
+def escaped(label: str) -> str:
+    """A label that PostgreSQL can hold: anything but NUL."""
+    return label.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def unescaped(text: str) -> str:
+    return "\\".join([part.replace("\\0", "\0") for part in text.split("\\\\")])
+
+
+# State
+
+
+class StateRows(NamedTuple):
+    """What a block does to the tables of the state, by table: first the keys that go, then the rows that come."""
+
+    gone: dict[str, list[Row]]
+    written: dict[str, list[Row]]
+
+
+def state_rows(changes: Iterable[tuple[str, str, int, bytes | None]]) -> StateRows:
+    """From (store, key, slot, record bytes; None: removed)."""
+    gone: dict[str, list[Row]] = {"accounts": [], "params": [], "records": []}
+    written: dict[str, list[Row]] = {"accounts": [], "params": [], "records": []}
+    accounts = written["accounts"]
+    for store, key, index, data in changes:
+        if data is None:
+            if store in ("accounts", "params"):
+                gone[store].append((key,))
+            else:
+                gone["records"].append((store, key))
+        elif store == "accounts":
+            balance, nonce = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
+            accounts.append((key, index, balance, nonce, data[16:]))
+        elif store == "params":
+            record = record_from_bytes(store, key, data)
+            assert isinstance(record, Param)
+            written["params"].append((key, index, record.value))
+        else:
+            written["records"].append((store, key, index, data.decode()))
+    return StateRows(gone, written)
+
+
+def changed(changes: Iterable[Change]) -> Iterator[tuple[str, str, int, bytes | None]]:
+    """What a block leaves behind."""
+    return ((c.store, c.key, c.index, None if c.record is None else c.data) for c in changes)
+
+
+def account_bytes(balance: int, nonce: int, pubkey: bytes) -> bytes:
     return record_bytes(Account(balance, nonce, pubkey))
 
 
-def restore_block(
-    raw: bytes, block_hash: str, tx_raws: Sequence[bytes], genesis_hash: bytes
-) -> CommittedBlock:
-    """A block from its rows; raises StorageError when its bytes are not what its hash says."""
-    try:
-        head = unpack(raw, BlockHead, limit=MAX_ROW_BYTES)
-        stored = [unpack(tx_raw, StoredTransaction, limit=MAX_ROW_BYTES) for tx_raw in tx_raws]
-    except Rejected as error:
-        raise StorageError(f"block {block_hash} on disk is damaged ({error}); {MEND}") from None
-    try:
-        damaged = _damage(head.header, block_hash, stored, genesis_hash)
-    except OverflowError:
-        damaged = "a number is out of range"
-    if damaged:
-        raise StorageError(f"block {block_hash} on disk is damaged ({damaged}); {MEND}")
-    return CommittedBlock(
-        Block(head.header, [item.tx for item in stored]),
-        bytes.fromhex(block_hash),
-        [item.outcome for item in stored],
-        head.certificate,
-    )
+def param_bytes(value: str) -> bytes:
+    return record_bytes(Param(value=value))
 
 
-def _damage(header: Header, block_hash: str, stored: Sequence[StoredTransaction], genesis_hash: bytes) -> str:
-    """What does not fit, or nothing: hash, transactions and outcomes are checked against each other."""
-    if header_hash(header).hex() != block_hash:
-        return "its hash differs"
-    ids = [transaction_id(item.tx, genesis_hash) for item in stored]
-    if (
-        list_root([envelope_id(tx_id, item.tx) for tx_id, item in zip(ids, stored, strict=True)])
-        != header.txs_root
-    ):
-        return "its transactions differ"
-    if [item.outcome.tx_id for item in stored] != ids:
-        return "its outcomes are in another order"
-    if list_root([outcome_leaf(item.outcome) for item in stored]) != header.outcomes_root:
-        return "its outcomes differ"
-    return ""
+# The rest
 
 
-MEND = "restore the folder from a copy, or remove it and sync again"
+def history_row(node: HistoryNode) -> Row:
+    covered = checksum("history_nodes", u64(node.level), u64(node.position), node.hash)
+    return (node.level, node.position, node.hash, covered)
 
 
-def check_record(store: str, key: str, data: bytes) -> bytes:
-    """Record bytes from disk; raises StorageError when they are no record of the store."""
-    try:
-        record_from_bytes(store, key, data)
-    except Rejected as error:
-        raise StorageError(f"a record of {store} on disk is damaged ({error}); {MEND}") from None
-    return data
+def check_history_row(level: int, position: int, node: bytes, covered: bytes) -> None:
+    if history_row(HistoryNode(level, position, node))[3] != covered:
+        raise damaged(f"history node {level}/{position} on disk", "its checksum differs")
+
+
+_undo = msgspec.msgpack.Decoder(Undo)
+
+
+def undo_row(height: int, changes: Iterable[Change]) -> Row:
+    raw = _pack([(c.store, c.key, c.index, c.before) for c in changes])
+    return (height, raw, checksum("undo", u64(height), raw))
+
+
+def restore_undo(height: int, raw: bytes, covered: bytes) -> Undo:
+    if checksum("undo", u64(height), raw) != covered:
+        raise damaged(f"the undo of block {height} on disk", "its checksum differs")
+    return _undo.decode(raw)
+
+
+def waiting_rows(transactions: Iterable[bytes]) -> list[Row]:
+    return [(n, raw, checksum("waiting", u64(n), raw)) for n, raw in enumerate(transactions)]
+
+
+def check_waiting_row(position: int, raw: bytes, covered: bytes) -> bytes:
+    if checksum("waiting", u64(position), raw) != covered:
+        raise damaged(f"waiting transaction {position} on disk", "its checksum differs")
+    return raw

@@ -10,8 +10,9 @@ Design and costs: indexed Merkle trees (IACR eprint 2021/1263). docs/spec/state.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -129,6 +130,11 @@ class IndexedTree:
     def __len__(self) -> int:
         """Number of keys, the sentinel not counted."""
         return len(self._index) - 1
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys with a prefix, in order."""
+        found = map(self._keys.__getitem__, self._order.onward(prefix))
+        return [key for key in takewhile(lambda key: key.startswith(prefix), found) if key != SENTINEL]
 
     def index_of(self, key: str) -> int | None:
         return self._index.get(key)
@@ -351,6 +357,14 @@ class _Order:
         """Slot of the greatest key below this one."""
         run = self._runs[bisect_left(self._first, key) - 1]
         return run[bisect_left(run, key, key=self._keys.__getitem__) - 1]
+
+    def onward(self, key: str) -> Iterator[int]:
+        """Slots from this key on, itself included."""
+        number = bisect_right(self._first, key) - 1
+        run = self._runs[number]
+        yield from run[bisect_left(run, key, key=self._keys.__getitem__) :]
+        for run in self._runs[number + 1 :]:
+            yield from run
 
     def add(self, key: str, slot: int) -> int:
         """Put a slot in its place; returns the one before it."""

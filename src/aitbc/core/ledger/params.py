@@ -56,7 +56,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Protocol versions by height, ascending; empty: version 1 for ever."""
     fee_ed25519: AmountOrZero = 1
     """Base units for each Ed25519 signature after the first, which `base_fee` covers (k-of-n accounts)."""
-    fee_secp256k1: AmountOrZero = 4
+    fee_secp256k1: AmountOrZero = 6
     fee_rsa_pss: AmountOrZero = 2
     hub_bond: AmountOrZero = 0
     """Stake that a listed hub must have for its receipts to mint."""

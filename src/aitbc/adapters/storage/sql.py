@@ -1,0 +1,560 @@
+"""The store on any SQL database: every statement stands here once, with `?` for its values.
+
+A database offers what `Database` asks: sessions to read and to write in, its schema, and its errors as StorageError.
+Writes come from one thread at a time, reads from any.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from aitbc.adapters.storage.rows import (
+    BLOCK_COLUMNS,
+    MEND,
+    RECEIPT_COLUMNS,
+    TRANSACTION_COLUMNS,
+    BlockRow,
+    ReceiptRow,
+    Row,
+    StateRows,
+    TransactionRow,
+    account_bytes,
+    account_rows,
+    block_row,
+    changed,
+    check_history_row,
+    check_waiting_row,
+    damaged,
+    escaped,
+    history_row,
+    param_bytes,
+    receipt_row,
+    restore_block,
+    restore_head,
+    restore_receipt,
+    restore_transaction,
+    restore_undo,
+    state_rows,
+    stored_receipts,
+    touched,
+    transaction_rows,
+    undo_row,
+    waiting_rows,
+)
+from aitbc.core.crypto.mountains import peak_places
+from aitbc.core.types.amounts import MAX_TOTAL
+from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.records import STORES, Commit, StoredChain
+from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
+
+SCHEMA_VERSION = 2
+NEWEST = (MAX_TOTAL, MAX_TOTAL, MAX_TOTAL)
+"""A cursor behind everything."""
+
+T = TypeVar("T")
+
+
+class Insert(NamedTuple):
+    """Rows for a table; with a `key`, a row that is there already is replaced."""
+
+    table: str
+    columns: str
+    key: str = ""
+
+
+BLOCKS = Insert(
+    "blocks",
+    "height, id, parent_id, timestamp, timestamp_ms, proposer, tx_count, hash, state_root, sig, raw, checksum",
+)
+TX = Insert(
+    "tx",
+    "height, position, id, block_id, type, payload_json, sender, nonce, fee, sig, hash, status, raw, checksum",
+)
+ACCOUNT_TX = Insert("account_tx", "address, height, position")
+RECEIPTS = Insert(
+    "receipts",
+    "height, position, place, receipt_id, job_id, client_addr, miner_addr, compute_units, price, output_hash,"
+    " miner_sig, status, hub, minted, lock, task, attempt, timestamp_ms, checksum",
+)
+HISTORY_NODES = Insert("history_nodes", "level, position, hash, checksum")
+UNDO = Insert("undo", "height, raw, checksum")
+WAITING = Insert("waiting", "position, raw, checksum")
+META = Insert("meta", '"key", value', '"key"')
+STATE = {
+    "accounts": Insert("accounts", "address, idx, balance, nonce, pubkey", "address"),
+    "params": Insert("params", '"key", idx, value', '"key"'),
+    "records": Insert("records", 'store, "key", idx, raw', 'store, "key"'),
+}
+DELETE_STATE = {
+    "accounts": "DELETE FROM accounts WHERE address = ?",
+    "params": 'DELETE FROM params WHERE "key" = ?',
+    "records": 'DELETE FROM records WHERE store = ? AND "key" = ?',
+}
+RECORDS_OF = {
+    "accounts": "SELECT idx, address, balance, nonce, pubkey FROM accounts ORDER BY idx",
+    "params": 'SELECT idx, "key", value FROM params ORDER BY idx',
+    "records": 'SELECT idx, "key", raw FROM records WHERE store = ? ORDER BY idx',
+}
+RECEIPT_COLUMN: dict[ReceiptIndex, str] = {"provider": "miner_addr", "client": "client_addr", "job": "job_id"}
+
+# ruff: noqa: S608 - statements are put together from the constants of this page only
+SELECT_HEAD = "SELECT height, id FROM blocks ORDER BY height DESC LIMIT 1"
+SELECT_BLOCK = {
+    column: f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE {column} = ?" for column in ("height", "id")
+}
+_TX = (
+    f"SELECT {TRANSACTION_COLUMNS} FROM tx t LEFT JOIN blocks b ON b.height = t.height AND b.id = t.block_id"
+)
+SELECT_TXS_OF_BLOCK = f"{_TX} WHERE t.height = ? ORDER BY t.position"
+SELECT_TXS_PAGE = f"{_TX} WHERE t.height = ? AND t.position >= ? ORDER BY t.position LIMIT ?"
+SELECT_TX = f"{_TX} WHERE t.id = ?"
+SELECT_ACCOUNT_HISTORY = (
+    f"SELECT a.height, a.position, {TRANSACTION_COLUMNS} FROM account_tx a"
+    " LEFT JOIN tx t ON t.height = a.height AND t.position = a.position"
+    " LEFT JOIN blocks b ON b.height = t.height AND b.id = t.block_id"
+    " WHERE a.address = ? AND (a.height, a.position) < (?, ?)"
+    " ORDER BY a.height DESC, a.position DESC LIMIT ?"
+)
+_RECEIPTS = (
+    f"SELECT {RECEIPT_COLUMNS} FROM receipts r"
+    " LEFT JOIN tx t ON t.height = r.height AND t.position = r.position"
+)
+_NEWEST_FIRST = "ORDER BY r.height DESC, r.position DESC, r.place DESC LIMIT ?"
+SELECT_RECEIPTS = {
+    by: f"{_RECEIPTS} WHERE r.{column} = ? AND (r.height, r.position, r.place) < (?, ?, ?) {_NEWEST_FIRST}"
+    for by, column in RECEIPT_COLUMN.items()
+}
+SELECT_RECEIPT = f"{_RECEIPTS} WHERE r.receipt_id = ? {_NEWEST_FIRST}"
+
+
+class Session(Protocol):
+    """One connection inside one transaction, or, for a single read, outside any."""
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]: ...
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> None: ...
+
+    def run_many(self, statement: str, rows: Sequence[Row]) -> None: ...
+
+    def insert(self, insert: Insert, rows: Sequence[Row]) -> None:
+        """Write many rows; the hot path."""
+        ...
+
+
+class Database(Protocol):
+    """What the store asks of a database. Every error comes out as StorageError that says what to do."""
+
+    name: str
+    """For messages: a path, or a host and a database; never a password."""
+    kind: str
+    """`sqlite` or `postgresql`."""
+    migrations: Mapping[int, Callable[[Session, bytes], None]]
+    """Schema version → what brings it to the next one, given the genesis hash."""
+
+    def tables(self, session: Session) -> set[str]: ...
+
+    def reading(self, *, snapshot: bool = False) -> contextlib.AbstractContextManager[Session]:
+        """A session to read in; with `snapshot`, all its reads see the same commit."""
+        ...
+
+    def writing(self) -> contextlib.AbstractContextManager[Session]:
+        """One transaction: on disk when the block is left, undone when it raises."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SqlStore:
+    """A chain in a database. Raises StorageError when the database cannot be used, with what to do."""
+
+    def __init__(self, database: Database, genesis_hash: bytes) -> None:
+        self._database = database
+        self._genesis_hash = genesis_hash
+        try:
+            self._prepare()
+        except BaseException:
+            database.close()
+            raise
+
+    # Opening
+
+    def _prepare(self) -> None:
+        """Look first, so that what is not ours is left as it is; then make or migrate it in one transaction."""
+        with self._reading() as session:
+            self._version(session)
+        with self._database.writing() as session, self._checked():
+            version = self._version(session)
+            if version is None:
+                self._create(session)
+                return
+            while version < SCHEMA_VERSION:
+                self._database.migrations[version](session, self._genesis_hash)
+                version += 1
+                session.insert(META, [("schema_version", str(version).encode())])
+
+    def _version(self, session: Session) -> int | None:
+        """The schema's version, None for an empty database; raises StorageError for what is not to be touched."""
+        name = self._database.name
+        tables = self._database.tables(session)
+        if not tables:
+            return None
+        if "meta" not in tables:
+            raise StorageError(f"{name} is a database of something else; choose another")
+        meta = {key: _plain_bytes(value) for key, value in session.rows('SELECT "key", value FROM meta')}
+        stored = meta.get("genesis_hash", b"")
+        if stored != self._genesis_hash:
+            raise StorageError(
+                f"{name} belongs to the chain with genesis {stored.hex()[:16]}…, not"
+                f" {self._genesis_hash.hex()[:16]}…; choose another data folder or database, or reset this one"
+            )
+        text = meta.get("schema_version", b"none").decode(errors="replace")
+        version = int(text) if text.isascii() and text.isdigit() else 0
+        if version > SCHEMA_VERSION:
+            raise StorageError(
+                f"{name} has schema version {version}, this release knows {SCHEMA_VERSION}; use the release that"
+                " wrote it or a newer one, or sync into an empty folder"
+            )
+        if version < SCHEMA_VERSION and version not in self._database.migrations:
+            raise damaged(name, f"schema version {text}")
+        return version
+
+    def _create(self, session: Session) -> None:
+        for statement in schema_statements(self._database.kind):
+            session.run(statement)
+        version = str(SCHEMA_VERSION).encode()
+        session.insert(META, [("schema_version", version), ("genesis_hash", self._genesis_hash)])
+
+    def load(self) -> StoredChain | None:
+        with self._reading(snapshot=True) as session:
+            found = session.rows(SELECT_HEAD)
+            if not found:
+                return None
+            head = self._block(session, "height", found[0][0])
+            assert head is not None
+            places = peak_places(head.block.header.height)
+            nodes = self._nodes(session, places)
+            return StoredChain(
+                genesis_hash=self._genesis_hash,
+                head=head,
+                history_peaks=[(level, node) for (level, _), node in zip(places, nodes, strict=True)],
+                records={store: self._records(session, store) for store in STORES},
+                before_head=self._before(session, head.block.header.height),
+            )
+
+    @staticmethod
+    def _before(session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
+        """What the head's block changed, as it was."""
+        found = session.rows("SELECT height, raw, checksum FROM undo WHERE height = ?", (height,))
+        undone = [restore_undo(*row) for row in _typed(found, list[tuple[int, bytes, bytes]])]
+        return [(store, key, before) for undo in undone for store, key, _, before in undo]
+
+    def _records(self, session: Session, store: str) -> list[tuple[int, str, bytes]]:
+        """Not checked here: the state root covers every byte."""
+        if store == "accounts":
+            accounts = _typed(session.rows(RECORDS_OF["accounts"]), list[tuple[int, str, int, int, bytes]])
+            return [(row[0], row[1], account_bytes(*row[2:])) for row in accounts]
+        if store == "params":
+            params = _typed(session.rows(RECORDS_OF["params"]), list[tuple[int, str, str]])
+            return [(idx, key, param_bytes(value)) for idx, key, value in params]
+        records = _typed(session.rows(RECORDS_OF["records"], (store,)), list[tuple[int, str, str]])
+        return [(idx, key, raw.encode()) for idx, key, raw in records]
+
+    # Writing
+
+    def commit(self, commit: Commit) -> None:
+        block = commit.block
+        height = block.block.header.height
+        txs, accounts = transaction_rows(block), account_rows(block)
+        receipts = [receipt_row(stored) for stored in stored_receipts(block, commit.receipts)]
+        nodes = [history_row(node) for node in commit.history]
+        undo = [undo_row(height, commit.changes)] if height else []
+        state = state_rows(changed(commit.changes))
+        with self._database.writing() as session, self._checked():
+            if not self._is_next(session, block):
+                return
+            session.insert(BLOCKS, [block_row(block)])
+            session.insert(TX, txs)
+            session.insert(ACCOUNT_TX, accounts)
+            session.insert(RECEIPTS, receipts)
+            session.insert(HISTORY_NODES, nodes)
+            session.insert(UNDO, undo)
+            session.run("DELETE FROM undo WHERE height <= ?", (height - UNDO_DEPTH,))
+            self._write_state(session, state)
+
+    def _is_next(self, session: Session, block: CommittedBlock) -> bool:
+        """Whether the block is to be written; False: it is the head already, as after a lost answer."""
+        header = block.block.header
+        found = session.rows(SELECT_HEAD)
+        height, head = found[0] if found else (-1, bytes(32))
+        if (header.height, block.hash) == (height, head):
+            return False
+        if (header.height, header.parent) != (height + 1, head):
+            raise StorageError(
+                f"block {header.height} does not follow block {height} in {self._database.name}; start again to go on"
+                " from what is stored"
+            )
+        return True
+
+    @staticmethod
+    def _write_state(session: Session, state: StateRows) -> None:
+        for table, keys in state.gone.items():
+            if keys:
+                session.run_many(DELETE_STATE[table], keys)
+        for table, rows in state.written.items():
+            session.insert(STATE[table], rows)
+
+    def rewind(self, height: int) -> None:
+        with self._database.writing() as session, self._checked():
+            found = session.rows(SELECT_HEAD)
+            head = found[0][0] if found else -1
+            if not 0 <= height <= head:
+                raise StorageError(f"cannot go back to block {height}: the head is block {head}")
+            undo = _typed(
+                session.rows(
+                    "SELECT height, raw, checksum FROM undo WHERE height > ? ORDER BY height DESC", (height,)
+                ),
+                list[tuple[int, bytes, bytes]],
+            )
+            if head - height > UNDO_DEPTH or [row[0] for row in undo] != list(range(head, height, -1)):
+                raise StorageError(
+                    f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
+                    " and none that an older release wrote; sync again into an empty folder"
+                )
+            before: dict[tuple[str, str], tuple[int, bytes | None]] = {}
+            for row in undo:
+                for store, key, index, data in restore_undo(*row):
+                    before[store, key] = (index, data)
+            self._forget_blocks(session, height, head)
+            self._write_state(session, state_rows((*name, *value) for name, value in before.items()))
+
+    def _forget_blocks(self, session: Session, height: int, head: int) -> None:
+        """Remove the blocks above a height and all history about them."""
+        addresses: set[str] = set()
+        for above in range(height + 1, head + 1):
+            for tx in self._transactions_of(session, above):
+                stored = restore_transaction(tx, self._genesis_hash)
+                addresses |= touched(stored.tx, stored.outcome)
+        session.run_many(
+            "DELETE FROM account_tx WHERE address = ? AND height > ?",
+            [(address, height) for address in sorted(addresses)],
+        )
+        levels = range(head.bit_length() + 1)
+        session.run_many(
+            "DELETE FROM history_nodes WHERE level = ? AND position >= ?", [(n, height >> n) for n in levels]
+        )
+        for table in ("receipts", "tx", "undo", "blocks"):
+            session.run(f"DELETE FROM {table} WHERE height > ?", (height,))
+
+    def save_waiting(self, transactions: Sequence[bytes]) -> None:
+        rows = waiting_rows(transactions)
+        with self._database.writing() as session:
+            session.run("DELETE FROM waiting")
+            session.insert(WAITING, rows)
+
+    def load_waiting(self) -> list[bytes]:
+        with self._reading() as session:
+            rows = _typed(
+                session.rows("SELECT position, raw, checksum FROM waiting ORDER BY position"),
+                list[tuple[int, bytes, bytes]],
+            )
+            return [check_waiting_row(*row) for row in rows]
+
+    # Reading
+
+    def block_by_height(self, height: int) -> CommittedBlock | None:
+        if not 0 <= height <= MAX_TOTAL:
+            return None
+        with self._reading(snapshot=True) as session:
+            block = self._block(session, "height", height)
+            head = session.rows(SELECT_HEAD) if block is None else []
+            if head and height < head[0][0]:
+                raise damaged(self._database.name, f"block {height} is missing")
+            return block
+
+    def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None:
+        with self._reading(snapshot=True) as session:
+            return self._block(session, "id", block_hash)
+
+    def _block(self, session: Session, column: str, value: object) -> CommittedBlock | None:
+        found = session.rows(SELECT_BLOCK[column], (value,))
+        if not found:
+            return None
+        row = _typed(found[0], BlockRow)
+        return restore_block(row, self._transactions_of(session, row.height), self._genesis_hash)
+
+    @staticmethod
+    def _transactions_of(session: Session, height: int) -> list[TransactionRow]:
+        return _typed(session.rows(SELECT_TXS_OF_BLOCK, (height,)), list[TransactionRow])
+
+    def head_at(self, height: int) -> StoredHead | None:
+        if not 0 <= height <= MAX_TOTAL:
+            return None
+        with self._reading() as session:
+            found = session.rows(SELECT_BLOCK["height"], (height,))
+            return restore_head(_typed(found[0], BlockRow)) if found else None
+
+    def head_of(self, block_hash: bytes) -> StoredHead | None:
+        with self._reading() as session:
+            found = session.rows(SELECT_BLOCK["id"], (block_hash,))
+            return restore_head(_typed(found[0], BlockRow)) if found else None
+
+    def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        if not (0 <= height <= MAX_TOTAL and 0 <= start <= MAX_TOTAL):
+            return []
+        with self._reading() as session:
+            found = session.rows(SELECT_TXS_PAGE, (height, start, limit))
+            rows = _typed(found, list[TransactionRow])
+            return [restore_transaction(row, self._genesis_hash) for row in rows]
+
+    def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
+        found = self.transaction(tx_id)
+        return (found.height, found.position) if found else None
+
+    def transaction(self, tx_id: bytes) -> StoredTransaction | None:
+        with self._reading() as session:
+            found = session.rows(SELECT_TX, (tx_id,))
+            return (
+                restore_transaction(_typed(found[0], TransactionRow), self._genesis_hash) if found else None
+            )
+
+    def account_history(
+        self, address: str, *, before: tuple[int, int] | None, limit: int
+    ) -> list[StoredTransaction]:
+        assert limit > 0, "a page has at least one item"
+        if not _can_be_stored(address):
+            return []
+        with self._reading() as session:
+            found = session.rows(SELECT_ACCOUNT_HISTORY, (address, *(before or NEWEST[:2]), limit))
+            return [self._of_account(address, (height, position), row) for height, position, *row in found]
+
+    def _of_account(self, address: str, place: tuple[int, int], row: list[Any]) -> StoredTransaction:
+        if row[0] is None:
+            raise damaged("the history of accounts on disk", f"transaction {place} is missing")
+        stored = restore_transaction(_typed(row, TransactionRow), self._genesis_hash)
+        if address not in touched(stored.tx, stored.outcome):
+            raise damaged(
+                "the history of accounts on disk", f"transaction {place} has nothing to do with {address}"
+            )
+        return stored
+
+    def receipts(
+        self, by: ReceiptIndex, value: str, *, before: tuple[int, int, int] | None, limit: int
+    ) -> list[StoredReceipt]:
+        assert limit > 0, "a page has at least one item"
+        value = escaped(value) if by == "job" else value
+        return self._receipts(SELECT_RECEIPTS[by], (value, *(before or NEWEST), limit))
+
+    def receipt(self, receipt_id: str) -> StoredReceipt | None:
+        found = self._receipts(SELECT_RECEIPT, (receipt_id, 1))
+        return found[0] if found else None
+
+    def _receipts(self, statement: str, values: tuple[Any, ...]) -> list[StoredReceipt]:
+        if not _can_be_stored(values[0]):
+            return []
+        with self._reading() as session:
+            rows = _typed(session.rows(statement, values), list[ReceiptRow])
+            return [restore_receipt(row) for row in rows]
+
+    def history_nodes(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        with self._reading() as session:
+            return self._nodes(session, places)
+
+    @staticmethod
+    def _nodes(session: Session, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        if not places:
+            return []
+        marks = ", ".join(["(?, ?)"] * len(places))
+        found = session.rows(
+            f"SELECT level, position, hash, checksum FROM history_nodes WHERE (level, position) IN (VALUES {marks})",
+            [number for place in places for number in place],
+        )
+        nodes: dict[tuple[int, int], bytes] = {}
+        for level, position, node, covered in _typed(found, list[tuple[int, int, bytes, bytes]]):
+            check_history_row(level, position, node, covered)
+            nodes[level, position] = node
+        if not nodes.keys() >= set(places):
+            raise damaged("the header history on disk", f"of the nodes {list(places)} some are missing")
+        return [nodes[place] for place in places]
+
+    def block_hashes(self, start: int, stop: int) -> list[bytes]:
+        start = max(start, 0)
+        with self._reading(snapshot=True) as session:
+            head = session.rows(SELECT_HEAD)
+            stop = min(stop, head[0][0] + 1 if head else 0)
+            if start >= stop:
+                return []
+            found = session.rows(
+                "SELECT height, id, hash, parent_id FROM blocks WHERE height >= ? AND height < ? ORDER BY height",
+                (start, stop),
+            )
+            rows = _typed(found, list[tuple[int, bytes, bytes, bytes]])
+            hashes = [row[1] for row in rows]
+            linked = [row[3] for row in rows[1:]] == hashes[:-1]
+            if (
+                [row[0] for row in rows] != list(range(start, stop))
+                or not linked
+                or hashes != [r[2] for r in rows]
+            ):
+                raise damaged(self._database.name, f"the blocks {start} to {stop - 1} are not a chain")
+            return hashes
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _reading(self, *, snapshot: bool = False) -> Iterator[Session]:
+        with self._database.reading(snapshot=snapshot) as session, self._checked():
+            yield session
+
+    @contextlib.contextmanager
+    def _checked(self) -> Iterator[None]:
+        """What cannot be decoded is damaged."""
+        try:
+            yield
+        except (msgspec.MsgspecError, UnicodeError, OverflowError, Rejected) as error:
+            raise damaged(self._database.name, error) from None
+
+
+def schema_statements(kind: str) -> list[str]:
+    schema = resources.files(__package__).joinpath(f"schema_{kind}.sql").read_text()
+    return [statement.strip() for statement in schema.split(";") if statement.strip()]
+
+
+def insert_statement(insert: Insert) -> str:
+    """The statement for one row."""
+    columns = insert.columns.split(", ")
+    marks = ", ".join("?" for _ in columns)
+    statement = f"INSERT INTO {insert.table}({insert.columns}) VALUES ({marks})"
+    if not insert.key:
+        return statement
+    return f"{statement} {on_conflict(insert)}"
+
+
+def on_conflict(insert: Insert) -> str:
+    key = insert.key.split(", ")
+    sets = [f"{column} = excluded.{column}" for column in insert.columns.split(", ") if column not in key]
+    return f"ON CONFLICT({insert.key}) DO UPDATE SET {', '.join(sets)}"
+
+
+def _typed(value: Any, kind: type[T]) -> T:
+    """SQLite keeps any type in any column, so what comes is not believed; raises ValidationError."""
+    return msgspec.convert(value, kind)
+
+
+def _plain_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _can_be_stored(text: str) -> bool:
+    """Whether a column can hold a text that a stranger asks for; what it cannot hold is not there."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeError:
+        return False
+
+
+__all__ = ["MEND", "SCHEMA_VERSION", "Database", "Insert", "Session", "SqlStore"]
