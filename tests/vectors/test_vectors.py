@@ -32,9 +32,22 @@ from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.certificates import check_certificate, quorum_of
 from aitbc.core.crypto.address import address_of, decode_address, encode_address
 from aitbc.core.crypto.hashing import digest
-from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, proves_absence, proves_value
+from aitbc.core.crypto.indexed_tree import (
+    IndexedTree,
+    TreeProof,
+    TreeUndo,
+    proves_absence,
+    proves_value,
+)
 from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item
-from aitbc.core.crypto.mountains import Peaks, append_leaf, peaks_root
+from aitbc.core.crypto.mountains import (
+    Peaks,
+    append_leaf,
+    check_leaf_in_history,
+    peak_places,
+    peaks_root,
+    proof_places,
+)
 from aitbc.core.crypto.schemes import (
     ED25519,
     SCHEMES,
@@ -445,15 +458,42 @@ def test_refused_list_proof(case: Json) -> None:
 
 
 def test_mountains() -> None:
-    published, peaks = vectors("mountains"), list[tuple[int, bytes]]()
-    for case, leaf in zip(published["ranges"], [*published["leaves"], None], strict=True):
+    published = vectors("mountains")
+    ranges, _ = _mountain_range()
+    for case, peaks in zip(published["ranges"], ranges, strict=True):
         assert [[height, node.hex()] for height, node in peaks] == case["peaks"]
+        assert [height for height, _ in peak_places(case["count"])] == [height for height, _ in peaks]
         assert peaks_root(peaks).hex() == case["root"]
-        peaks = append_leaf(peaks, bytes.fromhex(leaf))[0] if leaf else _untouched(peaks)
 
 
-def _untouched(peaks: Peaks) -> Peaks:
-    return peaks
+@cache
+def _mountain_range() -> tuple[list[Peaks], dict[tuple[int, int], bytes]]:
+    """The peaks after each leaf, and every node by its place."""
+    ranges: list[Peaks] = [[]]
+    nodes: dict[tuple[int, int], bytes] = {}
+    for leaf in vectors("mountains")["leaves"]:
+        peaks, made = append_leaf(ranges[-1], bytes.fromhex(leaf))
+        ranges.append(peaks)
+        nodes.update({(level, position): node for level, position, node in made})
+    return ranges, nodes
+
+
+def _proves_ancestor(root: bytes, plain: Json) -> bool:
+    nodes = [bytes.fromhex(node) for node in plain["nodes"]]
+    return check_leaf_in_history(root, bytes.fromhex(plain["leaf"]), plain["index"], plain["count"], nodes)
+
+
+@cases("mountains", "proofs")
+def test_history_proof(case: Json) -> None:
+    ranges, nodes = _mountain_range()
+    index, count = case["index"], case["count"]
+    assert [nodes[place].hex() for place in proof_places(index, count)] == case["nodes"]
+    assert _proves_ancestor(peaks_root(ranges[count]), case)
+
+
+@cases("mountains", "refused", "cases")
+def test_refused_history_proof(case: Json) -> None:
+    assert not _proves_ancestor(bytes.fromhex(vectors("mountains")["refused"]["root"]), case["proof"])
 
 
 def _tree_proof(plain: Json) -> TreeProof:
@@ -468,25 +508,30 @@ def _tree_proof(plain: Json) -> TreeProof:
 
 
 @cache
-def _grown_tree() -> IndexedTree:
+def _grown_tree() -> tuple[IndexedTree, dict[str, bytes]]:
+    """The tree after all steps, and its values."""
     published = vectors("indexed_tree")
-    tree = IndexedTree(published["store"])
+    tree, values = IndexedTree(published["store"]), dict[str, bytes]()
     for step in published["steps"]:
-        if step["key"]:
-            assert tree.put(step["key"].encode(), step["value"].encode()) == step["index"]
+        key = step["key"]
+        if key:
+            values[key] = step["value"].encode()
+            tree.update({key: values[key]}, values.__getitem__)
+        assert tree.index_of(key) == step["index"]
         assert tree.root().hex() == step["root"]
-    return tree
+    return tree, values
 
 
 def test_indexed_tree_grows_as_published() -> None:
     steps = vectors("indexed_tree")["steps"]
-    assert len(_grown_tree()) == len({step["key"] for step in steps}) - 1
+    assert len(_grown_tree()[0]) == len({step["key"] for step in steps}) - 1
 
 
 @cases("indexed_tree", "inclusion")
 def test_tree_inclusion(case: Json) -> None:
-    tree, key, proof = _grown_tree(), bytes.fromhex(case["key"]), _tree_proof(case["proof"])
-    assert tree.prove(key) == proof
+    tree, values = _grown_tree()
+    key, proof = bytes.fromhex(case["key"]), _tree_proof(case["proof"])
+    assert tree.prove(key.decode(), values.__getitem__) == proof
     assert proves_value(tree.root(), tree.name, key, proof.value, proof)
     assert not proves_value(tree.root(), "locks", key, proof.value, proof)
     assert not proves_absence(tree.root(), tree.name, key, proof)
@@ -494,22 +539,68 @@ def test_tree_inclusion(case: Json) -> None:
 
 @cases("indexed_tree", "absence")
 def test_tree_absence(case: Json) -> None:
-    tree, key, proof = _grown_tree(), bytes.fromhex(case["key"]), _tree_proof(case["proof"])
-    assert tree.prove(key) == proof
+    tree, values = _grown_tree()
+    key, proof = bytes.fromhex(case["key"]), _tree_proof(case["proof"])
+    assert tree.prove(key.decode(), values.__getitem__) == proof
     assert proves_absence(tree.root(), tree.name, key, proof)
     assert not proves_value(tree.root(), tree.name, key, proof.value, proof)
 
 
 @cases("indexed_tree", "refused_inclusion")
 def test_refused_tree_inclusion(case: Json) -> None:
-    tree, proof = _grown_tree(), _tree_proof(case["proof"])
+    tree, proof = _grown_tree()[0], _tree_proof(case["proof"])
     assert not proves_value(tree.root(), tree.name, proof.key, proof.value, proof)
 
 
 @cases("indexed_tree", "refused_absence")
 def test_refused_tree_absence(case: Json) -> None:
-    tree, key = _grown_tree(), bytes.fromhex(case["key"])
+    tree, key = _grown_tree()[0], bytes.fromhex(case["key"])
     assert not proves_absence(tree.root(), tree.name, key, _tree_proof(case["proof"]))
+
+
+def test_blocks_move_keys_in_and_out_of_the_tree_as_published() -> None:
+    """Forward block by block, then back; on the way every proof, and at the end every proof of the past."""
+    blocks = vectors("indexed_tree")["blocks"]
+    tree, past = IndexedTree("locks"), list[dict[str, bytes]]()
+    values: dict[str, bytes] = {}
+    undos: list[TreeUndo] = []
+    for block in blocks:
+        changes = {change["key"]: _value(change["value"]) for change in block["changes"]}
+        values = {key: value for key, value in {**values, **changes}.items() if value is not None}
+        past.append(values)
+        undos.append(tree.update(changes, values.__getitem__))
+        assert (tree.root().hex(), len(tree) + 1) == (block["root"], len(block["slots"]))
+        assert {key: tree.index_of(key) for key in block["slots"]} == block["slots"]
+        loaded = IndexedTree("locks")
+        loaded.load([(slot, key, values[key]) for key, slot in block["slots"].items() if key])
+        assert loaded.root() == tree.root()
+        for case in block["proofs"]:
+            _check_block_proof(tree, case, values, [], block)
+    for number, block in enumerate(blocks):
+        since = undos[number + 1 :]
+        assert tree.root_before(since).hex() == block["root"]
+        for case in block["proofs"]:
+            _check_block_proof(tree, case, past[number], since, block)
+    for block in reversed(blocks):
+        assert tree.root().hex() == block["root"]
+        tree.undo(undos.pop())
+    assert tree.root() == IndexedTree("locks").root()
+
+
+def _value(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _check_block_proof(
+    tree: IndexedTree, case: Json, values: dict[str, bytes], since: list[TreeUndo], block: Json
+) -> None:
+    key, proof, root = case["asked"], _tree_proof(case["proof"]), bytes.fromhex(block["root"])
+    assert proof.count == block["count"]
+    assert tree.prove(key, values.__getitem__, since) == proof
+    if key in values:
+        assert proves_value(root, "locks", key.encode(), values[key], proof)
+    else:
+        assert proves_absence(root, "locks", key.encode(), proof)
 
 
 # Ledger records and genesis
@@ -519,7 +610,7 @@ def test_refused_tree_absence(case: Json) -> None:
 def test_account_record(case: Json) -> None:
     account = Account(int(case["balance"]), case["nonce"], bytes.fromhex(case["auth"]))
     assert record_bytes(account).hex() == case["bytes"]
-    assert record_from_bytes("accounts", "ait1", bytes.fromhex(case["bytes"])) == account
+    assert record_from_bytes("accounts", "", bytes.fromhex(case["bytes"])) == account
 
 
 @cases("records", "json_records")
@@ -549,10 +640,10 @@ def test_genesis(case: Json) -> None:
     assert digests.validators_hash(loaded.validators).hex() == case["validators_hash"]
     assert loaded.block.hash.hex() == case["block_hash"]
     assert header_to_plain(loaded.block.block.header, loaded.block.hash) == case["header"]
-    assert loaded.state.prove("params", "base_fee")[0] == _tree_proof(case["inclusion"])
-    provider = address_of(ed25519_auth_key(devnet_keys()["provider"]))
-    assert loaded.state.prove("accounts", provider)[0] == _tree_proof(case["absence"])
     roots = loaded.state.store_roots()
+    assert loaded.state.prove("params", "base_fee") == (_tree_proof(case["inclusion"]), roots)
+    provider = address_of(ed25519_auth_key(devnet_keys()["provider"]))
+    assert loaded.state.prove("accounts", provider) == (_tree_proof(case["absence"]), roots)
     assert proves_absence(roots["accounts"], "accounts", provider.encode(), _tree_proof(case["absence"]))
 
 

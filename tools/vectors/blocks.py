@@ -151,6 +151,45 @@ def mountains() -> Json:
             }
             for count in range(18)
         ],
+        "proofs": [
+            _history_proof(hashes[:count], index)
+            for count in (1, 2, 3, 7, 8, 11, 17)
+            for index in range(count)
+        ],
+        "refused": _bad_history_proofs(hashes[:11]),
+    }
+
+
+def _history_proof(leaves: list[bytes], index: int) -> dict[str, Json]:
+    return {
+        "index": index,
+        "count": len(leaves),
+        "leaf": leaves[index].hex(),
+        "nodes": [node.hex() for node in book.history_proof(leaves, index)],
+    }
+
+
+def _bad_history_proofs(leaves: list[bytes]) -> Json:
+    """Of a range of 8 + 2 + 1; index 9 has one sibling and two other peaks."""
+    good = _history_proof(leaves, 9)
+    nodes = good["nodes"]
+    changed: dict[str, dict[str, Json]] = {
+        "another leaf": {"leaf": leaves[8].hex()},
+        "another index": {"index": 8},
+        "another count": {"count": 12},
+        "index at the count": {"index": 11},
+        "negative index": {"index": -1},
+        "nothing in the range": {"count": 0},
+        "a node too few": {"nodes": nodes[:-1]},
+        "a node too many": {"nodes": [*nodes, "00" * 32]},
+        "peaks in another order": {"nodes": [nodes[0], nodes[2], nodes[1]]},
+        "a node of 31 bytes": {"nodes": [nodes[0][2:], *nodes[1:]]},
+        "a peak as a leaf": {"leaf": nodes[1], "index": 0},
+        "a pair as a leaf": {"leaf": nodes[0] + leaves[9].hex(), "index": 4},
+    }
+    return {
+        "root": book.history_root(leaves).hex(),
+        "cases": [{"name": name, "proof": good | change} for name, change in changed.items()],
     }
 
 
@@ -186,7 +225,60 @@ def indexed_tree() -> Json:
             },
             {"name": "next key emptied", "key": b"key 54".hex(), "proof": hole | {"next_key": ""}},
         ],
+        "blocks": _tree_blocks(),
     }
+
+
+def _tree_blocks() -> Json:
+    """What blocks do to a tree: several keys at once, removals, slots that are taken again, fewer levels."""
+    named = {number: f"key {number:02}" for number in range(40)}
+
+    def put(*numbers: int, value: str = "value") -> dict[str, str | None]:
+        return {named[number]: f"{value} {number}" for number in numbers}
+
+    def drop(*numbers: int) -> dict[str, str | None]:
+        return {named[number]: None for number in numbers}
+
+    steps: list[tuple[str, dict[str, str | None]]] = [
+        ("new keys take slots in key order", put(9, 2, 14, 5, 1, 16, 12, 3, 7, 10, 15, 6, 13, 4, 11, 8)),
+        ("nothing", {}),
+        ("removed from the middle", drop(6, 3, 11)),
+        ("the lowest free slot is taken first", put(31, 30)),
+        ("a slot freed by the same block is taken, then one is appended", drop(1) | put(22, 20, 21)),
+        ("removed and changed", drop(5) | put(4, 31, value="again")),
+        ("what is not there is removed", drop(5, 39)),
+        ("a value becomes empty", {named[4]: ""}),
+        ("a free slot is taken and one appended", put(5, 17)),
+        ("the slot at the end is given up", drop(17)),
+        ("free slots in front of it go with it, and a level", drop(13, 14, 15, 16) | drop(22)),
+        ("one slot is taken again, the one at the end given up", drop(12, 10) | put(23)),
+        ("the greatest key goes", drop(31)),
+        ("one group is left", drop(2, 4, 5, 7, 8, 9, 20, 21, 23)),
+        ("nothing is left", drop(30)),
+        (
+            "keys compare as UTF-8, not as UTF-16",
+            {"\U00010000": "a plane above", "\uffff": "the last below", "\uff5e": "~", "z": ""},
+        ),
+        (
+            "a prefix comes before what extends it",
+            {"\uffff\uffff": "longer", "\uffff": None, "zz": "", "z": "changed"},
+        ),
+    ]
+    tree, listed = book.IndexedTree("locks"), []
+    for name, changes in steps:
+        tree.update({key.encode(): None if v is None else v.encode() for key, v in changes.items()})
+        asked = sorted({*changes, named[7], named[30], named[0]})
+        listed.append(
+            {
+                "name": name,
+                "changes": [{"key": key, "value": value} for key, value in changes.items()],
+                "count": tree.count(),
+                "slots": {key.decode(): slot for slot, (key, _) in sorted(tree.slots.items())},
+                "root": tree.root().hex(),
+                "proofs": [{"asked": key, "proof": tree.prove(key.encode())} for key in asked[::2]],
+            }
+        )
+    return listed
 
 
 def _bad_inclusions(proof: dict[str, Json]) -> list[Json]:
