@@ -85,8 +85,11 @@ def record(form: Form) -> Check:
         for name, (check_field, default) in form.items():
             need(name in value or default is not NEEDED, "missing_field")
             if name in value:
+                spelled_out = (
+                    default is not NEEDED and value[name] == default and type(value[name]) is type(default)
+                )
+                need(not spelled_out, "not_canonical")
                 check_field(value[name])
-                need(default is NEEDED or value[name] != default, "not_canonical")
         need(set(value) <= set(form), "unknown_field")
 
     return check
@@ -184,7 +187,7 @@ PAYLOADS: dict[str, Form] = {
         "set": (plain_object, {}),
         "authorities": (list_of(record({"address": (text(), NEEDED), "pubkey": (text(), "")})), []),
     },
-    "KEY_ROTATE": {"pubkey": (text(), NEEDED), "sig": (text(), NEEDED)},
+    "KEY_ROTATE": {"pubkey": (text(0, 2_064), NEEDED), "sig": (text(0, 8_192), NEEDED)},
     "EVIDENCE": {
         "votes": (
             record(
@@ -199,7 +202,12 @@ PAYLOADS: dict[str, Form] = {
             None,
         ),
         "attestations": (
-            record({"first": (record(SIGNED_ATTESTATION), NEEDED), "second": (record(SIGNED_ATTESTATION), NEEDED)}),
+            record(
+                {
+                    "first": (record(SIGNED_ATTESTATION), NEEDED),
+                    "second": (record(SIGNED_ATTESTATION), NEEDED),
+                }
+            ),
             None,
         ),
     },
@@ -207,7 +215,12 @@ PAYLOADS: dict[str, Form] = {
 }
 WITNESSES: dict[str, Form] = {
     "RECEIPT_CLAIM": SIGNED_ATTESTATION,
-    "REGISTER": {"hub": (text(), ""), "sig": (text(), ""), "pubkey": (text(), ""), "validator_sig": (text(), "")},
+    "REGISTER": {
+        "hub": (text(), ""),
+        "sig": (text(), ""),
+        "pubkey": (text(), ""),
+        "validator_sig": (text(), ""),
+    },
     "PARAM_UPDATE": {"bitmap": (AMOUNT, NEEDED), "sigs": (list_of(text(), 0, 50), NEEDED)},
 }
 UPDATABLE: dict[str, Check] = {
@@ -221,7 +234,7 @@ UPDATABLE: dict[str, Check] = {
     "mint_price_cap_bp": integer(1, 100_000),
     "hubs": list_of(text(), 0, 100),
     "max_lock_ms": integer(60_000, 31_536_000_000),
-    "activations": list_of(record({"version": (AMOUNT, NEEDED), "height": (ANY_AMOUNT, NEEDED)})),
+    "activations": list_of(record({"version": (integer(2, MAX), NEEDED), "height": (ANY_AMOUNT, NEEDED)})),
     "fee_ed25519": integer(0, 1_000_000),
     "fee_secp256k1": integer(0, 1_000_000),
     "fee_rsa_pss": integer(0, 1_000_000),
@@ -413,7 +426,10 @@ def _settle(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
         need(payload[name] == sorted(set(payload[name])), "not_canonical")
     leaves = leaves_of(payload["leaves"])
     for leaf in leaves:
-        need(leaf["lock"] < len(payload["locks"]) and leaf["provider"] < len(payload["providers"]), "out_of_range")
+        need(
+            leaf["lock"] < len(payload["locks"]) and leaf["provider"] < len(payload["providers"]),
+            "out_of_range",
+        )
         need(leaf["task"] <= 4095 and leaf["routed"] <= 1, "out_of_range")
         need(1 <= leaf["units"] <= UNITS and leaf["price"] <= MAX, "out_of_range")
     need({leaf["lock"] for leaf in leaves} == set(range(len(payload["locks"]))), "not_canonical")

@@ -232,7 +232,11 @@ class Ledger:
     def coins(self) -> int:
         """Counted from scratch: in accounts, open locks and bonds."""
         held = sum(account["balance"] for account in self.stores["accounts"].values())
-        held += sum(lock["amount"] - lock["paid"] for lock in self.stores["locks"].values() if lock["status"] == "open")
+        held += sum(
+            lock["amount"] - lock["paid"]
+            for lock in self.stores["locks"].values()
+            if lock["status"] == "open"
+        )
         for key, record in self.stores["registry"].items():
             if key.startswith("bond:"):
                 held += record["amount"] + sum(part["amount"] for part in record["unbonding"])
@@ -311,7 +315,7 @@ class Ledger:
         self.before = {store: dict(records) for store, records in self.stores.items()}
         self.height += 1
         self.time = timestamp_ms
-        self._due = self._find_due()
+        self.due = self._find_due()
         self._burned = self._earned = 0
 
     def execute(self, tx: Transaction) -> Outcome | str:
@@ -347,7 +351,9 @@ class Ledger:
         account = self.account(tx.sender)
         if tx.nonce != account["nonce"] + 1:
             raise Invalid("bad_nonce")
-        if (account["auth"] or tx.pubkey) != tx.pubkey or (not account["auth"] and address_of(tx.pubkey) != tx.sender):
+        if (account["auth"] or tx.pubkey) != tx.pubkey or (
+            not account["auth"] and address_of(tx.pubkey) != tx.sender
+        ):
             raise Invalid("wrong_key")
         if tx.fee < self.least_fee(tx) and not self._free(tx, payload, witness):
             raise Invalid("fee_too_low")
@@ -388,7 +394,9 @@ class Ledger:
         """docs/spec/fees.md"""
         fees = [self.param("fee_" + name.replace("-", "_")) for name in verifications(tx.pubkey)]
         signature = max(0, sum(fees) - self.param("fee_ed25519"))
-        return int(self.param("base_fee") - (-self.param("fee_per_kib") * len(tx.payload) // 1024) + signature)
+        return int(
+            self.param("base_fee") - (-self.param("fee_per_kib") * len(tx.payload) // 1024) + signature
+        )
 
     def _free(self, tx: Transaction, payload: Plain, witness: Plain | None) -> bool:
         if tx.type == "FAUCET":
@@ -508,7 +516,11 @@ class Ledger:
             parts = [0, 0, 0]
             if self._may_mint(price, said["routed"], hub, provider):
                 parts = self._parts_of(self._provider_part(payload["compute_units"], price))
-                if sum(parts) == 0 and "zero_claimed" in self.as_the_code and self.param("mint_budget_per_day"):
+                if (
+                    sum(parts) == 0
+                    and "zero_claimed" in self.as_the_code
+                    and self.param("mint_budget_per_day")
+                ):
                     self._put_text("mint.claimed", str(self.counter("mint.claimed")))
             parts = self._scaled(parts, self._allowance(sum(parts), hub))
         self._put(
@@ -590,7 +602,9 @@ class Ledger:
             height = self.height
         key = self.key_of(provider) if height is None else self.key_at(provider, height)
         digest = core_digest(json.loads(tx.payload), self.genesis_hash)
-        need(key != b"" and verify(key, digest, bytes.fromhex(payload["miner_sig"])), "bad_provider_signature")
+        need(
+            key != b"" and verify(key, digest, bytes.fromhex(payload["miner_sig"])), "bad_provider_signature"
+        )
         need(self._attested(witness, hub, height), "bad_attestation_signature")
 
     def _attested(self, signed: Plain, hub: str, height: int | None) -> bool:
@@ -730,7 +744,10 @@ class Ledger:
         need(self.time <= batch["expires_ms"], "batch_expired")
         leaves = leaves_of(payload["leaves"])
         committed = [
-            leaf["receipt"] + bytes.fromhex(locks[leaf["lock"]]) + providers[leaf["provider"]].encode() + leaf["tail"]
+            leaf["receipt"]
+            + bytes.fromhex(locks[leaf["lock"]])
+            + providers[leaf["provider"]].encode()
+            + leaf["tail"]
             for leaf in leaves
         ]
         proof = [bytes.fromhex(node) for node in payload["proof"]]
@@ -1012,7 +1029,7 @@ class Ledger:
         ]
 
     def _retire(self) -> None:
-        for store, key in [one for kind in self._due for one in kind]:
+        for store, key in [one for kind in self.due for one in kind]:
             record = self.stores[store].get(key)
             if record is not self.before[store][key]:
                 continue
@@ -1065,7 +1082,11 @@ class Ledger:
                 for key, bond in self.stores["registry"].items()
                 if key.startswith("bond:validator:") and bond["amount"] >= least
             ]
-            standing = [(-a, who) for a, who in sorted(bonds) if not self.jailed("validator", who) and self.key_of(who)]
+            standing = [
+                (-a, who)
+                for a, who in sorted(bonds)
+                if not self.jailed("validator", who) and self.key_of(who)
+            ]
             powers = [(who, min(amount, MAX)) for amount, who in standing[: self.param("max_validators")]]
         else:
             addresses = [one["address"] for one in listed] or [address for address, _ in members]
@@ -1077,7 +1098,11 @@ class Ledger:
         for address in before:
             del self.stores["validators"][address]
         for who, power, position in places:
-            key = key_to_text(self.key_of(who)) if self.key_of(who) else offered.get(who) or before[who]["auth_key"]
+            key = (
+                key_to_text(self.key_of(who))
+                if self.key_of(who)
+                else offered.get(who) or before[who]["auth_key"]
+            )
             self._put("validators", who, auth_key=key, power=power, position=position)
 
 

@@ -22,7 +22,7 @@ from aitbc.core.types.amounts import AIT
 from aitbc.core.types.transactions import Transaction
 from reference.forms import ATTESTATION, attestation_digest, core_digest, filled, transaction_id
 from reference.ledger import MAX, TOTAL, Plain
-from reference.twin import Twin
+from reference.twin import DISAGREEMENTS, Twin
 from support.chain import OUTPUT, REQUEST, START_MS, genesis
 from support.other_keys import OtherKey, multisig_key, secp_key, spare_keys
 from support.people import ALICE, BOB, EVE, FAUCET, HUB, PROVIDER, SYNTHETIC, VALIDATOR, person
@@ -46,12 +46,26 @@ OWNED: dict[str, list[Key]] = {who.address: spare_keys(who.address) for who in P
 KEYS: dict[bytes, Key] = {key.auth_key: key for who in PEOPLE for key in [who, *OWNED[who.address]]}
 BY_ADDRESS = {who.address: who for who in PEOPLE}
 FUNDED = {
-    **{ALICE: 1_000 * AIT, BOB: 300 * AIT, CAROL: 5_000, HUB: 10 * AIT, REGISTERED_HUB: 5 * AIT},
+    ALICE: 1_000 * AIT,
+    BOB: 300 * AIT,
+    CAROL: 5_000,
+    HUB: 10 * AIT,
+    REGISTERED_HUB: 5 * AIT,
     **dict.fromkeys((*VALIDATORS, *STAKERS), 50 * AIT),
-    **{PROVIDERS[2]: AIT, FAUCET: 200_000, TREASURY: 0, SECP: 20 * AIT, MULTI: 20 * AIT},
+    PROVIDERS[2]: AIT,
+    FAUCET: 200_000,
+    TREASURY: 0,
+    SECP: 20 * AIT,
+    MULTI: 20 * AIT,
 }
 NO_KEYS = (
-    *("ed25519:" + "00" * 32, "nothing:00", "secp256k1:" + "05" * 33, "secp256k1:02", "secp256k1:" + "0" * 65),
+    *(
+        "ed25519:" + "00" * 32,
+        "nothing:00",
+        "secp256k1:" + "05" * 33,
+        "secp256k1:02",
+        "secp256k1:" + "0" * 65,
+    ),
     *("rsa-pss:" + "00" * 256, "multisig:0101", "00" * 31, "00" * 33, "XY" * 32),
 )
 """Texts that look like keys."""
@@ -61,8 +75,14 @@ SHY = (VALIDATORS[2], STAKERS[1], PROVIDERS[2])
 KINDS_1 = {"TRANSFER": 2, "JOB_LOCK": 7, "RECEIPT_CLAIM": 12, "REFUND": 4, "REGISTER": 4, "FAUCET": 2}
 KINDS_2 = {
     **KINDS_1,
-    **{"RECEIPT_BATCH": 3, "SETTLE": 5, "STAKE": 4, "UNSTAKE": 4, "WITHDRAW": 3},
-    **{"PARAM_UPDATE": 3, "KEY_ROTATE": 2, "EVIDENCE": 3},
+    "RECEIPT_BATCH": 3,
+    "SETTLE": 5,
+    "STAKE": 4,
+    "UNSTAKE": 4,
+    "WITHDRAW": 3,
+    "PARAM_UPDATE": 3,
+    "KEY_ROTATE": 2,
+    "EVIDENCE": 3,
 }
 
 
@@ -74,6 +94,7 @@ class Setting:
     params: dict[str, Any] = field(default_factory=dict)
     mode: str = "poa"
     version: int = 2
+    epoch_length: int = 4
     authorities: tuple[Key, ...] = VALIDATORS
     room: int | None = None
     """So much may still come into being, if it is not much."""
@@ -108,33 +129,57 @@ TIGHT: dict[str, Any] = {
 }
 SETTINGS = (
     Setting("plain", SHORT),
-    Setting("tight", TIGHT),
+    Setting("tight", TIGHT, epoch_length=8),
     Setting("hybrid", {**SHORT, "score_units_per_provider": 2_500}, mode="hybrid"),
-    Setting("tight hybrid", {**TIGHT, "slash_bp": 10_000, "governance_threshold": 3}, mode="hybrid"),
-    Setting("cbp", {**TIGHT, "hub_bond": 0, "jail_ms": 60_000}, mode="cbp"),
+    Setting(
+        "tight hybrid",
+        {**TIGHT, "slash_bp": 10_000, "governance_threshold": 3},
+        mode="hybrid",
+        epoch_length=12,
+    ),
+    Setting("cbp", {**TIGHT, "hub_bond": 0, "jail_ms": 60_000}, mode="cbp", epoch_length=16),
+    Setting(
+        "at once",
+        {
+            **SHORT,
+            **dict.fromkeys(("lock_retention_ms", "receipt_retention_ms", "unbonding_ms", "jail_ms"), 0),
+        },
+    ),
     Setting("one validator", {**SHORT, "jail_ms": 30_000}, authorities=(VALIDATOR,)),
     Setting("nearly full", {**SHORT, "calibration_until_ms": START_MS + 90_000}, room=5 * AIT),
-    Setting("no devnet", {**TIGHT, "devnet": 0, "faucet": "", "synthetic_attester": "", "calibration_budget": 5 * AIT}),
+    Setting(
+        "no devnet",
+        {**TIGHT, "devnet": 0, "faucet": "", "synthetic_attester": "", "calibration_budget": 5 * AIT},
+    ),
     Setting(
         "no premint",
         {**SHORT, "devnet": 0, "faucet": "", "synthetic_attester": "", "mint_price_cap_bp": 10_000},
         premint=False,
     ),
-    Setting("version 1", {"hubs": SHORT["hubs"], "max_lock_ms": 40_000, "treasury": TREASURY.address}, version=1),
+    Setting(
+        "version 1", {"hubs": SHORT["hubs"], "max_lock_ms": 40_000, "treasury": TREASURY.address}, version=1
+    ),
 )
 
 
 class World:
     """One run: a chain twice, and what everybody remembers of it."""
 
-    def __init__(self, random: Random, setting: Setting, *, follow: bool = False) -> None:
+    def __init__(
+        self,
+        random: Random,
+        setting: Setting,
+        *,
+        follow: bool = False,
+        as_the_code: frozenset[str] = DISAGREEMENTS,
+    ) -> None:
         self.random = random
         self.setting = setting
         activations = ACTIVE if setting.version == 2 else []
         self.twin = Twin(
             genesis(
                 authorities=setting.authorities,
-                consensus=ConsensusSettings(mode=setting.mode, epoch_length=4),
+                consensus=ConsensusSettings(mode=setting.mode, epoch_length=setting.epoch_length),
                 accounts=[
                     GenesisAccount(
                         address=who.address,
@@ -146,6 +191,7 @@ class World:
                 **{**setting.params, "activations": activations},
             ),
             follow=follow,
+            as_the_code=as_the_code,
         )
         self.ledger = self.twin.ledger
         self.genesis_hash = self.twin.genesis_hash
@@ -248,7 +294,10 @@ class World:
         elif how == 7 and tx.type == "TRANSFER":
             payload["data"] = self.some("", "x" * 1025, "x" * 20_000)
         elif how == 7:
-            payload = {**payload, **self.some({"task": 0}, {"data": ""}, {"tasks": 1}, {"endpoint": ""}, {"set": {}})}
+            payload = {
+                **payload,
+                **self.some({"task": 0}, {"data": ""}, {"tasks": 1}, {"endpoint": ""}, {"set": {}}),
+            }
         elif how == 8 and witness:
             witness.pop(self.random.choice(sorted(witness)))
         elif how == 9 and witness:
@@ -339,8 +388,12 @@ class World:
         return self.random.choice(found) if found else self.fresh()
 
     def a_provider(self) -> str:
-        known = [who.address for who in PROVIDERS if self.ledger.registration("provider", who.address)]
-        return self.random.choice(known) if known and not self.chance(12) else self.random.choice(PROVIDERS).address
+        known = [key[9:] for key in sorted(self.ledger.stores["registry"]) if key.startswith("provider:")]
+        return (
+            self.random.choice(known)
+            if known and not self.chance(12)
+            else self.random.choice(PROVIDERS).address
+        )
 
     def receipt(self) -> tuple[Plain, Plain]:
         """Payload and witness of a claim, right but for what luck makes wrong."""
@@ -356,7 +409,9 @@ class World:
             "client_addr": lock["client"] if not self.chance(20) else EVE.address,
             "miner_addr": provider,
             "compute_units": self.some(1, 700, 2_000, 2_000, 100_000, 10**12),
-            "price": max(0, self.some(left, left // 2, *[left // 3 + 1] * 5, left + 1, self.some(0, left - 1))),
+            "price": max(
+                0, self.some(left, left // 2, *[left // 3 + 1] * 5, left + 1, self.some(0, left - 1))
+            ),
             "output_hash": OUTPUT,
             "lock": lock_id,
             "task": self.a_task(lock),
@@ -406,7 +461,9 @@ class World:
 
     def vouched(self, payload: Plain, hub: str, routed: str, height: int | None) -> tuple[Plain, Plain]:
         """Signed by provider and hub, with the keys that count unless luck has it."""
-        payload = {name: value for name, value in payload.items() if value != 0 or name not in ("task", "attempt")}
+        payload = {
+            name: value for name, value in payload.items() if value != 0 or name not in ("task", "attempt")
+        }
         payload["receipt_id"] = "rcpt_" + core_digest(payload, self.genesis_hash).hex()
         provider = payload["miner_addr"]
         signer = self.signer(provider, height)
@@ -427,8 +484,17 @@ class World:
         }
         if self.chance(40):
             said |= self.some(
-                *({"units": max(1, said["units"] - 1)}, {"price": said["price"] + 1}, {"routed": "synthetic"}),
-                *({"routed": "random"}, {"task": 7}, {"client": EVE.address}, {"receipt_id": "rcpt_" + self.fresh()}),
+                *(
+                    {"units": max(1, said["units"] - 1)},
+                    {"price": said["price"] + 1},
+                    {"routed": "synthetic"},
+                ),
+                *(
+                    {"routed": "random"},
+                    {"task": 7},
+                    {"client": EVE.address},
+                    {"receipt_id": "rcpt_" + self.fresh()},
+                ),
                 {"candidates_hash": OUTPUT},
             )
         return payload, self.attested(said, height)
@@ -458,7 +524,9 @@ class World:
                 make = self.synthetic
             payload, witness = make()
             self.claims.append((payload, witness))
-        sender = self.some(payload["miner_addr"], POOR.address, EVE.address, HUB.address, self.anybody().address)
+        sender = self.some(
+            payload["miner_addr"], POOR.address, EVE.address, HUB.address, self.anybody().address
+        )
         fee = None
         if self.ledger.balance(sender) < 100 and self.chance(2):
             price = payload["price"]
@@ -485,9 +553,13 @@ class World:
         leaves = []
         for _ in range(self.random.randrange(1, 8)):
             lock_id = self.a_lock(hub)
-            lock = self.ledger.stores["locks"].get(lock_id, {"amount": 1, "paid": 0, "tasks": 1, "paid_tasks": "0"})
+            lock = self.ledger.stores["locks"].get(
+                lock_id, {"amount": 1, "paid": 0, "tasks": 1, "paid_tasks": "0"}
+            )
             left = lock["amount"] - lock["paid"]
-            price = max(0, self.some(left // 2, left // 4, left // 4, left // 8, left, left + 1, self.some(1, 0)))
+            price = max(
+                0, self.some(left // 2, left // 4, left // 4, left // 8, left, left + 1, self.some(1, 0))
+            )
             units = self.some(1, 700, 2_000, 100_000, 10**12)
             task = self.a_task(lock)
             routed = self.some(1, 1, 1, 0)
@@ -579,7 +651,7 @@ class World:
                 witness["pubkey"] = key_to_text(hub.auth_key if not self.chance(8) else EVE.auth_key)
         if former and former["validator"] and self.chance(2):
             payload["validator"] = former["validator"]
-        elif self.chance(2) and self.setting.version != 1:
+        elif not self.chance(3) and self.setting.version != 1:
             validator = self.some(*VALIDATORS, *STAKERS, self.anybody()).address
             payload["validator"] = validator
             if not self.chance(6):
@@ -606,7 +678,9 @@ class World:
         sender = self.able(*VALIDATORS, *STAKERS, HUB, HUB, LISTED_UNKNOWN, self.anybody())
         if self.ledger.balance(sender) > MAX and self.chance(3):
             return self.sign(sender, "STAKE", {"role": "provider", "amount": MAX - self.some(0, 1)})
-        missing = [hub for hub in (HUB, LISTED_UNKNOWN) if self.ledger.bond("hub", hub.address)["amount"] < AIT]
+        missing = [
+            hub for hub in (HUB, LISTED_UNKNOWN) if self.ledger.bond("hub", hub.address)["amount"] < AIT
+        ]
         if self.ledger.param("hub_bond") and missing and self.chance(2):
             sender = self.able(*missing)
         role = "hub" if sender in (HUB.address, LISTED_UNKNOWN.address) else "validator"
@@ -614,7 +688,11 @@ class World:
             role = self.some("validator", "provider", "hub")
         left = self.ledger.balance(sender) - 100
         least = self.ledger.param("min_validator_stake")
-        amount = self.near(left) if self.chance(12) else self.some(1, 400, 500, least, least + 7, 5_000, AIT, 3 * AIT)
+        amount = (
+            self.near(left)
+            if self.chance(12)
+            else self.some(1, 400, 500, least, least + 7, 5_000, AIT, 3 * AIT)
+        )
         return self.sign(sender, "STAKE", {"role": role, "amount": min(MAX, amount)})
 
     def a_bond(self) -> tuple[str, str]:
@@ -632,6 +710,8 @@ class World:
         total = sum(member["power"] for _, member in self.ledger.validator_set())
         third = total // 3 - self.ledger.counter("epoch.leaving")
         amount = self.some(1, 1, 10, self.near(staked), self.near(third))
+        if role == "validator" and self.setting.mode == "hybrid" and self.chance(2):
+            amount = self.some(third, third, third + 1)
         return self.sign(sender, "UNSTAKE", {"role": role, "amount": max(1, amount)})
 
     def withdraw(self) -> Transaction:
@@ -639,7 +719,8 @@ class World:
         free = [
             tuple(key.split(":")[1:])
             for key, bond in sorted(self.ledger.stores["registry"].items())
-            if key.startswith("bond:") and any(part["free_ms"] <= self.ledger.time + 1 for part in bond["unbonding"])
+            if key.startswith("bond:")
+            and any(part["free_ms"] <= self.ledger.time + 1 for part in bond["unbonding"])
         ]
         if free and not self.chance(4):
             role, sender = self.random.choice(free)
@@ -662,10 +743,12 @@ class World:
         if not self.chance(4):
             names = [self.random.choice(sorted(UPDATES)) for _ in range(self.random.randrange(1, 4))]
             payload["set"] = {name: self.some(*UPDATES[name]) for name in names}
-            if self.chance(12):
+            if self.chance(8):
                 payload["set"]["activations"] = self.activations()
             if self.chance(20):
-                payload["set"] |= self.some({"devnet": 1}, {"base_fee": -1}, {"hubs": 5}, {"max_lock_ms": 59_999})
+                payload["set"] |= self.some(
+                    {"devnet": 1}, {"base_fee": -1}, {"hubs": 5}, {"max_lock_ms": 59_999}
+                )
         if "set" not in payload or self.chance(5):
             payload["authorities"] = self.authorities()
         return self.approved(payload)
@@ -693,14 +776,23 @@ class World:
         return key_from_text(member[1]["auth_key"])
 
     def activations(self) -> list[Plain]:
+        """Far away, or too early, mostly: a version that nobody knows ends the chain."""
         length = self.ledger.epoch_length
-        height = (self.ledger.epoch + 2 + self.some(0, 0, 1, -1)) * length + 1 + self.some(0, 0, 0, 1)
+        first = (self.ledger.epoch + 2) * length + 1
+        height = self.some(first + 4_000_000 * length, first - length, first - 1, first + 1)
+        if self.chance(10):
+            height = first + self.some(0, 1) * length
         known = self.ledger.param("activations")
-        if not self.chance(4):
-            height += length * 1_000_000
-        new = {"version": self.some(3, 3, 2), "height": height}
+        new = {"version": 3 if not self.chance(8) else 2, "height": height}
         return self.some(  # type: ignore[no-any-return]
-            *([*known, new], [*known, new], known, [new], [*known, new, {**new, "version": 4}]),
+            *(
+                [*known, new],
+                [*known, new],
+                [*known, new],
+                known,
+                [new],
+                [*known, new, {**new, "version": 4}],
+            ),
             [*known, new, {"version": 4, "height": height + length}],
         )
 
@@ -725,7 +817,9 @@ class World:
         if self.chance(2):
             return {"votes": self.votes()}
         lock_id = self.a_lock()
-        lock = self.ledger.stores["locks"].get(lock_id, {"hub": HUB.address, "height": 1, "client": ALICE.address})
+        lock = self.ledger.stores["locks"].get(
+            lock_id, {"hub": HUB.address, "height": 1, "client": ALICE.address}
+        )
         said: Plain = {
             "receipt_id": "rcpt_" + self.fresh(),
             "lock": lock_id,
@@ -787,7 +881,11 @@ class World:
         keep_receipt = ledger.param("receipt_retention_ms")
         found = []
         for lock in ledger.stores["locks"].values():
-            found += [lock["claim_until_ms"], lock["claim_until_ms"] + keep_lock, lock["closed_ms"] + keep_lock]
+            found += [
+                lock["claim_until_ms"],
+                lock["claim_until_ms"] + keep_lock,
+                lock["closed_ms"] + keep_lock,
+            ]
         for record in ledger.stores["receipts"].values():
             found.append(record.get("expires_ms") or record["claimed_ms"] + keep_receipt)
         for record in ledger.stores["registry"].values():
@@ -797,6 +895,8 @@ class World:
         return sorted({time + d for time in found for d in (-1, 0, 1) if time + d > ledger.time})
 
     def next_time(self) -> int:
+        if self.chance(250):
+            return self.ledger.time + 1_200 * 86_400_000
         times = self.interesting_times()
         if not times or not self.chance(3):
             return self.ledger.time + self.some(1, 500, 1_000, 1_000, 1_000)  # type: ignore[no-any-return]
@@ -819,7 +919,9 @@ class World:
                 kind = "REGISTER"
             elif not (self.locks("open") if kind in ("REFUND", "EVIDENCE") else self.payable()):
                 kind = "JOB_LOCK"
-            elif kind == "SETTLE" and not any(self.could_pay(leaf) for _, leaves in self.live() for leaf in leaves):
+            elif kind == "SETTLE" and not any(
+                self.could_pay(leaf) for _, leaves in self.live() for leaf in leaves
+            ):
                 kind = "RECEIPT_BATCH"
         make = "evidence_tx" if kind == "EVIDENCE" else kind.lower()
         self.twin.add(self.transaction(make))
@@ -861,17 +963,19 @@ class World:
 
     def finish(self) -> None:
         """Let every timer fire: no lock stays open, and nothing that can end stays."""
-        if self.setting.version == 1 or self.stopped:
-            return
-        for _ in range(2):
+        for last in (False, False, True):
+            if self.setting.version == 1 or self.stopped:
+                return
             far = 10 + max(self.interesting_times(), default=self.ledger.time)
+            if last:
+                far = self.ledger.time + self.ledger.param("lock_retention_ms") + 1
             self.twin.begin(far)
             self.commit()
-        self.twin.begin(self.ledger.time + self.ledger.param("lock_retention_ms") + 1)
-        self.commit()
         assert {lock["status"] for lock in self.ledger.stores["locks"].values()} <= {"synthetic"}
         assert self.ledger.stores["receipts"] == {}
-        marks = [record for key, record in self.ledger.stores["registry"].items() if key.startswith("offence:")]
+        marks = [
+            record for key, record in self.ledger.stores["registry"].items() if key.startswith("offence:")
+        ]
         assert all(mark["expires_ms"] == 0 for mark in marks)
 
 
@@ -895,7 +999,7 @@ UPDATES: dict[str, tuple[Any, ...]] = {
     "hubs": (
         *[[HUB.address, LISTED_UNKNOWN.address]] * 3,
         [HUB.address, REGISTERED_HUB.address],
-        [LISTED_UNKNOWN.address],
+        *([LISTED_UNKNOWN.address], []),
     ),
     "max_lock_ms": (60_000, 90_000),
     "fee_ed25519": (0, 7),
@@ -903,7 +1007,7 @@ UPDATES: dict[str, tuple[Any, ...]] = {
     "fee_rsa_pss": (0, 7),
     "hub_bond": (0, 500, AIT),
     "hub_mint_per_bond_bp": (0, 5_000, 20_000, 10_000_000),
-    "mint_budget_per_day": (0, 10_000 * AIT, 60_000 * AIT),
+    "mint_budget_per_day": (0, 10_000 * AIT, 60_000 * AIT, MAX),
     "calibration_budget": (0, 5 * AIT, 30 * AIT, 100 * AIT),
     "calibration_until_ms": (0, START_MS + 60_000),
     "calibration_units": (0, 1_500, 10_000),

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from aitbc.core.crypto.indexed_tree import proves_absence, proves_value
 from aitbc.core.crypto.hashing import tagged
+from aitbc.core.crypto.indexed_tree import proves_absence, proves_value
 from reference.tree import STORES, state_root
 from reference.twin import Twin
 from reference.world import SETTINGS, World
@@ -29,8 +29,14 @@ def check_proofs(random: Random, twin: Twin) -> None:
         height = head - back
         (_, slots, *_), records, *_ = twin.history[-back] if back else (twin.ledger.snapshot(), twin.records)
         store = random.choice(STORES)
-        known = {key for _, past, *_ in twin.history[-DEEPEST:] for key in past[store]} | set(twin.records[store])
-        key = random.choice(sorted(known)) if known and random.randrange(3) else f"{random.randrange(16):x}nobody"
+        known = {key for _, past, *_ in twin.history[-DEEPEST:] for key in past[store]} | set(
+            twin.records[store]
+        )
+        key = (
+            random.choice(sorted(known))
+            if known and random.randrange(3)
+            else f"{random.randrange(16):x}nobody"
+        )
         proof = twin.real.prove(store, key, height=height)
         roots = proof.store_roots
         root = tagged("aitbc/state/1", *[roots[name] for name in STORES])
