@@ -516,12 +516,9 @@ class Ledger:
             parts = [0, 0, 0]
             if self._may_mint(price, said["routed"], hub, provider):
                 parts = self._parts_of(self._provider_part(payload["compute_units"], price))
-                if (
-                    sum(parts) == 0
-                    and "zero_claimed" in self.as_the_code
-                    and self.param("mint_budget_per_day")
-                ):
-                    self._put_text("mint.claimed", str(self.counter("mint.claimed")))
+            counts = sum(parts) > 0 or self._may_mint(1, said["routed"], hub, provider)
+            if "zero_claimed" in self.as_the_code and counts and self.param("mint_budget_per_day"):
+                self._put_text("mint.claimed", str(self.counter("mint.claimed")))
             parts = self._scaled(parts, self._allowance(sum(parts), hub))
         self._put(
             "receipts",

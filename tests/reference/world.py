@@ -860,7 +860,8 @@ class World:
                 *("aitbc/vote/1", self.ledger.chain_id.encode(), self.genesis_hash, kind.encode()),
                 *(u64(epoch), u64(slot), bytes.fromhex(candidate)),
             )
-            signer = self.signer(who, None if self.chance(2) else epoch * self.ledger.epoch_length + 1)
+            height = epoch * self.ledger.epoch_length + 1
+            signer = self.signer(who, None if self.chance(2) else height + self.some(-1, 0, 0, 0, 1))
             votes.append({"kind": kind, "candidate": candidate, "sig": signer.sign(said).hex()})
         return {"validator": who, "epoch": epoch, "slot": slot, "first": votes[0], "second": votes[1]}
 
@@ -898,6 +899,10 @@ class World:
         if self.chance(250):
             return self.ledger.time + 1_200 * 86_400_000
         times = self.interesting_times()
+        jails = [record.get("jailed_until_ms", 0) for record in self.ledger.stores["registry"].values()]
+        jails = [time for time in jails if time > self.ledger.time]
+        if jails and self.chance(8):
+            return min(jails)
         if not times or not self.chance(3):
             return self.ledger.time + self.some(1, 500, 1_000, 1_000, 1_000)  # type: ignore[no-any-return]
         return self.random.choice(times[:12]) if self.chance(4) else times[0]
