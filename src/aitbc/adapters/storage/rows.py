@@ -7,6 +7,7 @@ database is kept out by it.
 
 | table | checksum covers, besides the row's place |
 |---|---|
+| meta | of the head: height and hash, so that blocks that are lost are missed |
 | blocks | header and certificate: no hash covers the certificate |
 | tx | time of the block, id, `raw`: the outcome's text is under no root, and a transaction is read alone |
 | receipts | every field, the transaction's id and time: they can be made again only by executing the block |
@@ -53,7 +54,7 @@ def checksum(table: str, *parts: bytes) -> bytes:
 
 _TAGS = {
     table: fields(f"aitbc/row/{table}/2".encode())
-    for table in ("blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
+    for table in ("meta", "blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
 }
 
 
@@ -387,6 +388,25 @@ def param_bytes(value: str) -> bytes:
 
 
 # The rest
+
+
+NO_HEAD: Row = ("head", b"")
+"""For `meta`: nothing was committed yet."""
+
+
+def head_row(height: int, block_hash: bytes) -> Row:
+    """For `meta`: which block is the head."""
+    return ("head", u64(height) + block_hash + checksum("meta", u64(height), block_hash))
+
+
+def restore_head(value: bytes) -> tuple[int, bytes]:
+    """Height and hash; -1 and zeros before genesis."""
+    if not value:
+        return -1, bytes(32)
+    height, block_hash = int.from_bytes(value[:8], "big"), value[8:40]
+    if head_row(height, block_hash)[1] != value:
+        raise damaged("the head on disk", "its checksum differs")
+    return height, block_hash
 
 
 def history_row(node: HistoryNode) -> Row:
