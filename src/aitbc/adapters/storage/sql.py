@@ -185,18 +185,19 @@ class SqlStore:
     # Opening
 
     def _prepare(self) -> None:
-        """Look first, so that what is not ours is left as it is; then make or migrate it in one transaction."""
+        """Look first, so that what is not ours is left as it is; then make or migrate it in one transaction.
+
+        The version is written each time: a database that cannot be written is better refused now than at a block.
+        """
         with self._reading() as session:
             self._version(session)
         with self._database.writing() as session, self._checked():
             version = self._version(session)
             if version is None:
                 self._create(session)
-                return
-            while version < SCHEMA_VERSION:
-                self._database.migrations[version](session, self._genesis_hash)
-                version += 1
-                session.insert(META, [("schema_version", str(version).encode())])
+            for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                self._database.migrations[old](session, self._genesis_hash)
+            session.insert(META, [("schema_version", str(SCHEMA_VERSION).encode())])
 
     def _version(self, session: Session) -> int | None:
         """The schema's version, None for an empty database; raises StorageError for what is not to be touched."""
@@ -227,8 +228,7 @@ class SqlStore:
     def _create(self, session: Session) -> None:
         for statement in schema_statements(self._database.kind):
             session.run(statement)
-        version = str(SCHEMA_VERSION).encode()
-        session.insert(META, [("schema_version", version), ("genesis_hash", self._genesis_hash), NO_HEAD])
+        session.insert(META, [("genesis_hash", self._genesis_hash), NO_HEAD])
 
     def load(self) -> StoredChain | None:
         with self._reading(snapshot=True) as session:
