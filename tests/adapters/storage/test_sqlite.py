@@ -6,8 +6,6 @@ import resource
 import signal
 import sqlite3
 import threading
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from aitbc.adapters.storage import sql
 from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.ports import StorageError
+from support.crashes import dies
 from support.made_up import ADDRESSES, GENESIS_HASH, MadeUpChain
 from support.store_model import check_everything, check_state
 
@@ -27,19 +26,6 @@ def filled(path: Path, blocks: int = 3) -> MadeUpChain:
         store.commit(commit)
     store.close()
     return chain
-
-
-def in_a_child(work: Callable[[], object]) -> None:
-    """Run in a process of its own, which may do to itself what it likes; fails when it fails."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 # Opening
@@ -104,7 +90,7 @@ def test_what_cannot_be_written_is_refused_at_opening(tmp_path: Path, what: str)
         with pytest.raises(StorageError, match=r"cannot be (written|opened)"):
             SqliteStore(path, GENESIS_HASH)
 
-    in_a_child(open_as_nobody)
+    dies(open_as_nobody)
 
 
 def test_another_program_that_writes_is_waited_for_and_then_named(
@@ -171,7 +157,7 @@ def test_a_disk_that_fails_in_the_middle_is_named_and_nothing_is_lost(tmp_path: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         check_state(store, chain.commits[:-1])
 
-    in_a_child(commit_without_room)
+    dies(commit_without_room)
     store = SqliteStore(path, GENESIS_HASH)
     check_everything(store, chain.commits[:-1])
     store.commit(commit)
