@@ -71,7 +71,9 @@ class BadLine:
             for ends in ((client, server, silent, True), (server, client, silent, False)):
                 threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, silent: threading.Event, asks: bool) -> None:
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, silent: threading.Event, asks: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if asks and self._breaks_at(data):
