@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.blocks import Certificate, CommittedBlock, Header
 from aitbc.core.types.records import Commit, PaidReceipt, StoredChain
 from aitbc.core.types.transactions import Outcome, Transaction
 
@@ -66,6 +66,14 @@ class StoredReceipt(msgspec.Struct, frozen=True, kw_only=True):
     receipt: PaidReceipt
 
 
+class StoredHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed block without its transactions."""
+
+    header: Header
+    hash: bytes
+    certificate: Certificate | None
+
+
 class Store(Protocol):
     """Blocks, state and history on disk. A block with all its changes is there whole or not at all.
 
@@ -100,6 +108,16 @@ class Store(Protocol):
     def block_by_height(self, height: int) -> CommittedBlock | None: ...
 
     def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None: ...
+
+    def head_at(self, height: int) -> StoredHead | None:
+        """A block's header and certificate, however many transactions it holds."""
+        ...
+
+    def head_of(self, block_hash: bytes) -> StoredHead | None: ...
+
+    def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        """A block's transactions from position `start` on."""
+        ...
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         """Where a committed transaction is: (height, position in the block)."""

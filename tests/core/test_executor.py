@@ -1,11 +1,11 @@
 """A stored chain is believed when everything in it fits: state, history, certificate and the sum of all coins."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
-from aitbc.core.codec.records import record_bytes
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
@@ -16,7 +16,12 @@ from support.chain import Chain, certificate_of, genesis
 from support.people import ALICE, BOB, EVE, VALIDATOR
 
 
-def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> StoredChain:
+def stored_chain(
+    chain: Chain,
+    *,
+    certificate: Certificate | None = None,
+    before: list[tuple[str, str, bytes | None]] | None = None,
+) -> StoredChain:
     """What a store would hold of the chain; the head under the validator's real certificate or another one."""
     state, head = chain.executor.state, chain.executor.head
     if head.block.header.height:
@@ -27,7 +32,11 @@ def stored_chain(chain: Chain, *, certificate: Certificate | None = None) -> Sto
         for store, rows in state.data.items()
     }
     return StoredChain(
-        genesis_hash=chain.genesis_hash, head=head, history_peaks=chain.executor.tip.peaks, records=records
+        genesis_hash=chain.genesis_hash,
+        head=head,
+        history_peaks=chain.executor.tip.peaks,
+        records=records,
+        before_head=before or [],
     )
 
 
@@ -110,14 +119,31 @@ def test_a_genesis_block_of_another_document_is_refused() -> None:
     assert caught.message == "the stored genesis block is not the one of this genesis.json"
 
 
-def test_a_gap_in_a_store_is_named(chain: Chain) -> None:
+def shifted(rows: list[tuple[int, str, bytes]]) -> list[tuple[int, str, bytes]]:
+    return [*rows[:-1], (rows[-1][0] + 1, *rows[-1][1:])]
+
+
+def one_slot_for_two(rows: list[tuple[int, str, bytes]]) -> list[tuple[int, str, bytes]]:
+    return [*rows[:-1], (rows[-2][0], *rows[-1][1:])]
+
+
+def one_key_twice(rows: list[tuple[int, str, bytes]]) -> list[tuple[int, str, bytes]]:
+    return [*rows[:-1], (rows[-1][0], rows[0][1], rows[-1][2])]
+
+
+@pytest.mark.parametrize(
+    ("bend", "message"),
+    [
+        (shifted, "the stored state is not the state of block 3"),
+        (one_slot_for_two, "store accounts has a slot twice"),
+        (one_key_twice, "store accounts has a key twice, or an empty one"),
+    ],
+)
+def test_records_out_of_place_are_refused(chain: Chain, bend: Any, message: str) -> None:
     stored = stored_chain(chain)
-    rows = stored.records["accounts"]
-    shifted = [*rows[:-1], (rows[-1][0] + 1, *rows[-1][1:])]
-    gap = msgspec.structs.replace(stored, records={**stored.records, "accounts": shifted})
-    caught = refusal(chain, gap)
-    assert caught.reason == Reason.DAMAGED
-    assert caught.message == f"store accounts lacks the record at index {len(rows)}"
+    records = {**stored.records, "accounts": bend(stored.records["accounts"])}
+    caught = refusal(chain, msgspec.structs.replace(stored, records=records))
+    assert (caught.reason, caught.message) == (Reason.DAMAGED, message)
 
 
 def test_a_history_of_another_chain_is_refused(chain: Chain) -> None:

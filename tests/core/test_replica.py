@@ -52,8 +52,8 @@ class Node:
         signed = StatementsSigned([VALIDATOR.sign(statement.digest) for statement in statements])
         commit = only(self.replica.step(self.now_ms, signed), Commit)
         committed = executor.seal(commit.built, commit.certificate)
-        executor.publish(commit.built, committed)
-        return effects + self.replica.step(self.now_ms, Committed(committed))
+        executor.publish(commit.built, committed.block)
+        return effects + self.replica.step(self.now_ms, Committed(committed.block))
 
 
 def only(effects: list[Effect], kind: type) -> msgspec.Struct:  # type: ignore[type-arg]

@@ -27,7 +27,7 @@ from aitbc.core.ledger.genesis import (
     genesis_document,
     load_genesis,
 )
-from aitbc.core.ledger.params import Params
+from aitbc.core.ledger.params import Activation, Params
 from aitbc.core.ledger.state import Overlay, State, check_whole_supply
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Candidate, Certificate
@@ -40,8 +40,17 @@ REQUEST = "sha256:" + "cd" * 32
 START_MS = 1_760_000_000_000
 
 
-def genesis(**params: Any) -> Genesis:
-    """Alice and Bob have 1,000 AIT each, the hub 10; `params` override the defaults of a devnet."""
+VERSION_2 = [Activation(version=2, height=0)]
+
+
+def genesis(
+    *,
+    authorities: tuple[KeySigner, ...] = (VALIDATOR,),
+    consensus: ConsensusSettings | None = None,
+    accounts: list[GenesisAccount] | None = None,
+    **params: Any,
+) -> Genesis:
+    """Alice and Bob have 1,000 AIT each, the hub 10; `params` override the defaults of a devnet of version 1."""
     funded = [(ALICE, 1_000 * AIT), (BOB, 1_000 * AIT), (HUB, 10 * AIT), (SYNTHETIC, 0), (FAUCET, 0)]
     defaults: dict[str, Any] = {
         "devnet": 1,
@@ -57,10 +66,12 @@ def genesis(**params: Any) -> Genesis:
         accounts=[
             GenesisAccount(address=who.address, balance=balance, pubkey=key_to_text(who.auth_key))
             for who, balance in funded
-        ],
+        ]
+        if accounts is None
+        else accounts,
         params=Params(**{**defaults, **params}),
-        authorities=[Authority(pubkey=key_to_text(VALIDATOR.auth_key))],
-        consensus=ConsensusSettings(),
+        authorities=[Authority(pubkey=key_to_text(who.auth_key)) for who in authorities],
+        consensus=consensus or ConsensusSettings(),
     )
 
 

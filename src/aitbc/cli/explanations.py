@@ -40,7 +40,15 @@ EXPLANATIONS: dict[str, Explanation] = {
     "bad_address": Explanation("Not an ait1… address, or its checksum is wrong.", "Copy the address again."),
     "bad_hex": Explanation("Not lower-case hexadecimal of the right length.", "Copy it again, without 0x."),
     "unknown_type": Explanation("No transaction type has this name.", "See docs/spec/transactions.md."),
-    "unknown_scheme": Explanation("The key names no known signature scheme.", "Use an Ed25519 key."),
+    "unknown_scheme": Explanation(
+        "The key names no known signature scheme, or one that no member of a multisig may have.",
+        "Use a scheme of docs/spec/keys.md: Ed25519 when in doubt.",
+    ),
+    "bad_key": Explanation(
+        "The key has a length of its scheme and is none: no point of the curve, an even modulus, or members of a "
+        "multisig that are not in ascending order.",
+        "Take the key from whoever made it again, or make a new one.",
+    ),
     "unexpected_witness": Explanation("This transaction type carries no witness.", "Leave the witness out."),
     # transaction as such
     "bad_signature": Explanation(
@@ -136,6 +144,67 @@ EXPLANATIONS: dict[str, Explanation] = {
     "unknown_synthetic_job": Explanation("Synthetic jobs are 1 to 1,000,000.", "Use a job id in that range."),
     "bad_countersignature": Explanation(
         "The hub's word for this provider is not a listed hub's signature.", "Ask the hub to sign again."
+    ),
+    "not_active": Explanation(
+        "A type, field or key scheme that a later protocol version brings.",
+        "Wait for the upgrade, or do without.",
+    ),
+    "jailed": Explanation(
+        "The hub signed two different things about one attempt and is jailed.", "Choose another hub."
+    ),
+    "unknown_batch": Explanation(
+        "No RECEIPT_BATCH has this id, or it has left the state.",
+        "Check the id; claim the receipts one by one.",
+    ),
+    "batch_expired": Explanation(
+        "The batch is older than a lock can be.", "Claim what is still payable one by one."
+    ),
+    "nothing_to_settle": Explanation(
+        "No receipt of the range can be paid.", "Look at the reason of the first one in the message."
+    ),
+    "insufficient_stake": Explanation("Less is staked in this role.", "Unstake less."),
+    "too_many_unbonding": Explanation(
+        "16 parts of the stake are on their way out.", "WITHDRAW what is free first."
+    ),
+    "leaving_too_fast": Explanation(
+        "More than a third of the voting stake would leave in one epoch.",
+        "Take less, or wait for the next epoch.",
+    ),
+    "nothing_to_withdraw": Explanation(
+        "No part of the stake is free yet.", "Wait until the time in the message."
+    ),
+    "bad_key_proof": Explanation(
+        "The new key did not sign its own rotation, or is the old one.", "Sign the rotation with the new key."
+    ),
+    "unknown_param": Explanation("No parameter of this name can be updated.", "Use a name of params.md."),
+    "wrong_update_number": Explanation(
+        "Not one more than the last update's number.", "Take the next number and have it signed again."
+    ),
+    "too_many_queued": Explanation("16 updates wait for the boundary.", "Wait for the next epoch."),
+    "not_enough_approvals": Explanation(
+        "Fewer authorities signed than are needed; or no witness (invalid).", "Collect more signatures."
+    ),
+    "bad_approval": Explanation(
+        "An approval is not signed by its authority, or does not fit the set.",
+        "Sign this very payload again.",
+    ),
+    "bad_update": Explanation("The update contradicts the chain's state.", "Mend what the message names."),
+    "no_conflict": Explanation(
+        "The two messages do not contradict each other in a way that is punished.",
+        "Send a pair of evidence.md, in its order.",
+    ),
+    "bad_evidence_signature": Explanation(
+        "One of the two messages is not signed by the accused.", "Nothing: this is no evidence."
+    ),
+    "evidence_too_old": Explanation("The offence is too long ago, or lies in the future.", "Nothing."),
+    "unknown_validator": Explanation("The chain knows no such validator.", "Check the address; stake first."),
+    "already_punished": Explanation("This offence has been punished.", "Nothing."),
+    "calibration_over": Explanation("Calibration's budget is spent or its time is over.", "Take paid jobs."),
+    "wrong_calibration": Explanation(
+        "Not the job that the chain drew for this provider and epoch.", "Do the job of the running epoch."
+    ),
+    "already_calibrated": Explanation(
+        "The provider has had its calibration receipt of this epoch.", "Wait for the next epoch."
     ),
     # blocks, proofs, certificates
     "wrong_version": Explanation("A block version that this node does not know.", "Upgrade the node."),

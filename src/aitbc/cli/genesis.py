@@ -73,17 +73,40 @@ def command() -> None:
 @click.option(
     "--coordinator-ratio", envvar="COORDINATOR_RATIO", type=ratio, default="0.05", show_default=True
 )
+@click.option(
+    "--hub-bond",
+    type=amount_or_zero,
+    metavar="AMOUNT",
+    default="0ait",
+    show_default=True,
+    help="Stake that a listed hub needs before its receipts mint.",
+)
+@click.option(
+    "--mint-budget-per-day",
+    type=amount_or_zero,
+    metavar="AMOUNT",
+    default="0ait",
+    show_default=True,
+    help="Most that receipts may mint in 24 hours of block time; 0ait: no budget.",
+)
+@click.option(
+    "--calibration-budget",
+    type=amount_or_zero,
+    metavar="AMOUNT",
+    default="1000ait",
+    show_default=True,
+    help="What calibration receipts may mint in all: the first coins of a chain without premint.",
+)
 @click.option("--block-time-ms", type=click.IntRange(0, 3_600_000), default=2_000, show_default=True)
 @click.option("--idle-ms", type=click.IntRange(100, 3_600_000), default=10_000, show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.pass_obj
 def make(settings: Settings, /, output: Path, force: bool, **options: Any) -> None:
     """Write a genesis.json with the seed's keys. A chain without --account has no premint."""
-    from aitbc.core.codec.canonical import jcs
     from aitbc.core.codec.digests import genesis_hash_of
-    from aitbc.core.ledger.genesis import load_genesis, parse_genesis
+    from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
 
-    document = jcs(_genesis(**options))
+    document = genesis_document(_genesis(**options))
     load_genesis(parse_genesis(document))
     if output.exists() and not force:
         raise CliError(f"{output} exists", "choose another file, or add --force")
@@ -101,17 +124,29 @@ def _genesis(
     accounts: tuple[tuple[str, int], ...],
     mint_per_unit: int,
     coordinator_ratio: int,
+    hub_bond: int,
+    mint_budget_per_day: int,
+    calibration_budget: int,
     block_time_ms: int,
     idle_ms: int,
 ) -> "Genesis":
     from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount
-    from aitbc.core.ledger.params import Params
+    from aitbc.core.ledger.params import Activation, Params
+    from aitbc.core.types.blocks import PROTOCOL_VERSION
 
     return Genesis(
         chain_id=chain_id,
         timestamp=timestamp,
         accounts=[GenesisAccount(address=address, balance=balance) for address, balance in accounts],
-        params=Params(mint_per_unit=mint_per_unit, coordinator_ratio_bp=coordinator_ratio, hubs=list(hubs)),
+        params=Params(
+            activations=[Activation(version=PROTOCOL_VERSION, height=0)],
+            mint_per_unit=mint_per_unit,
+            coordinator_ratio_bp=coordinator_ratio,
+            hubs=list(hubs),
+            hub_bond=hub_bond,
+            mint_budget_per_day=mint_budget_per_day,
+            calibration_budget=calibration_budget,
+        ),
         authorities=[Authority(pubkey=key) for key in authorities],
         consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
     )

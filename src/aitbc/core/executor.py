@@ -1,22 +1,35 @@
-"""The one owner of the state: builds blocks on the head and, when the host has written them, lets readers see them.
+"""The one owner of the state: builds and checks blocks on the head and, when the host has written them, lets readers
+see them.
 
-`build` may run on a worker thread, `publish` runs on the host's: readers there always see a whole block. Pure: the
-host reads and writes the store.
+`build`, `apply` and `prove` may run on a worker thread, `publish` runs on the host's: readers there always see a whole
+block. `verify` may run on any thread. Pure: the host reads and writes the store.
 """
 
 from collections import OrderedDict
+from contextlib import suppress
+from typing import NamedTuple
 
-from aitbc.core.chain.builder import BuiltBlock, ChainTip, build_block
+import msgspec
+
+from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block, wid_of
+from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
+from aitbc.core.crypto.indexed_tree import TreeProof
 from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.execution import check_witness
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
-from aitbc.core.ledger.state import State, check_whole_supply
-from aitbc.core.types.blocks import Certificate, CommittedBlock
-from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
+from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
+from aitbc.core.ledger.validators import validators_of
+from aitbc.core.types.blocks import Block, Certificate, CommittedBlock
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit, StoredChain
-from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 
+MEMORY_OF_TRANSACTIONS = 20_000
+"""One block's worth, about 20 MB: what waits longer is verified again when it comes in a block."""
 MEMORY_OF_VERIFICATIONS = 50_000
 """Signatures of receipts and attestations remembered between admission and block: 200 bytes each, 10 MB."""
 
@@ -39,6 +52,34 @@ class RememberedVerifier:
         return True
 
 
+class VerifiedTransactions:
+    """Envelopes whose signatures were good, by `wid`: each is verified once, on its way in or in a block, and one with
+    the same id and another signature or witness is another envelope."""
+
+    def __init__(self, genesis_hash: bytes) -> None:
+        self._genesis_hash = genesis_hash
+        self._known: OrderedDict[bytes, VerifiedTransaction] = OrderedDict()
+
+    def get(self, wid: bytes) -> VerifiedTransaction | None:
+        return self._known.get(wid)
+
+    def verify(self, tx: Transaction) -> VerifiedTransaction:
+        """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
+        verified = self._known.get(wid_of(tx, self._genesis_hash))
+        if verified is None:
+            verified = verify_transaction(tx, self._genesis_hash)
+            self._known[verified.wid] = verified
+            if len(self._known) > MEMORY_OF_TRANSACTIONS:
+                self._known.popitem(last=False)
+        return verified
+
+
+class StateProof(NamedTuple):
+    proof: TreeProof
+    store_roots: dict[str, bytes]
+    """In the order in which `state_root` covers them."""
+
+
 class Executor:
     """State and tip of one chain, from its genesis or from what was stored.
 
@@ -47,7 +88,10 @@ class Executor:
 
     def __init__(self, genesis_document: bytes, stored: StoredChain | None) -> None:
         self.loaded: LoadedGenesis = load_genesis(parse_genesis(genesis_document))
-        self._verifier = RememberedVerifier()
+        self.verifier = RememberedVerifier()
+        self.transactions = VerifiedTransactions(self.loaded.hash)
+        self._earlier: list[tuple[CommittedBlock, ChainTip]] = []
+        """Heads that `retract` can go back to, the oldest first."""
         if stored is None:
             self.state: State = self.loaded.state
             self.head: CommittedBlock = self.loaded.block
@@ -59,7 +103,11 @@ class Executor:
 
     def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:
         return ChainTip(
-            genesis_hash=self.loaded.hash, header=block.block.header, hash=block.hash, peaks=peaks
+            genesis_hash=self.loaded.hash,
+            header=block.block.header,
+            hash=block.hash,
+            peaks=peaks,
+            epoch_length=self.loaded.genesis.consensus.epoch_length,
         )
 
     def _restore(self, stored: StoredChain) -> State:
@@ -71,24 +119,27 @@ class Executor:
             raise Rejected(Reason.DAMAGED, f"the stored state is not the state of block {header.height}")
         if peaks_root(stored.history_peaks) != header.history_root:
             raise Rejected(Reason.DAMAGED, "the stored history peaks are not those of the head")
-        self._check_head(stored.head)
+        self._check_head(stored, state)
         try:
             check_whole_supply(state)
         except BrokenInvariant as error:
             raise Rejected(Reason.DAMAGED, str(error)) from None
         return state
 
-    def _check_head(self, head: CommittedBlock) -> None:
-        header = head.block.header
+    def _check_head(self, stored: StoredChain, state: State) -> None:
+        head, header = stored.head, stored.head.block.header
         if header.height == 0:
             if head.hash != self.loaded.block.hash:
                 raise Rejected(Reason.DAMAGED, "the stored genesis block is not the one of this genesis.json")
             return
         if head.certificate is None:
             raise Rejected(Reason.DAMAGED, f"the stored block {header.height} has no certificate")
+        deciding = Overlay(state)
+        for store, key, data in stored.before_head:
+            deciding.put(store, key, None if data is None else record_from_bytes(store, key, data))
         check_certificate(
             head.certificate,
-            self.loaded.validators,
+            validators_of(deciding),
             chain_id=header.chain_id,
             genesis_hash=self.loaded.hash,
         )
@@ -104,9 +155,44 @@ class Executor:
             txs,
             proposer=proposer,
             timestamp_ms=timestamp_ms,
-            validators=self.loaded.validators,
-            verifier=self._verifier,
+            verifier=self.verifier,
         )
+
+    def apply(self, block: Block) -> BuiltBlock:
+        """Check another node's block on the head; raises Rejected, with nothing changed."""
+        return apply_block(self.tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+
+    def abandon(self) -> None:
+        """Take back the block that was built or applied last and is not published."""
+        self.state.unstage()
+
+    def warm(self, tx: VerifiedTransaction, context: BlockContext) -> None:
+        """Verify what a witness claims, so that whoever asks next is answered from memory; may run on any thread."""
+        with suppress(Rejected):
+            check_witness(msgspec.structs.replace(context, verify=self.verifier), Overlay(self.state), tx)
+
+    def author(self, auth_key: bytes) -> str:
+        """The address under which a key authors the next block; raises Stops unless it is the set's only one."""
+        members = validators_of(self.state.tip())
+        if [member.auth_key for member in members] != [auth_key]:
+            raise Stops(
+                f"from height {self.tip.header.height + 1} on the validators are"
+                f" {', '.join(member.address for member in members)}; this release runs chains of one author: start"
+                " again without a proposer key, or with the present key of the only one"
+            )
+        return members[0].address
+
+    def prove(self, store: str, key: str, *, height: int) -> StateProof:
+        """Proof of a record, or of its absence, in the state of a block that the journal still reaches."""
+        head = self.head.block.header.height
+        back = head - height
+        if not 0 <= back <= self.state.depth:
+            raise Rejected(
+                Reason.OUT_OF_RANGE,
+                f"proofs reach from height {head - self.state.depth} to {head}; older states are not kept",
+            )
+        proof, roots = self.state.prove(store, key, back=back)
+        return StateProof(proof, roots)
 
     @staticmethod
     def seal(built: BuiltBlock, certificate: Certificate) -> Commit:
@@ -117,5 +203,13 @@ class Executor:
     def publish(self, built: BuiltBlock, committed: CommittedBlock) -> None:
         """Readers see the block from here on."""
         self.state.publish()
+        self._earlier = [*self._earlier[-MAX_JOURNAL + 1 :], (self.head, self.tip)]
         self.head = committed
         self.tip = self._tip_of(committed, built.peaks)
+
+    def retract(self) -> CommittedBlock:
+        """Take the head back, as far as the journal reaches, and return it: its transactions may wait again."""
+        abandoned = self.head
+        self.state.retract()
+        self.head, self.tip = self._earlier.pop()
+        return abandoned

@@ -24,8 +24,9 @@ from aitbc.core.consensus.engine import (
     TimerFired,
     TransactionsArrived,
 )
-from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.execution import check_fee, check_sender, check_witness, dry_run
+from aitbc.core.crypto.schemes import verify
+from aitbc.core.ledger.context import BlockContext, Verifier
+from aitbc.core.ledger.execution import check_active, check_fee, check_sender, check_witness, dry_run
 from aitbc.core.ledger.params import version_at
 from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
@@ -56,7 +57,16 @@ class Committed(msgspec.Struct, frozen=True):
     block: CommittedBlock
 
 
-Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed
+class Abandoned(msgspec.Struct, frozen=True):
+    """The head went back over blocks with these transactions, the oldest first: they wait again."""
+
+    txs: list[VerifiedTransaction]
+    head: Header
+    head_hash: bytes
+    """The head now."""
+
+
+Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed | Abandoned
 
 # Effects. SetTimer, SignStatements: as the engine asks.
 
@@ -103,13 +113,23 @@ class Replica:
     """A node without hands: mempool and agreement over a read-only view of the head's state."""
 
     def __init__(
-        self, *, state: State, engine: ConsensusEngine, genesis_hash: bytes, head: Header, head_hash: bytes
+        self,
+        *,
+        state: State,
+        engine: ConsensusEngine,
+        genesis_hash: bytes,
+        head: Header,
+        head_hash: bytes,
+        epoch_length: int,
+        verifier: Verifier = verify,
     ) -> None:
         self._state = state
         self._engine = engine
         self._genesis_hash = genesis_hash
         self._head = head
         self._head_hash = head_hash
+        self._epoch_length = epoch_length
+        self._verify = verifier
         self.mempool = Mempool(self._account)
         self._built: BuiltBlock | None = None
 
@@ -126,6 +146,8 @@ class Replica:
                 return self._built_block(now_ms, message.built)
             case Committed():
                 return self._committed(now_ms, message.block)
+            case Abandoned():
+                return self._abandoned(now_ms, message)
             case _:
                 assert_never(message)
 
@@ -140,8 +162,7 @@ class Replica:
             if rejection.reason is Reason.ALREADY_KNOWN:
                 return [Answer(message.ticket, tx.id, None)]
             return [Answer(message.ticket, tx.id, rejection)]
-        pushed_out = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
-        drops = _drops(evicted, pushed_out)
+        drops = _drops(evicted, PUSHED_OUT)
         wake = self._perform(self._engine.on(now_ms, TransactionsArrived()))
         return [*drops, Answer(message.ticket, tx.id, None), *wake]
 
@@ -150,7 +171,8 @@ class Replica:
         kind = TYPES[tx.tx.type]
         account = self._account(tx.tx.sender)
         check_sender(account, tx)
-        context = self._context(now_ms)
+        context = self.context(now_ms)
+        check_active(context, tx)
         free = check_fee(context, Overlay(self._state), tx, kind)
         if self.mempool.get(tx.id) is None:
             if tx.tx.nonce == account.nonce + 1:
@@ -158,18 +180,24 @@ class Replica:
             else:
                 check_witness(context, Overlay(self._state), tx)
         fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
-        return self.mempool.add(tx, now_ms=now_ms, fee_source=fee_source, free=free)
+        return self.mempool.add(
+            tx, now_ms=now_ms, spends=kind.spends(tx.payload), fee_source=fee_source, free=free
+        )
 
-    def _context(self, now_ms: int) -> BlockContext:
+    def context(self, now_ms: int) -> BlockContext:
+        """Of the block that would be built now."""
         height = self._head.height + 1
         return BlockContext(
             version=version_at(self._state.params, height),
+            chain_id=self._head.chain_id,
             height=height,
             parent=self._head_hash,
+            epoch_length=self._epoch_length,
             timestamp_ms=max(now_ms, self._head.timestamp_ms + 1),
             proposer=self._head.proposer,
             genesis_hash=self._genesis_hash,
             params=self._state.params,
+            verify=self._verify,
         )
 
     def _built_block(self, now_ms: int, built: BuiltBlock) -> list[Effect]:
@@ -194,7 +222,8 @@ class Replica:
         drops = [
             *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
             *_drops(
-                settled.unfunded, Rejected(Reason.FEE_NOT_COVERED, "the balance has been spent meanwhile")
+                settled.unfunded,
+                Rejected(Reason.INSUFFICIENT_BALANCE, "the balance has been spent meanwhile"),
             ),
             *_drops(
                 expired,
@@ -203,6 +232,20 @@ class Replica:
         ]
         event = BlockCommitted(block.hash, self._head.height, self._head.timestamp_ms)
         return [Announce(block), *drops, *self._perform(self._engine.on(now_ms, event))]
+
+    def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
+        """What can wait again does; the rest is dropped with the reason."""
+        self._head, self._head_hash = message.head, message.head_hash
+        self.mempool.reopen(message.txs)
+        drops: list[Effect] = []
+        for tx in message.txs:
+            try:
+                pushed_out = self._admit(now_ms, tx)
+            except Rejected as rejection:
+                drops.append(Drop(tx, rejection))
+            else:
+                drops.extend(_drops(pushed_out, PUSHED_OUT))
+        return drops
 
     def _perform(self, effects: list[EngineEffect]) -> list[Effect]:
         """Engine effects as the host sees them; what the replica can do itself it does here."""
@@ -225,6 +268,9 @@ class Replica:
                 case _:
                     assert_never(effect)
         return result
+
+
+PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
 
 
 def _drops(txs: list[VerifiedTransaction], why: Rejected) -> list[Effect]:

@@ -30,5 +30,7 @@ def replica_at_head(executor: Executor, *, authors: bool) -> Replica:
         genesis_hash=loaded.hash,
         head=head,
         head_hash=executor.head.hash,
+        epoch_length=settings.epoch_length,
+        verifier=executor.verifier,
     )
     return replica

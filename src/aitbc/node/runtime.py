@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, assert_never
 
+from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.replica import (
     Announce,
     Answer,
@@ -28,10 +29,10 @@ from aitbc.core.replica import (
     TransactionSubmitted,
 )
 from aitbc.core.start import replica_at_head
-from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.transactions import Transaction
-from aitbc.ports import Clock, Signer, Store
+from aitbc.core.types.blocks import PROTOCOL_VERSION, CommittedBlock
+from aitbc.core.types.reasons import Reason, Rejected, Stops
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
+from aitbc.ports import Clock, Signer, StorageError, Store
 
 T = TypeVar("T")
 
@@ -39,8 +40,14 @@ log = logging.getLogger("aitbc.node")
 
 MAX_WAITERS = 1_500
 """Requests that may wait for finality at once: fewer than connections, so that a node full of them still answers."""
+READERS = 2
+"""Threads for reads of the disk: they keep large blocks off the loop, and SQLite gives each its own view."""
+MAX_READING = 256
+"""Reads that may wait for a thread."""
 MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
+MAX_ENVELOPE_BYTES = 64 * 1024
+"""A transaction on the wire is about 26 KB at most."""
 MAX_VERIFYING = 4_096
 """Transactions between arrival and admission."""
 
@@ -72,6 +79,8 @@ class NodeRuntime:
         self.dropped: OrderedDict[bytes, Rejected] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._reading = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
@@ -82,6 +91,22 @@ class NodeRuntime:
     def start(self) -> None:
         """Begin to author blocks; without a signer the node only answers."""
         self._perform(self.replica.start(self._clock.now_ms()))
+        self._warn_of_upgrade()
+        if self._signer is not None:
+            self._spawn(self._take_up_waiting())
+
+    async def _take_up_waiting(self) -> None:
+        """What waited when the node stopped waits again (seed 000 §12)."""
+        kept = await asyncio.get_running_loop().run_in_executor(self._checker, self.store.load_waiting)
+        for raw in kept:
+            if self.stopped.is_set():
+                return
+            try:
+                await self.submit(unpack(raw, Transaction, limit=MAX_ENVELOPE_BYTES))
+            except Rejected as rejection:
+                log.info(
+                    "not taken up again: %s", rejection, extra={"component": "mempool", "event": "dropped"}
+                )
 
     async def stop(self) -> None:
         """Finish the write under way, then let go of threads and timers."""
@@ -90,8 +115,12 @@ class NodeRuntime:
         self._end()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
+        if self._signer is not None and self.failure is None:
+            waiting = [pack(tx.tx) for tx in self.replica.mempool.waiting()]
+            await self._in_worker(lambda: self.store.save_waiting(waiting))
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
 
     # Submitting and waiting
 
@@ -107,9 +136,7 @@ class NodeRuntime:
         loop = asyncio.get_running_loop()
         self._verifying += 1
         try:
-            verified = await loop.run_in_executor(
-                self._checker, verify_transaction, tx, self.executor.loaded.hash
-            )
+            verified = await loop.run_in_executor(self._checker, self._verify, tx)
             if self.store.find_transaction(verified.id) is not None:
                 return verified.id
             if self.stopped.is_set():
@@ -122,6 +149,12 @@ class NodeRuntime:
         finally:
             self._verifying -= 1
 
+    def _verify(self, tx: Transaction) -> VerifiedTransaction:
+        """Everything that takes long and needs no order: signatures of the sender and of a witness."""
+        verified = self.executor.transactions.verify(tx)
+        self.executor.warm(verified, self.replica.context(self._clock.now_ms()))
+        return verified
+
     def _with_pubkey(self, tx: Transaction) -> Transaction:
         """JSON may leave the key out once the chain knows it."""
         if tx.pubkey:
@@ -133,6 +166,23 @@ class NodeRuntime:
                 f"the chain does not know {tx.sender[:60]}'s key yet; send `pubkey` too",
             )
         return Transaction(tx.type, tx.sender, tx.nonce, tx.fee, tx.payload, account.auth, tx.sig, tx.witness)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do work that reads the disk on another thread; refused when too much of it waits."""
+        return await self._elsewhere(self._readers, work)
+
+    async def on_state(self, work: Callable[[], T]) -> T:
+        """Do work that needs the state's trees between two blocks."""
+        return await self._elsewhere(self._worker, work)
+
+    async def _elsewhere(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._reading >= MAX_READING or self.stopped.is_set():
+            raise Rejected(Reason.MEMPOOL_FULL, "too many requests read at once; try again in a second")
+        self._reading += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        finally:
+            self._reading -= 1
 
     async def wait_final(self, tx_id: bytes, timeout_s: float) -> None:
         """Return when the transaction is final or dropped, or after the timeout."""
@@ -177,7 +227,10 @@ class NodeRuntime:
             self._busy = False
 
     def _fail(self, error: BaseException) -> None:
-        log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
+        if isinstance(error, Stops | StorageError):
+            log.critical("stopped: %s", error, extra={"event": "stopped", "component": "runtime"})
+        else:
+            log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
         self.failure = error
         self._end()
 
@@ -242,19 +295,20 @@ class NodeRuntime:
 
     async def _execute(self, effect: Execute) -> None:
         assert self._signer is not None
-        proposer = self._signer.address
-        built = await self._in_worker(
-            lambda: self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
-        )
+        auth_key = self._signer.auth_key
+
+        def build() -> BuiltBlock:
+            proposer = self.executor.author(auth_key)
+            return self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
+
+        built = await self._in_worker(build)
         self.feed(Built(built))
 
     async def _commit(self, effect: Commit) -> None:
         started = time.perf_counter()
         built = effect.built
         committed = self.executor.seal(built, effect.certificate)
-        await self._in_worker(
-            lambda: self.store.commit(committed)
-        )
+        await self._in_worker(lambda: self.store.commit(committed))
         self.last_commit_ms = round((time.perf_counter() - started) * 1000)
         self.executor.publish(built, committed.block)
         self.feed(Committed(committed.block))
@@ -284,6 +338,20 @@ class NodeRuntime:
         )
         for outcome in block.outcomes:
             self._wake(outcome.tx_id)
+        if header.height % self.executor.tip.epoch_length == 0:
+            self._warn_of_upgrade()
+
+    def _warn_of_upgrade(self) -> None:
+        """Say in time, and again at each boundary, that the chain will leave this release behind."""
+        for activation in self.executor.state.params.activations:
+            if activation.version > PROTOCOL_VERSION:
+                log.warning(
+                    "from height %d on this chain runs protocol version %d, which this release does not know:"
+                    " install a newer one before",
+                    activation.height,
+                    activation.version,
+                    extra={"event": "upgrade_needed", "component": "runtime"},
+                )
 
     def _drop(self, effect: Drop) -> None:
         self.dropped[effect.tx.id] = effect.rejection

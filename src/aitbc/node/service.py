@@ -15,18 +15,19 @@ from aitbc.core.codec.views import (
     block_to_plain,
     certificate_to_plain,
     header_to_plain,
-    outcome_to_plain,
     transaction_to_plain,
 )
 from aitbc.core.crypto.address import check_address
-from aitbc.core.crypto.merkle import ListProof, prove_item
+from aitbc.core.crypto.merkle import ListProof, list_root, prove_item
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
+from aitbc.node.history import account_page, receipt_view, receipts_page, transaction_view
 from aitbc.node.runtime import NodeRuntime
-from aitbc.ports import StorageError
+from aitbc.ports import ReceiptIndex, StorageError, StoredHead, StoredTransaction
 
 Json = dict[str, Any]
 
@@ -48,16 +49,25 @@ class NodeService:
             "genesisHash": self.runtime.executor.loaded.hash.hex(),
         }
 
-    def block(self, height_or_hash: str) -> Json:
+    async def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
+        return await self.runtime.read(lambda: self._block(height_or_hash, start, limit))
+
+    def _block(self, height_or_hash: str, start: int, limit: int) -> Json:
+        """A page of a block: as much is read as the page has."""
         store = self.runtime.store
         if height_or_hash.isascii() and height_or_hash.isdigit() and len(height_or_hash) <= 16:
-            found = store.block_by_height(int(height_or_hash))
+            found = store.head_at(int(height_or_hash))
         else:
-            found = store.block_by_hash(unhex(height_or_hash, size=32))
+            found = store.head_of(unhex(height_or_hash, size=32))
         if found is None:
             head = self.runtime.executor.head.block.header.height
             raise not_found("unknown_block", f"no block {height_or_hash}; the head is at height {head}")
-        return block_to_plain(found)
+        txs = store.transactions_of(found.header.height, start=start, limit=limit + 1)
+        if start == 0 and len(txs) <= limit:
+            _check_whole(found, txs)
+        ids = [stored.outcome.tx_id for stored in txs[:limit]]
+        view = block_to_plain(found.header, found.hash, found.certificate, ids)
+        return {**view, "next": start + limit if len(txs) > limit else None}
 
     def account(self, address: str) -> Json:
         check_address(address)
@@ -76,11 +86,21 @@ class NodeService:
             raise not_found("unknown_lock", f"no lock {key[:80]}")
         return {"id": key, **msgspec.structs.asdict(record)}
 
-    def receipt(self, receipt_id: str) -> Json:
-        record = self.runtime.executor.state.get("receipts", receipt_id)
-        if not isinstance(record, ReceiptRecord):
+    async def receipt(self, receipt_id: str) -> Json:
+        """A paid receipt, also one that has left the state, with the transaction that paid it."""
+        stored = await self.runtime.read(lambda: self.runtime.store.receipt(receipt_id))
+        if stored is None:
             raise not_found("unknown_receipt", f"receipt {receipt_id[:80]} has not been claimed")
-        return {"receipt_id": receipt_id, **msgspec.structs.asdict(record)}
+        record = self.runtime.executor.state.get("receipts", receipt_id)
+        details = record.details_hash if isinstance(record, ReceiptRecord) else ""
+        return {**receipt_view(stored), "details_hash": details}
+
+    async def account_page(self, address: str, *, cursor: str, limit: int) -> Json:
+        check_address(address)
+        return await self.runtime.read(lambda: account_page(self.runtime.store, address, cursor, limit))
+
+    async def receipts_page(self, by: ReceiptIndex, value: str, *, cursor: str, limit: int) -> Json:
+        return await self.runtime.read(lambda: receipts_page(self.runtime.store, by, value, cursor, limit))
 
     def registry(self, role: str, *, address: str = "", after: str = "", limit: int) -> Json:
         """Registrations in address order: one, or a page; `next` is the `after` of the page that follows."""
@@ -99,7 +119,7 @@ class NodeService:
         return {
             "items": [
                 {"address": v.address, "pubkey": key_to_text(v.auth_key), "power": v.power}
-                for v in self.runtime.executor.loaded.validators
+                for v in validators_of(self.runtime.executor.state)
             ]
         }
 
@@ -115,9 +135,9 @@ class NodeService:
         """Status and outcome; waits up to `wait_s` seconds for finality."""
         if wait_s > 0:
             await self.runtime.wait_final(tx_id, wait_s)
-        place = self.runtime.store.find_transaction(tx_id)
-        if place is not None:
-            return self._final_transaction(tx_id, place, proof=proof)
+        final = await self.runtime.read(lambda: self._final_transaction(tx_id, proof=proof))
+        if final is not None:
+            return final
         waiting = self.runtime.replica.mempool.get(tx_id)
         if waiting is not None:
             return {**_waiting(tx_id, "pending"), "tx": transaction_to_plain(waiting.tx)}
@@ -126,21 +146,25 @@ class NodeService:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
 
-    def _final_transaction(self, tx_id: bytes, place: tuple[int, int], *, proof: bool) -> Json:
-        height, index = place
-        block = self.runtime.store.block_by_height(height)
+    def _final_transaction(self, tx_id: bytes, *, proof: bool) -> Json | None:
+        """Without a proof as much is read as one transaction has; with one, its whole block."""
+        stored = self.runtime.store.transaction(tx_id)
+        if stored is None:
+            return None
+        view = {**transaction_view(stored), "proof": None}
+        if not proof:
+            return view
+        block, index = self.runtime.store.block_by_height(stored.height), stored.position
         if block is None or index >= len(block.outcomes) or block.outcomes[index].tx_id != tx_id:
             raise StorageError(f"the index of transactions on disk is damaged at {tx_id.hex()}; {MEND}")
-        outcome = block.outcomes[index]
-        return {
-            "status": "final" if outcome.ok else "failed",
-            "txHash": outcome.tx_id.hex(),
-            "height": height,
-            "index": index,
-            "tx": transaction_to_plain(block.block.txs[index]),
-            "receipt": outcome_to_plain(outcome),
-            "proof": _proof(block, index) if proof else None,
-        }
+        return {**view, "proof": _proof(block, index)}
+
+
+def _check_whole(head: StoredHead, txs: list[StoredTransaction]) -> None:
+    """A page that holds the whole block is what the header commits to."""
+    wids = [envelope_id(stored.outcome.tx_id, stored.tx) for stored in txs]
+    if list_root(wids) != head.header.txs_root:
+        raise StorageError(f"block {head.header.height} on disk is damaged (its transactions differ); {MEND}")
 
 
 def not_found(code: str, detail: str) -> Problem:

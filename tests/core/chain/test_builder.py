@@ -39,7 +39,7 @@ def follower(chain: Chain) -> Executor:
 
 def apply(chain: Chain, block: Block) -> BuiltBlock:
     node = follower(chain)
-    return apply_block(node.tip, node.state, block, validators=node.loaded.validators)
+    return apply_block(node.tip, node.state, block)
 
 
 def test_another_node_gets_the_same_block_from_the_same_bytes() -> None:

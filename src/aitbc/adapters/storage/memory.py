@@ -9,7 +9,7 @@ from aitbc.adapters.storage.rows import stored_receipts, touched
 from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.records import STORES, Commit, StoredChain
-from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredReceipt, StoredTransaction
+from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
 
 
 class MemoryStore:
@@ -44,6 +44,7 @@ class MemoryStore:
                     store: sorted((index, key, data) for key, (index, data) in rows.items())
                     for store, rows in self._records.items()
                 },
+                before_head=[(c.store, c.key, c.before) for c in self._commits[-1].changes],
             )
 
     def commit(self, commit: Commit) -> None:
@@ -108,6 +109,22 @@ class MemoryStore:
         with self._lock:
             height = self._heights.get(block_hash)
             return None if height is None else self._commits[height].block
+
+    def head_at(self, height: int) -> StoredHead | None:
+        block = self.block_by_height(height)
+        if block is None:
+            return None
+        return StoredHead(header=block.block.header, hash=block.hash, certificate=block.certificate)
+
+    def head_of(self, block_hash: bytes) -> StoredHead | None:
+        height = self._heights.get(block_hash)
+        return None if height is None else self.head_at(height)
+
+    def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        with self._lock:
+            block = self.block_by_height(height)
+            places = range(len(block.outcomes))[start : start + limit] if block else []
+            return [self._transaction_at(height, position) for position in places]
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         return self._places.get(tx_id)

@@ -30,7 +30,7 @@ from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
 from aitbc.core.types.records import Account, Change, HistoryNode, PaidReceipt, Param
 from aitbc.core.types.transactions import Outcome, Transaction
-from aitbc.ports import StorageError, StoredReceipt, StoredTransaction
+from aitbc.ports import StorageError, StoredHead, StoredReceipt, StoredTransaction
 
 MEND = "restore the database from a copy, or remove it and sync again"
 CHECKSUM_BYTES = 8
@@ -100,15 +100,21 @@ def block_row(committed: CommittedBlock) -> Row:
     )
 
 
-def restore_block(row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes) -> CommittedBlock:
-    """A block from its rows; raises StorageError when they are not what its hash says."""
+def restore_block_head(row: BlockRow) -> StoredHead:
+    """A block's header and certificate; raises StorageError when they are not what the hash says."""
     name = f"block {row.height} on disk"
     if checksum("blocks", u64(row.height), row.id, row.raw) != row.checksum:
         raise damaged(name, "its checksum differs")
     head = _block_head.decode(row.raw)
-    header = head.header
-    if (header_hash(header), header.height) != (row.id, row.height):
+    if (header_hash(head.header), head.header.height) != (row.id, row.height):
         raise damaged(name, "its hash differs")
+    return StoredHead(header=head.header, hash=row.id, certificate=head.certificate)
+
+
+def restore_block(row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes) -> CommittedBlock:
+    """A block from its rows; raises StorageError when they are not what its hash says."""
+    name, head = f"block {row.height} on disk", restore_block_head(row)
+    header = head.header
     stored = [restore_transaction(tx, genesis_hash) for tx in txs]
     if [(tx.height, tx.position) for tx in txs] != [(row.height, place) for place in range(len(txs))]:
         raise damaged(name, "its transactions are not in order")

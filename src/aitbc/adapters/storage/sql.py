@@ -36,6 +36,7 @@ from aitbc.adapters.storage.rows import (
     param_bytes,
     receipt_row,
     restore_block,
+    restore_block_head,
     restore_head,
     restore_receipt,
     restore_transaction,
@@ -52,7 +53,7 @@ from aitbc.core.types.amounts import MAX_TOTAL
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import STORES, Commit, StoredChain
-from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredReceipt, StoredTransaction
+from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
 
 SCHEMA_VERSION = 2
 NEWEST = (MAX_TOTAL, MAX_TOTAL, MAX_TOTAL)
@@ -113,6 +114,7 @@ _TX = (
     f"SELECT {TRANSACTION_COLUMNS} FROM tx t LEFT JOIN blocks b ON b.height = t.height AND b.id = t.block_id"
 )
 SELECT_TXS_OF_BLOCK = f"{_TX} WHERE t.height = ? ORDER BY t.position"
+SELECT_TXS_PAGE = f"{_TX} WHERE t.height = ? AND t.position >= ? ORDER BY t.position LIMIT ?"
 SELECT_TX = f"{_TX} WHERE t.id = ?"
 SELECT_ACCOUNT_HISTORY = (
     f"SELECT a.height, a.position, {TRANSACTION_COLUMNS} FROM account_tx a"
@@ -245,7 +247,15 @@ class SqlStore:
                 head=head,
                 history_peaks=[(level, node) for (level, _), node in zip(places, nodes, strict=True)],
                 records={store: self._records(session, store) for store in STORES},
+                before_head=self._before(session, head.block.header.height),
             )
+
+    @staticmethod
+    def _before(session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
+        """What the head's block changed, as it was."""
+        found = session.rows("SELECT height, raw, checksum FROM undo WHERE height = ?", (height,))
+        undone = [restore_undo(*row) for row in _typed(found, list[tuple[int, bytes, bytes]])]
+        return [(store, key, before) for undo in undone for store, key, _, before in undo]
 
     def _head(self, session: Session) -> tuple[int, bytes]:
         found = session.rows(SELECT_HEAD)
@@ -396,6 +406,26 @@ class SqlStore:
     @staticmethod
     def _transactions_of(session: Session, height: int) -> list[TransactionRow]:
         return _typed(session.rows(SELECT_TXS_OF_BLOCK, (height,)), list[TransactionRow])
+
+    def head_at(self, height: int) -> StoredHead | None:
+        if not 0 <= height <= MAX_TOTAL:
+            return None
+        with self._reading() as session:
+            found = session.rows(SELECT_BLOCK["height"], (height,))
+            return restore_block_head(_typed(found[0], BlockRow)) if found else None
+
+    def head_of(self, block_hash: bytes) -> StoredHead | None:
+        with self._reading() as session:
+            found = session.rows(SELECT_BLOCK["id"], (block_hash,))
+            return restore_block_head(_typed(found[0], BlockRow)) if found else None
+
+    def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        if not (0 <= height <= MAX_TOTAL and 0 <= start <= MAX_TOTAL):
+            return []
+        with self._reading() as session:
+            found = session.rows(SELECT_TXS_PAGE, (height, start, limit))
+            rows = _typed(found, list[TransactionRow])
+            return [restore_transaction(row, self._genesis_hash) for row in rows]
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         found = self.transaction(tx_id)

@@ -1,10 +1,16 @@
 """Building a block on the head, and checking that somebody else's block says what executing it does."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from aitbc.core.codec.digests import header_hash, outcome_leaf, validators_hash
+from aitbc.core.codec.digests import (
+    envelope_id,
+    header_hash,
+    outcome_leaf,
+    transaction_id,
+    validators_hash,
+)
 from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import Peaks, append_leaf, peaks_root
@@ -14,6 +20,7 @@ from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import Execution, execute_all
 from aitbc.core.ledger.params import Params, version_at
 from aitbc.core.ledger.state import State
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import (
     MAX_BLOCK_BYTES,
@@ -24,9 +31,9 @@ from aitbc.core.types.blocks import (
     Header,
     Validator,
 )
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.records import Change, HistoryNode, PaidReceipt
-from aitbc.core.types.transactions import Outcome, VerifiedTransaction
+from aitbc.core.types.transactions import Outcome, Transaction, VerifiedTransaction
 
 
 class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +44,7 @@ class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
     peaks: Peaks
     """Mountain range over the headers 0 … height − 1 of the tip, the tip itself not included."""
+    epoch_length: int
 
 
 class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +70,6 @@ def build_block(
     *,
     proposer: str,
     timestamp_ms: int,
-    validators: list[Validator],
     extra: bytes = b"",
     verifier: Verifier = verify,
 ) -> BuiltBlock:
@@ -70,21 +77,35 @@ def build_block(
     assert timestamp_ms > tip.header.timestamp_ms, "time moves forward"
     context = _context(tip, state, proposer=proposer, timestamp_ms=timestamp_ms, verifier=verifier)
     execution = execute_all(context, state.tip(), txs)
-    return _finish(tip, state, execution, context, validators=validators, extra=extra)
+    return _finish(tip, state, execution, context, extra=extra)
+
+
+Known = Callable[[bytes], VerifiedTransaction | None]
+"""`wid` → the transaction, if this very envelope has been verified before."""
+
+
+def nothing_known(_wid: bytes) -> None:
+    return None
 
 
 def apply_block(
-    tip: ChainTip, state: State, block: Block, *, validators: list[Validator], verifier: Verifier = verify
+    tip: ChainTip,
+    state: State,
+    block: Block,
+    *,
+    verifier: Verifier = verify,
+    known: Known = nothing_known,
 ) -> BuiltBlock:
     """Check and execute another node's block on its parent's state; raises Rejected unless every field is right.
 
     On rejection the state is as it was.
     """
     header = block.header
-    _check_header(tip, header, validators, version=version_at(state.tip_params, tip.header.height + 1))
+    validators = validators_of(state.tip())
+    _check_header(tip, header, validators, version=known_version(state.tip_params, tip.header.height + 1))
     if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
         raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
-    txs = [verify_transaction(tx, tip.genesis_hash) for tx in block.txs]
+    txs = [_verified(tx, tip.genesis_hash, known) for tx in block.txs]
     if len({tx.id for tx in txs}) != len(txs):
         raise Rejected(Reason.DUPLICATE_TRANSACTION, "the block holds a transaction twice")
     if list_root([tx.wid for tx in txs]) != header.txs_root:
@@ -95,7 +116,7 @@ def apply_block(
     execution = execute_all(context, state.tip(), txs)
     if execution.refused:
         raise execution.refused[0][1]
-    built = _finish(tip, state, execution, context, validators=validators, extra=header.extra)
+    built = _finish(tip, state, execution, context, extra=header.extra)
     try:
         _compare(built.block.header, header)
     except Rejected:
@@ -104,14 +125,29 @@ def apply_block(
     return built
 
 
+def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
+    """The `wid` of an unverified transaction."""
+    try:
+        return envelope_id(transaction_id(tx, genesis_hash), tx)
+    except (OverflowError, UnicodeEncodeError):
+        raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
+
+
+def _verified(tx: Transaction, genesis_hash: bytes, known: Known) -> VerifiedTransaction:
+    """Each envelope is verified once: one with the same id and another signature or witness has another `wid`."""
+    return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash)
+
+
 def _context(
     tip: ChainTip, state: State, *, proposer: str, timestamp_ms: int, verifier: Verifier
 ) -> BlockContext:
     height = tip.header.height + 1
     return BlockContext(
         version=known_version(state.tip_params, height),
+        chain_id=tip.header.chain_id,
         height=height,
         parent=tip.hash,
+        epoch_length=tip.epoch_length,
         timestamp_ms=timestamp_ms,
         proposer=proposer,
         genesis_hash=tip.genesis_hash,
@@ -126,7 +162,6 @@ def _finish(
     execution: Execution,
     context: BlockContext,
     *,
-    validators: list[Validator],
     extra: bytes,
 ) -> BuiltBlock:
     staged = state.stage(execution.overlay.writes)
@@ -141,7 +176,7 @@ def _finish(
         txs_root=list_root([tx.wid for tx in execution.included]),
         outcomes_root=list_root([outcome_leaf(outcome) for outcome in execution.outcomes]),
         state_root=staged.root,
-        next_validators_hash=validators_hash(validators),
+        next_validators_hash=validators_hash(validators_of(state.tip())),
         history_root=peaks_root(peaks),
         extra=extra,
         seal=b"",
@@ -159,8 +194,8 @@ def _finish(
     )
 
 
-class UnknownVersion(Exception):
-    """The chain has moved to a protocol that this release does not know; a node that meets it stops."""
+class UnknownVersion(Stops):
+    """The chain has moved to a protocol that this release does not know."""
 
 
 def known_version(params: Params, height: int) -> int:

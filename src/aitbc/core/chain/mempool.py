@@ -35,6 +35,8 @@ class Waiting(msgspec.Struct, frozen=True):
 
     tx: VerifiedTransaction
     rate: int
+    cost: int
+    """Fee and what the payload spends: base units of the sender's balance that are spoken for."""
     credit: str
     """The record that its fee will come out of, when its sender cannot pay it yet; else empty."""
     since_ms: int
@@ -46,7 +48,7 @@ class Settled(NamedTuple):
     overtaken: list[VerifiedTransaction]
     """Another transaction with this nonce is in a block."""
     unfunded: list[VerifiedTransaction]
-    """The sender's balance no longer covers the fees of its lane."""
+    """The sender's balance no longer covers its lane."""
 
 
 class Mempool:
@@ -98,10 +100,17 @@ class Mempool:
     # Coming in
 
     def add(
-        self, tx: VerifiedTransaction, *, now_ms: int, fee_source: str = "", free: bool = False
+        self,
+        tx: VerifiedTransaction,
+        *,
+        now_ms: int,
+        spends: int = 0,
+        fee_source: str = "",
+        free: bool = False,
     ) -> list[VerifiedTransaction]:
         """Take a verified transaction in; returns those it pushed out. Raises Rejected with the reason.
 
+        `spends`: base units that it takes from the sender beside the fee; they are reserved with it.
         `fee_source` names the record that may pay the fee when the sender cannot: such a transaction waits only when
         it is its turn (so its success was tried), and only one for each record. A `free` one waits without a gap.
         """
@@ -110,13 +119,13 @@ class Mempool:
         lane = self._lanes.get(tx.tx.sender, {})
         replaced = lane.get(tx.tx.nonce)
         self._check_place(tx, lane, replaced, free=free)
-        credit = self._check_funds(tx, lane, fee_source)
+        credit = self._check_funds(tx, spends, lane, fee_source)
         leaving = {replaced.tx.id: replaced} if replaced else {}
         if credit and credit in self._credits and self._credits[credit] not in leaving:
             rival = self._by_id[self._credits[credit]]
             self._check_replacement(tx, rival, f"a transaction that {credit} pays for")
             leaving[rival.tx.id] = rival
-        waiting = Waiting(tx, tx.tx.fee * RATE_SCALE // tx.size, credit, now_ms)
+        waiting = Waiting(tx, tx.tx.fee * RATE_SCALE // tx.size, tx.tx.fee + spends, credit, now_ms)
         leaving.update(self._make_room(waiting, leaving))
         for other in leaving.values():
             self._drop(other)
@@ -155,20 +164,30 @@ class Mempool:
                 Reason.REPLACEMENT_FEE_TOO_LOW, f"replacing {name} needs a fee of {needed} base units"
             )
 
-    def _check_funds(self, tx: VerifiedTransaction, lane: dict[int, Waiting], fee_source: str) -> str:
-        """Refuse fees that nobody covers; returns the record that covers them, or "" when the sender does.
+    def _check_funds(
+        self, tx: VerifiedTransaction, spends: int, lane: dict[int, Waiting], fee_source: str
+    ) -> str:
+        """Refuse what nobody covers; returns the record that covers the fee, or "" when the sender does.
 
-        The sender covers the fees of its whole lane; what the payloads spend is for execution to say.
+        The balance covers the fees and the spending of the whole lane; what comes in meanwhile does not count.
         """
         account = self._accounts(tx.tx.sender)
-        others = [other.tx.tx.fee for nonce, other in lane.items() if nonce != tx.tx.nonce]
-        if sum(others) + tx.tx.fee <= account.balance:
+        others = [other for nonce, other in lane.items() if nonce != tx.tx.nonce]
+        if sum([other.cost for other in others]) + tx.tx.fee + spends <= account.balance:
             return ""
         if fee_source and not others and tx.tx.nonce == account.nonce + 1:
             return fee_source
+        fees = sum([other.tx.tx.fee for other in others]) + tx.tx.fee
+        if fees > account.balance:
+            raise Rejected(
+                Reason.FEE_NOT_COVERED,
+                f"fees of {format_ait(fees)} wait for {format_ait(account.balance)} of balance",
+            )
+        reserved = sum([other.cost for other in others])
         raise Rejected(
-            Reason.FEE_NOT_COVERED,
-            f"fees of {format_ait(sum(others) + tx.tx.fee)} wait for {format_ait(account.balance)} of balance",
+            Reason.INSUFFICIENT_BALANCE,
+            f"{format_ait(tx.tx.fee + spends)} needed; of {format_ait(account.balance)} balance"
+            f" {format_ait(reserved)} are reserved for what waits already",
         )
 
     def _make_room(self, newcomer: Waiting, leaving: dict[bytes, Waiting]) -> dict[bytes, Waiting]:
@@ -244,15 +263,25 @@ class Mempool:
             for nonce in [nonce for nonce in lane if nonce <= account.nonce]:
                 overtaken.append(lane[nonce].tx)
                 self._drop(lane[nonce])
-            fees = sum(waiting.tx.tx.fee for waiting in lane.values())
+            cost = sum(waiting.cost for waiting in lane.values())
             for nonce in sorted(lane, reverse=True):
-                if fees <= account.balance or lane[nonce].credit:
+                if cost <= account.balance or lane[nonce].credit:
                     break
-                fees -= lane[nonce].tx.tx.fee
+                cost -= lane[nonce].cost
                 unfunded.append(lane[nonce].tx)
                 self._drop(lane[nonce])
             self._refresh(sender)
         return Settled(overtaken, unfunded)
+
+    def waiting(self) -> list[VerifiedTransaction]:
+        """Everything that waits, each sender's in nonce order: what a snapshot keeps."""
+        return [lane[nonce].tx for lane in self._lanes.values() for nonce in sorted(lane)]
+
+    def reopen(self, abandoned: Iterable[VerifiedTransaction]) -> None:
+        """The head went back over these: their senders' next nonces are earlier ones again."""
+        self._in_block.clear()
+        for sender in dict.fromkeys([tx.tx.sender for tx in abandoned]):
+            self._refresh(sender)
 
     def expire(self, now_ms: int) -> list[VerifiedTransaction]:
         """Forget and return what has waited too long."""

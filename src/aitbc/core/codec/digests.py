@@ -57,6 +57,21 @@ def countersignature_digest(provider: str, hub: str, genesis_hash: bytes) -> byt
     return tagged("aitbc/countersign/1", genesis_hash, provider.encode(), hub.encode())
 
 
+def rotation_digest(address: str, new_key: bytes, genesis_hash: bytes) -> bytes:
+    """What a new key signs to show that somebody holds it."""
+    return tagged("aitbc/rotate/1", genesis_hash, address.encode(), new_key)
+
+
+def param_update_digest(payload: bytes, genesis_hash: bytes) -> bytes:
+    """What an authority signs to approve a PARAM_UPDATE, of its payload's canonical bytes."""
+    return tagged("aitbc/param-update/1", genesis_hash, payload)
+
+
+def offence_digest(kind: str, offender: str, *what: str) -> bytes:
+    """Names one offence, so that it is punished once."""
+    return tagged("aitbc/offence/1", kind.encode(), offender.encode(), *[part.encode() for part in what])
+
+
 def header_hash(header: Header) -> bytes:
     """The block hash; covers every field."""
     return tagged(

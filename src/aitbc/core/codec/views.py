@@ -3,6 +3,7 @@
 Seed 000 §5 (blocks), §18 (transactions).
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from aitbc.core.codec.canonical import convert, jcs, plain_json, unhex
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.types.amounts import MAX_SIGNED, AmountOrZero
-from aitbc.core.types.blocks import Certificate, CommittedBlock, Header
+from aitbc.core.types.blocks import Certificate, Header
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import (
     MAX_PAYLOAD_BYTES,
@@ -52,7 +53,7 @@ def transaction_from_plain(value: Any) -> Transaction:
     witness = jcs(view.witness) if view.witness is not None else b""
     _limit("payload", len(payload), MAX_PAYLOAD_BYTES)
     _limit("witness", len(witness), MAX_WITNESS_BYTES)
-    _limit("pubkey", len(view.pubkey), 2 * MAX_PUBKEY_BYTES)
+    _limit("pubkey", len(view.pubkey), 2 * MAX_PUBKEY_BYTES + 16)
     _limit("sig", len(view.sig), 2 * MAX_SIGNATURE_BYTES)
     return Transaction(
         type=view.type,
@@ -161,11 +162,12 @@ def outcome_to_plain(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def block_to_plain(committed: CommittedBlock) -> dict[str, Any]:
+def block_to_plain(
+    header: Header, block_hash: bytes, certificate: Certificate | None, tx_ids: Iterable[bytes]
+) -> dict[str, Any]:
     """A block in the seed's shape: `txs` are transaction ids, `sig` the proposer's signature."""
-    view = header_to_plain(committed.block.header, committed.hash)
-    view["txs"] = [outcome.tx_id.hex() for outcome in committed.outcomes]
-    certificate = committed.certificate
+    view = header_to_plain(header, block_hash)
+    view["txs"] = [tx_id.hex() for tx_id in tx_ids]
     view["sig"] = certificate.signatures[0].hex() if certificate else ""
     view["certificate"] = certificate_to_plain(certificate) if certificate else None
     return view

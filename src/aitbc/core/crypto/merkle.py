@@ -61,6 +61,45 @@ def prove_item(leaves: list[bytes], index: int) -> ListProof:
     return ListProof(index, len(leaves), path)
 
 
+def prove_range(leaves: list[bytes], start: int, stop: int) -> list[bytes]:
+    """The nodes that prove leaves start … stop − 1: level by level those beside the range, left before right."""
+    assert 0 <= start < stop <= len(leaves), "the range must be in the list"
+    path: list[bytes] = []
+    for row in _levels(leaves)[:-1]:
+        if start % 2:
+            path.append(row[start - 1])
+        if stop % 2 and stop < len(row):
+            path.append(row[stop])
+        start, stop = start // 2, (stop + 1) // 2
+    return path
+
+
+def range_root(leaves: list[bytes], *, start: int, count: int, path: list[bytes]) -> bytes | None:
+    """Root of the list of `count` leaves that has these from `start` on; None when the path does not fit."""
+    if not leaves or not 0 <= start <= count - len(leaves):
+        return None
+    row, width = [sha256(b"\x00" + data).digest() for data in leaves], count
+    beside = iter(path)
+    while width > 1:
+        if start % 2:
+            left = next(beside, None)
+            if left is None:
+                return None
+            row.insert(0, left)
+            start -= 1
+        if len(row) % 2 and start + len(row) < width:
+            right = next(beside, None)
+            if right is None:
+                return None
+            row.append(right)
+        pairs = zip(row[::2], row[1::2], strict=False)
+        above = [sha256(b"\x01" + a + b).digest() for a, b in pairs]
+        if len(row) % 2:
+            above.append(row[-1])
+        row, start, width = above, start // 2, (width + 1) // 2
+    return _close(count, row[0]) if next(beside, None) is None else None
+
+
 def check_item(root: bytes, leaf: bytes, proof: ListProof) -> bool:
     """Does `proof` show that `leaf` is in the list with this root?"""
     if not 0 <= proof.index < proof.count:

@@ -14,12 +14,24 @@ Verifier = Callable[[bytes, bytes, bytes], bool]
 class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     """Of the protocol, at this height."""
+    chain_id: str
+    genesis_hash: bytes
     height: int
     timestamp_ms: int
     """Of the block being executed; deadlines compare with this and nothing else."""
     proposer: str
     parent: bytes
     """Hash of the parent block."""
-    genesis_hash: bytes
+    epoch_length: int
     params: Params
     verify: Verifier = verify
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the block is in; block 1 begins epoch 0."""
+        return (self.height - 1) // self.epoch_length
+
+    @property
+    def closes_epoch(self) -> bool:
+        """Is this the last block of its epoch?"""
+        return self.height % self.epoch_length == 0

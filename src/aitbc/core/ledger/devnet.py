@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.crypto.address import address_of
 from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount
-from aitbc.core.ledger.params import Params
+from aitbc.core.ledger.params import Activation, Params
 from aitbc.core.types.amounts import AIT
+from aitbc.core.types.blocks import PROTOCOL_VERSION
 
 CHAIN_ID = "ait-devnet"
 TIMESTAMP = 1_760_000_000
@@ -17,6 +18,8 @@ TIMESTAMP = 1_760_000_000
 CLIENT_BALANCE = 1_000_000 * AIT
 OPERATOR_BALANCE = 1_000 * AIT
 FAUCET_LIMIT = 1_000_000 * AIT
+UNBONDING_MS = 60_000
+"""A minute, so that somebody who tries STAKE sees its coins again."""
 CLIENTS = ("alice", "bob", "carol")
 
 
@@ -40,6 +43,8 @@ def devnet_genesis(
     ]
     params = Params(
         devnet=1,
+        activations=[Activation(version=PROTOCOL_VERSION, height=0)],
+        unbonding_ms=UNBONDING_MS,
         mint_price_cap_bp=0,
         hubs=[addresses["hub"]],
         faucet=addresses["faucet"],

@@ -8,12 +8,16 @@ from collections.abc import Iterable
 import msgspec
 
 from aitbc.core.crypto.address import address_of
+from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.epochs import close_epoch
 from aitbc.core.ledger.fees import required_fee, split_fee
+from aitbc.core.ledger.retention import retire
 from aitbc.core.ledger.state import Base, Overlay, check_supply
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.amounts import format_ait
+from aitbc.core.types.blocks import PROTOCOL_VERSION
 from aitbc.core.types.reasons import Failed, Reason, Rejected
 from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import Outcome, VerifiedTransaction
@@ -28,7 +32,7 @@ def check_sender(account: Account, tx: VerifiedTransaction) -> None:
 
 def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, kind: TransactionType) -> bool:
     """Refuse too low a fee; returns whether the transaction is one of those that may pay less."""
-    needed = required_fee(context.params, len(tx.tx.payload))
+    needed = required_fee(context.params, len(tx.tx.payload), tx.tx.pubkey)
     if tx.tx.fee >= needed:
         return False
     if not kind.is_free(context, state, tx):
@@ -36,10 +40,25 @@ def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, ki
     return True
 
 
+def check_active(context: BlockContext, tx: VerifiedTransaction) -> None:
+    """Refuse what came with a later protocol version than the block's."""
+    if context.version == PROTOCOL_VERSION:
+        return  # this release knows nothing later
+    kind = TYPES[tx.tx.type]
+    needed = max(kind.since, kind.form_since(tx.payload, tx.witness), 1 if tx.tx.pubkey[0] == ED25519 else 2)
+    if needed > context.version:
+        raise Rejected(
+            Reason.NOT_ACTIVE,
+            f"this {tx.tx.type} needs protocol version {needed}; this chain has {context.version} at height"
+            f" {context.height}",
+        )
+
+
 def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> Outcome:
     """Apply one transaction; raises Rejected, with nothing changed, when it may not be in a block."""
     sender, fee = tx.tx.sender, tx.tx.fee
     kind = TYPES[tx.tx.type]
+    check_active(context, tx)
     account = state.account(sender)
     if tx.tx.nonce != account.nonce + 1:
         raise Rejected(
@@ -100,12 +119,17 @@ def execute_all(context: BlockContext, base: Base, txs: Iterable[VerifiedTransac
     outcomes: list[Outcome] = []
     refused: list[tuple[VerifiedTransaction, Rejected]] = []
     for tx in txs:
+        overlay.position = len(included)
         try:
             outcomes.append(execute(context, overlay, tx))
             included.append(tx)
         except Rejected as rejection:
             refused.append((tx, rejection))
     _distribute_fees(context, overlay, outcomes)
+    if context.version >= 2:
+        retire(context, overlay)
+        if context.closes_epoch:
+            close_epoch(context, overlay)
     check_supply(overlay)
     return Execution(overlay, included, outcomes, refused)
 

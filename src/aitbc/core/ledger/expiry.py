@@ -56,6 +56,6 @@ def _since(record: Record | None) -> tuple[Age, int] | None:
         case ReceiptRecord(claimed_ms=claimed_ms) if claimed_ms:
             return "receipt", claimed_ms
         case Batch() | Offence():
-            return "dated", record.expires_ms
+            return ("dated", record.expires_ms) if record.expires_ms else None
         case _:
             return None

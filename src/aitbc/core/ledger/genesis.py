@@ -11,7 +11,7 @@ from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import peaks_root
-from aitbc.core.ledger.params import VERSION_1_NAMES, Params, names_of, params_to_texts, version_at
+from aitbc.core.ledger.params import Params, names_of, params_to_texts, version_at
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
 from aitbc.core.types.blocks import PROTOCOL_VERSION, ZERO_HASH, Block, CommittedBlock, Header, Validator
@@ -37,7 +37,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How blocks come about. `idle_ms` equal to `block_time_ms` gives the seed's fixed rhythm."""
 
-    mode: Literal["poa"] = "poa"
+    mode: Literal["poa", "cbp", "hybrid"] = "poa"
     block_time_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 1_000
     """Least time between blocks; 0 = as soon as a transaction waits."""
     idle_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 10_000
@@ -123,7 +123,7 @@ def _check_versions(params: Params) -> None:
         if name not in names_of(params) and getattr(params, name) != getattr(plain, name):
             raise Rejected(
                 Reason.BAD_GENESIS,
-                f"{name} came with version 2: add activations [{{\"version\": 2, \"height\": 0}}] to params",
+                f'{name} came with version 2: add activations [{{"version": 2, "height": 0}}] to params',
             )
 
 

@@ -53,7 +53,13 @@ Writes = Mapping[str, Mapping[str, Record | None]]
 class Base(Protocol):
     """What an overlay stands on."""
 
+    expiry: Expiry
+
     def get(self, store: str, key: str) -> Record | None: ...
+
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Every record of a store whose key has a prefix, in key order."""
+        ...
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -112,9 +118,10 @@ class State:
         assert record is None or isinstance(record, Account)
         return record or NEW_ACCOUNT
 
-    def items(self, store: str) -> list[tuple[str, Record]]:
-        """Every record of a store at the head; for small stores and tests."""
-        return [(key, record_from_bytes(store, key, data)) for key, data in self.data[store].items()]
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Records of a store at the head, in key order; visits the whole store."""
+        keys = sorted([key for key in self.data[store] if key.startswith(prefix)])
+        return [(key, record_from_bytes(store, key, self.data[store][key])) for key in keys]
 
     def registry_page(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Keys of the registry with a prefix, in order, from the first above `after`."""
@@ -132,14 +139,18 @@ class State:
 
     def tip_data(self, store: str, key: str) -> bytes | None:
         """A record's bytes as the newest staged block left them."""
-        for staged in reversed(self._staged):
-            if (store, key) in staged.after:
-                return staged.after[store, key]
+        if self._staged:
+            for staged in reversed(self._staged):
+                if (store, key) in staged.after:
+                    return staged.after[store, key]
         return self.data[store].get(key)
+
+    def tip_keys(self, store: str, prefix: str) -> list[str]:
+        return self._trees[store].keys(prefix)
 
     def root(self) -> bytes:
         """`state_root` at the tip: the roots of the stores in their fixed order."""
-        return tagged("aitbc/state/1", *[self._trees[store].root() for store in STORES])
+        return root_of_stores(self.store_roots())
 
     def index_of(self, store: str, key: str) -> int:
         """Slot of a record in its store's tree; 0 for a key that is not there."""
@@ -242,7 +253,9 @@ class State:
             if change.store in Expiry.STORES:
                 old = change.before and record_from_bytes(change.store, change.key, change.before)
                 new = change.record
-                self.expiry.replace(change.store, change.key, *((new, old or None) if back else (old or None, new)))
+                self.expiry.replace(
+                    change.store, change.key, *((new, old or None) if back else (old or None, new))
+                )
 
     def _tip_value(self, store: str, key: str) -> bytes:
         value = self.tip_data(store, key)
@@ -285,6 +298,11 @@ class State:
         return proof, {name: self._trees[name].root_before(undos[name]) for name in STORES}
 
 
+def root_of_stores(roots: Mapping[str, bytes]) -> bytes:
+    """`state_root` from the roots of the stores."""
+    return tagged("aitbc/state/1", *[roots[store] for store in STORES])
+
+
 class Tip:
     """The state with everything that is staged: what the next block executes on."""
 
@@ -296,6 +314,14 @@ class Tip:
     def get(self, store: str, key: str) -> Record | None:
         data = self._state.tip_data(store, key)
         return None if data is None else record_from_bytes(store, key, data)
+
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        found = []
+        for key in self._state.tip_keys(store, prefix):
+            record = self.get(store, key)
+            assert record is not None, "the tree knows which keys are there"
+            found.append((key, record))
+        return found
 
 
 class _Missing:
@@ -310,10 +336,13 @@ class Overlay:
 
     def __init__(self, base: Base) -> None:
         self.base = base
+        self.expiry = base.expiry
+        self.position = 0
+        """Of the transaction that is executing, in its block."""
         self.writes: dict[str, dict[str, Record | None]] = {store: {} for store in STORES}
         self.receipts: list[PaidReceipt] = []
         """Receipts paid so far, for the history."""
-        self._journal: list[tuple[dict[str, Record | None], str, Record | None | _Missing]] = []
+        self._journal: list[tuple[dict[str, Record | None], str, Record | _Missing | None]] = []
         self._read: dict[str, dict[str, Record | None]] = {store: {} for store in STORES}
         """What the base has said, so that a record is decoded once."""
 
@@ -321,6 +350,10 @@ class Overlay:
         writes = self.writes[store]
         if key in writes:
             return writes[key]
+        return self.before(store, key)
+
+    def before(self, store: str, key: str) -> Record | None:
+        """What the base says of a key."""
         read = self._read[store]
         if key not in read:
             read[key] = self.base.get(store, key)
@@ -330,6 +363,12 @@ class Overlay:
         writes = self.writes[store]
         self._journal.append((writes, key, writes.get(key, _MISSING)))
         writes[key] = record
+
+    def items(self, store: str, prefix: str = "") -> list[tuple[str, Record]]:
+        """Records whose key has a prefix, in key order."""
+        found: dict[str, Record | None] = dict(self.base.items(store, prefix))
+        found.update({key: record for key, record in self.writes[store].items() if key.startswith(prefix)})
+        return [(key, record) for key, record in sorted(found.items()) if record is not None]
 
     def remove(self, store: str, key: str) -> None:
         self.put(store, key, None)
@@ -351,9 +390,8 @@ class Overlay:
     # What the stores hold, by its type
 
     def account(self, address: str) -> Account:
-        record = self.get("accounts", address)
-        assert record is None or isinstance(record, Account)
-        return record or NEW_ACCOUNT
+        record = self.writes["accounts"].get(address) or self.before("accounts", address)
+        return record or NEW_ACCOUNT  # type: ignore[return-value]
 
     def lock(self, key: str) -> Lock | None:
         record = self.get("locks", key)
@@ -433,15 +471,16 @@ class Overlay:
 
 def held_by(record: Record | None) -> int:
     """Coins that a record holds."""
+    if type(record) is Account:
+        return record.balance
     match record:
-        case Account():
-            return record.balance
         case Lock() if record.status == "open":
             return record.amount - record.paid
         case Bond():
             return record.amount + sum(part.amount for part in record.unbonding)
         case (
             None
+            | Account()
             | Lock()
             | ReceiptRecord()
             | Batch()
@@ -462,7 +501,7 @@ COIN_STORES = ("accounts", "locks", "registry")
 def check_supply(overlay: Overlay) -> None:
     """Stop at a block that makes or loses a coin: supply = genesis + minted + faucet + rewards − burned."""
     held = sum(
-        held_by(record) - held_by(overlay.base.get(store, key))
+        held_by(record) - held_by(overlay.before(store, key))
         for store in COIN_STORES
         for key, record in overlay.writes[store].items()
     )

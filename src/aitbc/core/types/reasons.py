@@ -24,6 +24,7 @@ class Reason(StrEnum):
     BAD_HEX = "bad_hex"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_SCHEME = "unknown_scheme"
+    BAD_KEY = "bad_key"
     UNEXPECTED_WITNESS = "unexpected_witness"
 
     # transaction as such
@@ -72,6 +73,30 @@ class Reason(StrEnum):
     SYNTHETIC_NOT_ALLOWED = "synthetic_not_allowed"
     UNKNOWN_SYNTHETIC_JOB = "unknown_synthetic_job"
     BAD_COUNTERSIGNATURE = "bad_countersignature"
+    NOT_ACTIVE = "not_active"
+    JAILED = "jailed"
+    UNKNOWN_BATCH = "unknown_batch"
+    BATCH_EXPIRED = "batch_expired"
+    NOTHING_TO_SETTLE = "nothing_to_settle"
+    INSUFFICIENT_STAKE = "insufficient_stake"
+    TOO_MANY_UNBONDING = "too_many_unbonding"
+    LEAVING_TOO_FAST = "leaving_too_fast"
+    NOTHING_TO_WITHDRAW = "nothing_to_withdraw"
+    BAD_KEY_PROOF = "bad_key_proof"
+    UNKNOWN_PARAM = "unknown_param"
+    WRONG_UPDATE_NUMBER = "wrong_update_number"
+    TOO_MANY_QUEUED = "too_many_queued"
+    NOT_ENOUGH_APPROVALS = "not_enough_approvals"
+    BAD_APPROVAL = "bad_approval"
+    BAD_UPDATE = "bad_update"
+    NO_CONFLICT = "no_conflict"
+    BAD_EVIDENCE_SIGNATURE = "bad_evidence_signature"
+    EVIDENCE_TOO_OLD = "evidence_too_old"
+    UNKNOWN_VALIDATOR = "unknown_validator"
+    ALREADY_PUNISHED = "already_punished"
+    CALIBRATION_OVER = "calibration_over"
+    WRONG_CALIBRATION = "wrong_calibration"
+    ALREADY_CALIBRATED = "already_calibrated"
 
     # blocks, proofs, certificates
     WRONG_VERSION = "wrong_version"
@@ -104,6 +129,10 @@ class Failed(Exception):
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+
+
+class Stops(Exception):
+    """This node cannot go on, though nothing is wrong with the chain or the program; the message says what to do."""
 
 
 class BrokenInvariant(Exception):

@@ -56,15 +56,19 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     units: Units
     price: AmountOrZero
     output_hash: HashText
-    routed: Literal["random", "chosen", "synthetic"]
+    routed: Literal["random", "chosen", "synthetic", "calibration"]
     """Only work that the hub routed at random, or a devnet's synthetic work, mints."""
     candidates_hash: HashTextOrEmpty = ""
 
 
-class SignedAttestation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SignedAttestation(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     attestation: Attestation
     sig: str
     """Hexadecimal signature of the hub over `attestation_digest`."""
+    pubkey: str = ""
+    """The hub's key, needed while the chain does not know it."""
 
 
 class ReceiptDetails(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -49,7 +49,9 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Block time at which it was settled or refunded."""
 
 
-class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ReceiptRecord(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A receipt that was claimed. Key: its `receipt_id`."""
 
     job_id: str
@@ -150,13 +152,15 @@ class Offence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     offender: str
     height: int
     expires_ms: Milliseconds
+    """After this block time nobody can bring it up again; 0: the mark stays."""
 
 
 class ValidatorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A member of the validator set. Key: its address."""
 
     auth_key: str
-    power: Amount
+    power: AmountOrZero
+    """Votes; 0: jailed, keeps its place."""
     position: int
     """Order in the set."""
 
@@ -255,4 +259,6 @@ class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
     head: CommittedBlock
     history_peaks: list[tuple[int, bytes]]
     records: dict[str, list[tuple[int, str, bytes]]]
-    """Per store name: (index in the tree, key, record bytes), ordered by index."""
+    """Per store name: (slot in the tree, key, record bytes), ordered by slot."""
+    before_head: list[tuple[str, str, bytes | None]]
+    """(store, key, record bytes before the head's block; None: not there) of what that block changed."""

@@ -1,5 +1,5 @@
 """The RPC, a file per group of routes; a new route is a function here and a line in docs/spec/rpc.md."""
 
-from aitbc.node.routes import admin, chain, receipts, status, transactions
+from aitbc.node.routes import admin, chain, proofs, receipts, status, transactions
 
-ROUTERS = (chain.router, transactions.router, receipts.router, admin.router, status.router)
+ROUTERS = (chain.router, transactions.router, receipts.router, proofs.router, admin.router, status.router)

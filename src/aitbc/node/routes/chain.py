@@ -4,9 +4,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from aitbc.node.history import MAX_PAGE
 from aitbc.node.routes.shared import service_of
 
 router = APIRouter(tags=["chain"])
+MAX_BLOCK_PAGE = 1_000
+"""Transaction ids in one answer; few blocks hold more."""
 Json = dict[str, Any]
 
 
@@ -18,8 +21,14 @@ async def get_head(request: Request) -> Json:
 
 @router.get("/rpc/getBlock/{height_or_hash}", summary="A block by height or hash")
 @router.get("/rpc/get_block/{height_or_hash}", include_in_schema=False)
-async def get_block(request: Request, height_or_hash: str) -> Json:
-    return service_of(request).block(height_or_hash)
+async def get_block(
+    request: Request,
+    height_or_hash: str,
+    start: Annotated[int, Query(ge=0, le=2**53 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_BLOCK_PAGE)] = MAX_BLOCK_PAGE,
+) -> Json:
+    """`txs` from position `start` on; `next` is the `start` of the page that follows."""
+    return await service_of(request).block(height_or_hash, start=start, limit=limit)
 
 
 @router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
@@ -32,6 +41,17 @@ async def get_balance(request: Request, address: str) -> Json:
 @router.get("/rpc/account/{address}", summary="An account with its key and its next nonce")
 async def get_account(request: Request, address: str) -> Json:
     return service_of(request).account(address)
+
+
+@router.get("/rpc/account/{address}/transactions", summary="What an account did and what happened to it")
+async def get_account_transactions(
+    request: Request,
+    address: str,
+    cursor: Annotated[str, Query(max_length=64)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Json:
+    """The newest first; `next` is the `cursor` of the page that follows."""
+    return await service_of(request).account_page(address, cursor=cursor, limit=limit)
 
 
 @router.get("/rpc/genesis", summary="The genesis document, in its canonical bytes")

@@ -5,18 +5,20 @@ never cause a call (DESIGN §3 "Validity is a pure function of bytes and state")
 """
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from aitbc.adapters.http.problems import Problem, read_body
 from aitbc.core.codec.canonical import convert, plain_json
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.attestations import AttestQuestion, fetch_attestation, synthetic_attestation
+from aitbc.node.history import MAX_PAGE
 from aitbc.node.routes.shared import service_of
 from aitbc.node.routes.transactions import TRANSACTION_BODY
+from aitbc.ports import ReceiptIndex
 
 router = APIRouter(tags=["receipts"])
 Json = dict[str, Any]
@@ -64,6 +66,24 @@ async def get_lock(request: Request, lock_id: str) -> Json:
     return service_of(request).lock(lock_id)
 
 
-@router.get("/rpc/receipts/{receipt_id}", summary="A claimed receipt")
+@router.get("/rpc/receipts/{receipt_id}", summary="A paid receipt")
 async def get_receipt(request: Request, receipt_id: str) -> Json:
-    return service_of(request).receipt(receipt_id)
+    return await service_of(request).receipt(receipt_id)
+
+
+@router.get("/rpc/receipts", summary="Paid receipts of a provider, a client or a job")
+async def get_receipts(
+    request: Request,
+    provider: Annotated[str, Query(max_length=64)] = "",
+    client: Annotated[str, Query(max_length=64)] = "",
+    job: Annotated[str, Query(max_length=128)] = "",
+    cursor: Annotated[str, Query(max_length=64)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Json:
+    """Exactly one of the three is given. The newest first; `next` is the `cursor` of the page that follows."""
+    asked: list[tuple[ReceiptIndex, str]] = [("provider", provider), ("client", client), ("job", job)]
+    given = [(by, value) for by, value in asked if value]
+    if len(given) != 1:
+        raise Rejected(Reason.MISSING_FIELD, "give one of provider, client and job")
+    by, value = given[0]
+    return await service_of(request).receipts_page(by, value, cursor=cursor, limit=limit)

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Query, Request
 
 from aitbc.adapters.http.problems import read_body
 from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json, unhex
+from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_json
+from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.amounts import AmountOrZero
@@ -94,4 +96,6 @@ async def estimate_fee(request: Request) -> Json:
         )
     payload = jcs(question.payload)
     parse_jcs(payload, kind.payload)
-    return {"fee": required_fee(service_of(request).runtime.executor.state.params, len(payload))}
+    state = service_of(request).runtime.executor.state
+    key = key_from_text(question.pubkey) if question.pubkey else state.account(question.sender).auth
+    return {"fee": required_fee(state.params, len(payload), key or bytes([ED25519]) + bytes(32))}

@@ -13,6 +13,14 @@ Event = tuple[str, str, int]
 """(kind, address or key, amount in base units)."""
 
 
+def no_spending(_payload: Any) -> int:
+    return 0
+
+
+def since_its_type(_payload: Any, _witness: Any) -> int:
+    return 1
+
+
 def never_free(_context: BlockContext, _state: Overlay, _tx: VerifiedTransaction) -> bool:
     return False
 
@@ -32,3 +40,9 @@ class TransactionType(NamedTuple):
     """payload → the record whose coins may pay the fee when the sender cannot; None: the sender pays."""
     is_free: Callable[[BlockContext, Overlay, VerifiedTransaction], bool] = never_free
     """Is this transaction accepted without a fee?"""
+    spends: Callable[[Any], int] = no_spending
+    """payload → what it takes from the sender's balance beside the fee; a mempool reserves it."""
+    since: int = 1
+    """Protocol version that brought the type."""
+    form_since: Callable[[Any, Any], int] = since_its_type
+    """(payload, witness) → protocol version that brought the fields in use."""

@@ -6,6 +6,7 @@ import msgspec
 
 from aitbc.core.crypto.address import check_address
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.minting import is_jailed
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.amounts import Amount, Milliseconds, format_ait
@@ -23,6 +24,8 @@ class JobLock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     deliver_by_ms: Milliseconds
     claim_until_ms: Milliseconds
     tasks: Annotated[int, msgspec.Meta(ge=1, le=MAX_TASKS)] = 1
+    session: bool = False
+    """Its tasks are receipts of many jobs; `job_id` is then a label only."""
 
 
 def check(payload: JobLock, _witness: None, _genesis_hash: bytes) -> None:
@@ -48,6 +51,8 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
 def _check_hub(context: BlockContext, state: Overlay, hub: str) -> None:
     if hub not in context.params.hubs and state.registration("hub", hub) is None:
         raise Failed(Reason.UNKNOWN_HUB, f"{hub} is neither listed nor registered as a hub")
+    if context.version >= 2 and is_jailed(context, state, "hub", hub):
+        raise Failed(Reason.JAILED, f"{hub} signed two different things about one attempt and is jailed")
 
 
 def _check_deadlines(context: BlockContext, payload: JobLock) -> None:
@@ -76,7 +81,16 @@ def _open_lock(payload: JobLock, client: str, height: int) -> Lock:
         claim_until_ms=payload.claim_until_ms,
         height=height,
         status="open",
+        session=payload.session,
     )
 
 
-JOB_LOCK = TransactionType("JOB_LOCK", JobLock, check, apply)
+def spends(payload: JobLock) -> int:
+    return payload.amount
+
+
+def form_since(payload: JobLock, _witness: None) -> int:
+    return 2 if payload.session else 1
+
+
+JOB_LOCK = TransactionType("JOB_LOCK", JobLock, check, apply, spends=spends, form_since=form_since)

@@ -12,14 +12,26 @@ import msgspec
 from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import attestation_digest, receipt_core_digest
 from aitbc.core.crypto.address import check_address
+from aitbc.core.ledger.calibration import grant_calibration
 from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.minting import NOTHING, Mint, check_room, mint_for
+from aitbc.core.ledger.escrow import check_open, check_price, check_task, pay
+from aitbc.core.ledger.keys import key_or_offered
+from aitbc.core.ledger.minting import (
+    NOTHING,
+    Mint,
+    allowance,
+    check_room,
+    full_mint,
+    is_jailed,
+    may_attest,
+    with_shares,
+)
+from aitbc.core.ledger.scores import count_units
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
-from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Failed, Reason, Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, SignedAttestation
-from aitbc.core.types.records import Lock, ReceiptRecord
+from aitbc.core.types.records import Lock, PaidReceipt, ReceiptRecord
 from aitbc.core.types.transactions import VerifiedTransaction
 
 SYNTHETIC_JOBS = 1_000_000
@@ -81,9 +93,9 @@ def _check_attested(claim: ReceiptClaim, attestation: Attestation) -> None:
     for name, (claimed, attested) in pairs.items():
         if claimed != attested:
             raise Rejected(Reason.ATTESTATION_MISMATCH, f"{name}: {claimed!r} claimed, {attested!r} attested")
-    if (attestation.routed == "synthetic") != (claim.lock == ""):
+    if (attestation.routed in ("synthetic", "calibration")) != (claim.lock == ""):
         raise Rejected(
-            Reason.ATTESTATION_MISMATCH, "a claim without a lock is synthetic, and only such a claim"
+            Reason.ATTESTATION_MISMATCH, "a claim without a lock is synthetic or calibration, and only such"
         )
 
 
@@ -92,12 +104,34 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     assert isinstance(claim, ReceiptClaim) and isinstance(witness, SignedAttestation)
     if state.receipt(claim.receipt_id) is not None:
         raise Failed(Reason.RECEIPT_ALREADY_CLAIMED, f"{claim.receipt_id} has been paid")
-    if claim.lock:
-        events = _pay_from_lock(context, state, claim, witness)
-    else:
-        events = _check_synthetic(context, state, claim, witness)
-    mint = _mint(context, state, claim, witness.attestation)
-    state.put("receipts", claim.receipt_id, _record(claim, witness.attestation, mint, context.height))
+    match witness.attestation.routed:
+        case "synthetic":
+            events = _check_synthetic(context, state, claim, witness)
+            mint = _mint(context, state, claim, witness.attestation.hub, counts=True)
+        case "calibration":
+            events = []
+            _check_signatures(context, state, claim, witness)
+            mint = grant_calibration(
+                context,
+                state,
+                provider=claim.miner_addr,
+                hub=witness.attestation.hub,
+                units=claim.compute_units,
+                price=claim.price,
+                job_id=claim.job_id,
+                nonce=claim.nonce,
+            )
+        case "random" | "chosen" as routed:
+            events = _pay_from_lock(context, state, claim, witness)
+            hub, provider = witness.attestation.hub, claim.miner_addr
+            counts = routed == "random" and may_attest(context, state, hub)
+            if context.version >= 2:
+                counts = counts and not is_jailed(context, state, "provider", provider)
+                if counts and claim.price:
+                    count_units(context, state, provider, claim.compute_units)
+            mint = _mint(context, state, claim, hub, counts=counts)
+    state.put("receipts", claim.receipt_id, _record(context, claim, witness.attestation, mint))
+    state.receipts.append(_paid(state, claim, witness.attestation, mint))
     return events + _credit_mint(context, state, claim, witness.attestation.hub, mint)
 
 
@@ -110,47 +144,27 @@ def _pay_from_lock(
         raise Failed(Reason.UNKNOWN_LOCK, f"there is no lock {claim.lock}")
     if state.registration("provider", claim.miner_addr) is None:
         raise Failed(Reason.UNKNOWN_PROVIDER, f"{claim.miner_addr} is not registered as a provider")
-    paid_tasks = _check_lock(context, lock, claim, witness.attestation)
+    _check_lock(context, lock, claim, witness.attestation.hub)
     _check_signatures(context, state, claim, witness)
-    paid = lock.paid + claim.price
-    settled = paid_tasks == (1 << lock.tasks) - 1
-    state.put(
-        "locks",
-        claim.lock,
-        msgspec.structs.replace(
-            lock, paid=paid, paid_tasks=f"{paid_tasks:x}", status="settled" if settled else "open"
-        ),
-    )
-    payout = _payout(state, claim.miner_addr)
+    paid_tasks = int(lock.paid_tasks, 16) | 1 << claim.task
+    rest = pay(context, state, claim.lock, lock, paid=lock.paid + claim.price, paid_tasks=paid_tasks)
+    payout = payout_of(state, claim.miner_addr)
     state.credit(payout, claim.price)
     events: list[Event] = [("paid", payout, claim.price)]
-    if settled and lock.amount > paid:
-        state.credit(lock.client, lock.amount - paid)
-        events.append(("returned", lock.client, lock.amount - paid))
-    return events
+    return [*events, ("returned", lock.client, rest)] if rest else events
 
 
-def _check_lock(context: BlockContext, lock: Lock, claim: ReceiptClaim, attestation: Attestation) -> int:
-    """Raise Failed unless the lock can pay this claim; returns the set of paid tasks afterwards."""
-    if lock.job_id != claim.job_id:
+def _check_lock(context: BlockContext, lock: Lock, claim: ReceiptClaim, hub: str) -> None:
+    """Fail unless the lock can pay this claim."""
+    if lock.job_id != claim.job_id and not lock.session:
         raise Failed(Reason.WRONG_JOB, f"the lock is for job {lock.job_id!r}, not {claim.job_id!r}")
     if lock.client != claim.client_addr:
         raise Failed(Reason.WRONG_CLIENT, f"the lock is {lock.client}'s")
-    if lock.hub != attestation.hub:
-        raise Failed(Reason.WRONG_HUB, f"the lock names {lock.hub}, the attestation is by {attestation.hub}")
-    if claim.task >= lock.tasks:
-        raise Failed(Reason.UNKNOWN_TASK, f"the lock pays for tasks 0 to {lock.tasks - 1}")
-    before = int(lock.paid_tasks, 16)
-    if before >> claim.task & 1:
-        raise Failed(Reason.TASK_ALREADY_PAID, f"task {claim.task} of this lock has been paid")
-    if lock.status != "open":
-        raise Failed(Reason.LOCK_CLOSED, f"the lock is {lock.status}")
-    if context.timestamp_ms > lock.claim_until_ms:
-        raise Failed(Reason.CLAIM_TOO_LATE, f"claims counted until block time {lock.claim_until_ms}")
-    if claim.price > lock.amount - lock.paid:
-        left = format_ait(lock.amount - lock.paid)
-        raise Failed(Reason.PRICE_ABOVE_ESCROW, f"{format_ait(claim.price)} claimed, {left} left in the lock")
-    return before | 1 << claim.task
+    if lock.hub != hub:
+        raise Failed(Reason.WRONG_HUB, f"the lock names {lock.hub}, the attestation is by {hub}")
+    check_task(lock, claim.task, paid_tasks=int(lock.paid_tasks, 16))
+    check_open(context, lock, hub)
+    check_price(lock, claim.price, paid=lock.paid)
 
 
 def _check_synthetic(
@@ -176,15 +190,19 @@ def _check_synthetic(
 def _check_signatures(
     context: BlockContext, state: Overlay, claim: ReceiptClaim, witness: SignedAttestation
 ) -> None:
-    provider_key = state.account(claim.miner_addr).auth
+    """Both signatures, under the keys of the lock's height: a rotation leaves finished work payable."""
+    lock = state.lock(claim.lock) if claim.lock else None
+    height = lock.height if lock else context.height
     digest = receipt_core_digest(core_of(claim), context.genesis_hash)
+    provider_key = key_or_offered(state, claim.miner_addr, height, "")
     if not context.verify(provider_key, digest, unhex(claim.miner_sig)):
         raise Failed(
             Reason.BAD_PROVIDER_SIGNATURE, f"miner_sig is not {claim.miner_addr}'s over this receipt"
         )
     hub = witness.attestation.hub
     digest = attestation_digest(witness.attestation, context.genesis_hash)
-    if not context.verify(state.account(hub).auth, digest, unhex(witness.sig)):
+    hub_key = key_or_offered(state, hub, height, witness.pubkey)
+    if not context.verify(hub_key, digest, unhex(witness.sig)):
         raise Failed(Reason.BAD_ATTESTATION_SIGNATURE, f"the attestation is not signed by {hub}")
 
 
@@ -193,15 +211,15 @@ def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction
     _check_signatures(context, state, tx.payload, tx.witness)
 
 
-def _mint(context: BlockContext, state: Overlay, claim: ReceiptClaim, attestation: Attestation) -> Mint:
-    listed = attestation.hub in context.params.hubs or attestation.routed == "synthetic"
-    mint = mint_for(
-        context.params,
-        units=claim.compute_units,
-        price=claim.price,
-        routed=attestation.routed,
-        hub_listed=listed,
+def _mint(context: BlockContext, state: Overlay, claim: ReceiptClaim, hub: str, *, counts: bool) -> Mint:
+    """What this receipt brings into being, when it counts."""
+    if not counts:
+        return NOTHING
+    full = with_shares(
+        context.params, full_mint(context.params, units=claim.compute_units, price=claim.price)
     )
+    allowed = allowance(context, state, hub=hub, full=full.total)
+    mint = full if allowed == full.total else Mint(*[part * allowed // full.total for part in full])
     if mint != NOTHING:
         check_room(state, mint.total)
     return mint
@@ -212,7 +230,7 @@ def _credit_mint(
 ) -> list[Event]:
     if mint == NOTHING:
         return []
-    shares = [(_payout(state, claim.miner_addr), mint.provider), (hub, mint.hub)]
+    shares = [(payout_of(state, claim.miner_addr), mint.provider), (hub, mint.hub)]
     if mint.treasury:
         shares.append((context.params.treasury, mint.treasury))
     for address, amount in shares:
@@ -221,12 +239,15 @@ def _credit_mint(
     return [("minted", address, amount) for address, amount in shares]
 
 
-def _payout(state: Overlay, provider: str) -> str:
+def payout_of(state: Overlay, provider: str) -> str:
+    """Where a provider is paid."""
     registration = state.registration("provider", provider)
     return registration.payout if registration else provider
 
 
-def _record(claim: ReceiptClaim, attestation: Attestation, mint: Mint, height: int) -> ReceiptRecord:
+def _record(
+    context: BlockContext, claim: ReceiptClaim, attestation: Attestation, mint: Mint
+) -> ReceiptRecord:
     return ReceiptRecord(
         job_id=claim.job_id,
         client=claim.client_addr,
@@ -240,7 +261,27 @@ def _record(claim: ReceiptClaim, attestation: Attestation, mint: Mint, height: i
         task=claim.task,
         attempt=claim.attempt,
         minted=mint.provider,
-        height=height,
+        height=context.height,
+        claimed_ms=context.timestamp_ms if context.version >= 2 else 0,
+    )
+
+
+def _paid(state: Overlay, claim: ReceiptClaim, attestation: Attestation, mint: Mint) -> PaidReceipt:
+    return PaidReceipt(
+        receipt_id=claim.receipt_id,
+        tx_position=state.position,
+        job_id=claim.job_id,
+        client=claim.client_addr,
+        provider=claim.miner_addr,
+        hub=attestation.hub,
+        units=claim.compute_units,
+        price=claim.price,
+        minted=mint.provider,
+        output_hash=claim.output_hash,
+        provider_sig=claim.miner_sig,
+        lock=claim.lock,
+        task=claim.task,
+        attempt=claim.attempt,
     )
 
 
@@ -262,7 +303,14 @@ def _synthetic_lock(claim: ReceiptClaim, hub: str, height: int) -> Lock:
 
 
 def fee_source(claim: ReceiptClaim) -> str:
-    return f"lock {claim.lock}" if claim.lock else f"synthetic job {synthetic_job_number(claim.job_id)}"
+    if claim.lock:
+        return f"lock {claim.lock}"
+    number = synthetic_job_number(claim.job_id)
+    return f"synthetic job {number}" if number else f"calibration of {claim.miner_addr}"
+
+
+def form_since(_claim: ReceiptClaim, witness: SignedAttestation) -> int:
+    return 2 if witness.pubkey or witness.attestation.routed == "calibration" else 1
 
 
 RECEIPT_CLAIM = TransactionType(
@@ -273,4 +321,5 @@ RECEIPT_CLAIM = TransactionType(
     witness=SignedAttestation,
     check_witness=check_witness,
     fee_source=fee_source,
+    form_since=form_since,
 )

@@ -3,6 +3,7 @@
 import msgspec
 
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.escrow import close
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.reasons import Failed, Reason
@@ -31,9 +32,7 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
             Reason.REFUND_TOO_EARLY,
             f"claims count until {lock.claim_until_ms}; block time is {context.timestamp_ms}",
         )
-    rest = lock.amount - lock.paid
-    state.put("locks", payload.lock, msgspec.structs.replace(lock, status="refunded"))
-    state.credit(lock.client, rest)
+    rest = close(context, state, payload.lock, lock, "refunded")
     return [("refunded", lock.client, rest)]
 
 

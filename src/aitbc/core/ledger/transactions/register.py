@@ -6,12 +6,14 @@ import msgspec
 
 from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import countersignature_digest
+from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import check_address
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.keys import key_or_offered
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.reasons import Failed, Reason, Rejected
-from aitbc.core.types.records import ModelOffer, Registration
+from aitbc.core.types.records import ModelOffer, Registration, ValidatorRecord
 from aitbc.core.types.transactions import VerifiedTransaction
 
 
@@ -23,11 +25,19 @@ class Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validator: str = ""
 
 
-class Countersignature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A listed hub's word for a provider without money: the first REGISTER is then free."""
+class Countersignature(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Who stands behind a registration: a listed hub, whose word makes the first REGISTER free, and the validator
+    that the provider's compute shall count for."""
 
-    hub: str
-    sig: str
+    hub: str = ""
+    sig: str = ""
+    """Hexadecimal, the hub's over `countersignature_digest`."""
+    pubkey: str = ""
+    """The hub's key, needed while the chain does not know it."""
+    validator_sig: str = ""
+    """Hexadecimal, the validator's over `countersignature_digest` with its own address."""
 
 
 def check(payload: Register, witness: Countersignature | None, _genesis_hash: bytes) -> None:
@@ -37,9 +47,16 @@ def check(payload: Register, witness: Countersignature | None, _genesis_hash: by
     names = [offer.model for offer in payload.models]
     if len(set(names)) != len(names):
         raise Rejected(Reason.DUPLICATE_KEY, "a model is listed twice")
-    if witness is not None:
+    if witness is None:
+        return
+    if bool(witness.hub) != bool(witness.sig) or (witness.pubkey and not witness.hub):
+        raise Rejected(Reason.MISSING_FIELD, "hub and sig come together, pubkey with them")
+    if not witness.hub and not witness.validator_sig:
+        raise Rejected(Reason.MISSING_FIELD, "the witness is empty: leave it out")
+    if witness.hub:
         check_address(witness.hub)
-        unhex(witness.sig)
+    unhex(witness.sig)
+    unhex(witness.validator_sig)
 
 
 def is_free(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> bool:
@@ -49,6 +66,7 @@ def is_free(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> b
     return (
         payload.role == "provider"
         and isinstance(witness, Countersignature)
+        and witness.hub != ""
         and state.registration("provider", tx.tx.sender) is None
         and _is_countersigned(context, state, tx.tx.sender, witness)
     )
@@ -58,13 +76,19 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     payload, sender = tx.payload, tx.tx.sender
     assert isinstance(payload, Register)
     check_witness(context, state, tx)
+    if context.version >= 2:
+        _check_validator(context, state, payload, tx.witness, sender)
+    known = state.registration(payload.role, sender)
     registration = Registration(
         role=payload.role,
         models=payload.models,
         endpoint=payload.endpoint,
         payout=payload.payout or sender,
         validator=payload.validator,
-        height=context.height,
+        height=known.height if known and context.version >= 2 else context.height,
+        epoch=known.epoch if known else 0,
+        epoch_units=known.epoch_units if known else 0,
+        calibrated_epoch=known.calibrated_epoch if known else 0,
     )
     state.put("registry", f"{payload.role}:{sender}", registration)
     return [("registered", f"{payload.role}:{sender}", 0)]
@@ -72,7 +96,9 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
 
 def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
     sender, witness = tx.tx.sender, tx.witness
-    if isinstance(witness, Countersignature) and not _is_countersigned(context, state, sender, witness):
+    if not isinstance(witness, Countersignature) or not witness.hub:
+        return
+    if not _is_countersigned(context, state, sender, witness):
         raise Failed(Reason.BAD_COUNTERSIGNATURE, f"not signed for {sender} by the listed hub {witness.hub}")
 
 
@@ -80,8 +106,34 @@ def _is_countersigned(
     context: BlockContext, state: Overlay, provider: str, witness: Countersignature
 ) -> bool:
     digest = countersignature_digest(provider, witness.hub, context.genesis_hash)
-    key = state.account(witness.hub).auth
+    key = key_or_offered(state, witness.hub, context.height, witness.pubkey)
     return witness.hub in context.params.hubs and context.verify(key, digest, unhex(witness.sig))
+
+
+def _check_validator(
+    context: BlockContext, state: Overlay, payload: Register, witness: msgspec.Struct | None, sender: str
+) -> None:
+    """A provider's compute counts only for a validator that says so."""
+    known = state.registration(payload.role, sender)
+    if not payload.validator or (known is not None and known.validator == payload.validator):
+        return
+    record = state.get("validators", payload.validator)
+    staked = state.bond("validator", payload.validator).amount >= context.params.min_validator_stake
+    if record is None and not staked:
+        raise Failed(Reason.UNKNOWN_VALIDATOR, f"{payload.validator} is no validator, nor staked to be one")
+    key = state.account(payload.validator).auth
+    if not key and isinstance(record, ValidatorRecord):
+        key = key_from_text(record.auth_key)
+    digest = countersignature_digest(sender, payload.validator, context.genesis_hash)
+    sig = unhex(witness.validator_sig) if isinstance(witness, Countersignature) else b""
+    if not context.verify(key, digest, sig):
+        raise Failed(
+            Reason.BAD_COUNTERSIGNATURE, f"validator_sig is not {payload.validator}'s over this registration"
+        )
+
+
+def form_since(_payload: Register, witness: Countersignature | None) -> int:
+    return 2 if witness is not None and (not witness.hub or witness.pubkey or witness.validator_sig) else 1
 
 
 REGISTER = TransactionType(
@@ -92,4 +144,5 @@ REGISTER = TransactionType(
     witness=Countersignature,
     check_witness=check_witness,
     is_free=is_free,
+    form_since=form_since,
 )

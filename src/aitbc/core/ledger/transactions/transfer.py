@@ -38,4 +38,8 @@ def apply(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> li
     return [("transferred", payload.to, payload.amount)]
 
 
-TRANSFER = TransactionType("TRANSFER", Transfer, check, apply)
+def spends(payload: Transfer) -> int:
+    return payload.amount
+
+
+TRANSFER = TransactionType("TRANSFER", Transfer, check, apply, spends=spends)

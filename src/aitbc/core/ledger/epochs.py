@@ -1,0 +1,100 @@
+"""What happens at the end of an epoch, after the transactions of its last block. docs/spec/epochs.md
+
+Parameters, validators, their keys and their power, scores and the mint's scale change here and nowhere else.
+"""
+
+import msgspec
+
+from aitbc.core.codec.canonical import jcs
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.minting import refill_budget
+from aitbc.core.ledger.params import Params, params_from_texts
+from aitbc.core.ledger.scores import decay_scores
+from aitbc.core.ledger.state import Overlay
+from aitbc.core.ledger.transactions.param_update import Member, queue_of
+from aitbc.core.ledger.validators import members_of
+from aitbc.core.types.amounts import MAX_SIGNED
+from aitbc.core.types.records import Bond, Param, ValidatorRecord
+
+
+def close_epoch(context: BlockContext, state: Overlay) -> None:
+    """Apply what waited for the boundary, in this order: parameters, budget, scores, validators, randomness."""
+    params, members = _apply_updates(context, state)
+    context = msgspec.structs.replace(context, params=params)
+    refill_budget(context, state)
+    decay_scores(context, state)
+    _renew_validators(context, state, members)
+    state.put("params", "epoch.seed", Param(value=context.parent.hex()))
+    if state.number("epoch.leaving"):
+        state.set_number("epoch.leaving", 0)
+
+
+def _apply_updates(context: BlockContext, state: Overlay) -> tuple[Params, list[Member]]:
+    """The parameters of the next epoch, and the new list of authorities, empty when it stays."""
+    params, members = context.params, list[Member]()
+    for key, update in queue_of(state):
+        for name, value in update.set.items():
+            state.put("params", name, Param(value=jcs(value).decode()))
+        members = update.authorities or members
+        state.remove("params", key)
+        texts = {name: jcs(value).decode() for name, value in update.set.items()}
+        changed = params_from_texts(texts)
+        params = msgspec.structs.replace(params, **{name: getattr(changed, name) for name in update.set})
+    return params, members
+
+
+def _renew_validators(context: BlockContext, state: Overlay, members: list[Member]) -> None:
+    """The set of the next epoch; it is never empty: when nobody is left, everything stays as it was."""
+    mode = state.get("params", "consensus.mode")
+    assert isinstance(mode, Param), "genesis names the mode"
+    before = dict(members_of(state))
+    by_stake = mode.value == "hybrid"
+    after = _by_stake(context, state) if by_stake else _by_list(context, state, before, members)
+    if not any(record.power for record in after.values()):
+        after = {address: _with_key(state, address, record) for address, record in before.items()}
+    for address, record in after.items():
+        if before.get(address) != record:
+            state.put("validators", address, record)
+    for address in before.keys() - after.keys():
+        state.remove("validators", address)
+
+
+def _by_list(
+    context: BlockContext, state: Overlay, before: dict[str, ValidatorRecord], members: list[Member]
+) -> dict[str, ValidatorRecord]:
+    """`poa`, `cbp`: one vote each, in the order of the list; who is jailed keeps the place and has no vote."""
+    keys = {address: record.auth_key for address, record in before.items()}
+    if members:
+        keys = {member.address: member.pubkey for member in members}
+    after = {}
+    for position, (address, text) in enumerate(keys.items()):
+        jailed = state.bond("validator", address).jailed_until_ms > context.timestamp_ms
+        record = ValidatorRecord(auth_key=text, power=0 if jailed else 1, position=position)
+        after[address] = _with_key(state, address, record)
+    return after
+
+
+def _by_stake(context: BlockContext, state: Overlay) -> dict[str, ValidatorRecord]:
+    """`hybrid`: the greatest stakes, as many as the parameter says; ties by address."""
+    staked = []
+    for key, bond in state.items("registry", "bond:validator:"):
+        assert isinstance(bond, Bond)
+        address = key.removeprefix("bond:validator:")
+        jailed = bond.jailed_until_ms > context.timestamp_ms
+        if bond.amount >= context.params.min_validator_stake and not jailed and state.account(address).auth:
+            staked.append((-min(bond.amount, MAX_SIGNED), address))
+    chosen = sorted(staked)[: context.params.max_validators]
+    return {
+        address: ValidatorRecord(
+            auth_key=key_to_text(state.account(address).auth), power=-power, position=position
+        )
+        for position, (power, address) in enumerate(chosen)
+    }
+
+
+def _with_key(state: Overlay, address: str, record: ValidatorRecord) -> ValidatorRecord:
+    """The account's key of today, which a KEY_ROTATE may have changed; its first key while it has sent nothing."""
+    known = state.account(address).auth
+    text = key_to_text(known) if known else key_to_text(key_from_text(record.auth_key))
+    return msgspec.structs.replace(record, auth_key=text)

@@ -1,0 +1,31 @@
+"""Which key speaks for an account: now, or when a lock was made. docs/spec/keys.md"""
+
+from aitbc.core.codec.keytext import key_from_text
+from aitbc.core.crypto.address import address_of
+from aitbc.core.ledger.state import Overlay
+from aitbc.core.types.reasons import Rejected
+
+
+def key_at(state: Overlay, address: str, height: int) -> bytes:
+    """The auth key that an account had at a height; empty when the chain did not know one.
+
+    Receipts and attestations count under the keys of their lock's height, so that a rotation leaves finished work
+    payable.
+    """
+    history = state.key_history(address)
+    for old in history.keys if history else []:
+        if height <= old.until_height:
+            return key_from_text(old.key)
+    return state.account(address).auth
+
+
+def key_or_offered(state: Overlay, address: str, height: int, offered: str) -> bytes:
+    """The account's key, or while the chain knows none, the offered one if it makes the address."""
+    known = key_at(state, address, height)
+    if known or not offered:
+        return known
+    try:
+        key = key_from_text(offered)
+    except Rejected:
+        return b""
+    return key if address_of(key) == address else b""

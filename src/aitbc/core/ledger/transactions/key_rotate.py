@@ -1,0 +1,55 @@
+"""KEY_ROTATE: an account gets another key and keeps its address. docs/spec/keys.md
+
+From the next transaction on the new key signs. What the account signs as a validator follows at the next boundary;
+receipts and attestations count under the key of their lock's height.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from aitbc.core.codec.canonical import unhex
+from aitbc.core.codec.digests import rotation_digest
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.state import Overlay
+from aitbc.core.ledger.transactions.interface import Event, TransactionType
+from aitbc.core.types.reasons import Failed, Reason
+from aitbc.core.types.records import Account, KeyHistory, OldKey
+from aitbc.core.types.transactions import MAX_PUBKEY_BYTES, MAX_SIGNATURE_BYTES, VerifiedTransaction
+
+MAX_OLD_KEYS = 8
+"""Keys that are remembered; the oldest is forgotten first, and receipts under it are then no longer payable."""
+
+
+class KeyRotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pubkey: Annotated[str, msgspec.Meta(max_length=2 * MAX_PUBKEY_BYTES + 16)]
+    """The new key, as text."""
+    sig: Annotated[str, msgspec.Meta(max_length=2 * MAX_SIGNATURE_BYTES)]
+    """The new key's signature over `rotation_digest`: nobody rotates to a key that nobody holds."""
+
+
+def check(payload: KeyRotate, _witness: None, _genesis_hash: bytes) -> None:
+    key_from_text(payload.pubkey)
+    unhex(payload.sig)
+
+
+def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Event]:
+    payload, sender = tx.payload, tx.tx.sender
+    assert isinstance(payload, KeyRotate)
+    key = key_from_text(payload.pubkey)
+    account = state.account(sender)
+    if key == account.auth:
+        raise Failed(Reason.BAD_KEY_PROOF, "this is the account's key already")
+    digest = rotation_digest(sender, key, context.genesis_hash)
+    if not context.verify(key, digest, unhex(payload.sig)):
+        raise Failed(Reason.BAD_KEY_PROOF, f"sig is not the new key's over the rotation of {sender}")
+    history = state.key_history(sender)
+    old = OldKey(key=key_to_text(account.auth), until_height=context.height)
+    keys = [*(history.keys if history else []), old][-MAX_OLD_KEYS:]
+    state.put("registry", f"keys:{sender}", KeyHistory(keys=keys))
+    state.put("accounts", sender, Account(account.balance, account.nonce, key))
+    return [("rotated", sender, 0)]
+
+
+KEY_ROTATE = TransactionType("KEY_ROTATE", KeyRotate, check, apply, since=2)

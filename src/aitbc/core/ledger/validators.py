@@ -1,0 +1,25 @@
+"""The validator set of the running epoch, as the state has it. docs/spec/epochs.md"""
+
+from aitbc.core.codec.keytext import key_from_text
+from aitbc.core.ledger.state import Base
+from aitbc.core.types.blocks import Validator
+from aitbc.core.types.records import ValidatorRecord
+
+
+def members_of(state: Base) -> list[tuple[str, ValidatorRecord]]:
+    """Everybody who is or may come back into the set, in set order; power 0 is out of it."""
+    members = [
+        (address, record)
+        for address, record in state.items("validators", "ait1")
+        if isinstance(record, ValidatorRecord)
+    ]
+    return sorted(members, key=lambda member: (member[1].position, member[0]))
+
+
+def validators_of(state: Base) -> list[Validator]:
+    """Who votes, in set order."""
+    return [
+        Validator(address, key_from_text(record.auth_key), record.power)
+        for address, record in members_of(state)
+        if record.power
+    ]

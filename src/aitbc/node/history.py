@@ -1,0 +1,66 @@
+"""Pages of what happened: an account's transactions, a provider's, client's or job's receipts. docs/spec/rpc.md"""
+
+from typing import Any
+
+import msgspec
+
+from aitbc.core.codec.views import outcome_to_plain, transaction_to_plain
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.ports import ReceiptIndex, Store, StoredReceipt, StoredTransaction
+
+Json = dict[str, Any]
+MAX_PAGE = 100
+
+
+def account_page(store: Store, address: str, cursor: str, limit: int) -> Json:
+    """Transactions that an account sent or that an event of which names it, the newest first."""
+    before = _cursor(cursor, 2)
+    found = store.account_history(address, before=(before[0], before[1]) if before else None, limit=limit + 1)
+    items = [transaction_view(stored) for stored in found[:limit]]
+    last = found[limit - 1] if len(found) > limit else None
+    return {"items": items, "next": f"{last.height}.{last.position}" if last else None}
+
+
+def receipts_page(store: Store, by: ReceiptIndex, value: str, cursor: str, limit: int) -> Json:
+    """Paid receipts, the newest first, also those that have left the state."""
+    before = _cursor(cursor, 3)
+    found = store.receipts(
+        by, value, before=(before[0], before[1], before[2]) if before else None, limit=limit + 1
+    )
+    last = found[limit - 1] if len(found) > limit else None
+    following = f"{last.height}.{last.receipt.tx_position}.{last.place}" if last else None
+    return {"items": [receipt_view(stored) for stored in found[:limit]], "next": following}
+
+
+def transaction_view(stored: StoredTransaction) -> Json:
+    return {
+        "status": "final" if stored.outcome.ok else "failed",
+        "txHash": stored.outcome.tx_id.hex(),
+        "height": stored.height,
+        "index": stored.position,
+        "timestampMs": stored.timestamp_ms,
+        "tx": transaction_to_plain(stored.tx),
+        "receipt": outcome_to_plain(stored.outcome),
+    }
+
+
+def receipt_view(stored: StoredReceipt) -> Json:
+    view = msgspec.structs.asdict(stored.receipt)
+    del view["tx_position"]
+    view["miner_sig"] = view.pop("provider_sig")
+    return {
+        **view,
+        "height": stored.height,
+        "timestampMs": stored.timestamp_ms,
+        "txHash": stored.tx_id.hex(),
+    }
+
+
+def _cursor(text: str, parts: int) -> list[int]:
+    """`next` of the page before, as numbers; empty for the first page."""
+    if not text:
+        return []
+    numbers = text.split(".")
+    if len(numbers) != parts or not all(n.isascii() and n.isdigit() and len(n) <= 16 for n in numbers):
+        raise Rejected(Reason.MALFORMED, f"{text[:60]!r} is no cursor: send `next` of the page before")
+    return [int(number) for number in numbers]
