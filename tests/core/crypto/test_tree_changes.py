@@ -217,6 +217,7 @@ def test_a_store_of_many_keys_grows_and_shrinks_over_six_levels() -> None:
         ):
             told.tell(block)
             assert told.tree.root() == told.models[-1].root()
+            assert max(len(run) for run in told.tree._order._runs) < 512
             if len(told.models) == 4:
                 assert loaded(told.models[-1], order=chance).root() == told.tree.root()
         while told.undos:
@@ -263,3 +264,15 @@ def test_proofs_of_other_states_do_not_pass() -> None:
     assert (old.index, new.index) == (2, 1)
     assert check_leaf(told.tree.root(), "accounts", new)
     assert not check_leaf(told.tree.root(), "accounts", old)
+
+
+def test_what_only_we_can_get_wrong_stops() -> None:
+    told = Told()
+    told.tell({"a": b""})
+    with pytest.raises(AssertionError, match="the sentinel belongs to the tree"):
+        told.tree.update({"": None}, {}.__getitem__)
+    with pytest.raises(AssertionError, match="only an empty tree is loaded"):
+        told.tree.load([(1, "a", b"")])
+    told.tell({"b": b""})
+    with pytest.raises(AssertionError, match="the latest update is taken back first"):
+        told.tree.undo(told.undos[0])
