@@ -117,7 +117,9 @@ class MadeUpChain:
         )
         self.state.publish()
         self.commits.append(commit)
-        self._tips.append(ChainTip(genesis_hash=GENESIS_HASH, header=header, hash=block_hash, peaks=peaks))
+        self._tips.append(
+            ChainTip(genesis_hash=GENESIS_HASH, header=header, hash=block_hash, peaks=peaks, epoch_length=600)
+        )
         return commit
 
     def _transaction(self) -> Transaction:

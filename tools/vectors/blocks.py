@@ -317,15 +317,48 @@ def records() -> Json:
         "role": "provider", "endpoint": "", "payout": provider.address, "validator": "", "height": 2,
         "models": [{"model": "tiny-lm", "kind": "chat", "price_per_kilounit": 1_000_000}],
     }  # fmt: skip
-    plain: list[tuple[str, Json]] = [
-        ("locks", lock),
-        ("locks", lock | {"paid": AIT, "tasks": 4096, "paid_tasks": "8" + "0" * 1023, "status": "settled"}),
-        ("receipts", receipt),
-        ("validators", {"auth_key": keys()["validator"].text, "power": 1, "position": 0}),
-        ("registry", registration),
-        ("registry", registration | {"role": "hub", "models": [], "endpoint": "https://hub.example"}),
-        ("params", {"value": "1000"}),
-        ("params", {"value": json.dumps([hub.address])}),
+    lock_id, receipt_id = h("lock").hex(), "rcpt_" + h("receipt").hex()
+    bond = {
+        "amount": 5 * AIT,
+        "unbonding": [{"amount": AIT, "free_ms": NOW_MS}],
+        "jailed_until_ms": 0,
+        "epoch": 0,
+        "minted": 0,
+    }
+    plain: list[tuple[str, str, Json]] = [
+        ("locks", lock_id, lock),
+        (
+            "locks",
+            lock_id,
+            lock | {"paid": AIT, "tasks": 4096, "paid_tasks": "8" + "0" * 1023, "status": "settled"},
+        ),
+        ("locks", lock_id, lock | {"status": "refunded", "session": True, "closed_ms": NOW_MS + 3}),
+        ("receipts", receipt_id, receipt),
+        ("receipts", receipt_id, receipt | {"claimed_ms": NOW_MS + 2}),
+        (
+            "receipts",
+            "batch:" + lock_id,
+            {"hub": hub.address, "root": h("root").hex(), "count": 1_000, "height": 20, "expires_ms": NOW_MS},
+        ),
+        ("validators", hub.address, {"auth_key": keys()["validator"].text, "power": 1, "position": 0}),
+        ("validators", hub.address, {"auth_key": keys()["validator"].text, "power": 0, "position": 3}),
+        ("validators", "score:" + hub.address, {"score": 10**15, "units": 1_900}),
+        ("registry", "provider:" + provider.address, registration),
+        (
+            "registry",
+            "provider:" + provider.address,
+            registration | {"epoch": 4, "epoch_units": 10**12, "calibrated_epoch": 4},
+        ),
+        (
+            "registry",
+            "hub:" + hub.address,
+            registration | {"role": "hub", "models": [], "endpoint": "https://hub.example"},
+        ),
+        ("registry", "bond:validator:" + hub.address, bond),
+        ("registry", "keys:" + hub.address, {"keys": [{"key": alice.text, "until_height": 77}]}),
+        ("registry", "offence:" + lock_id, {"offender": hub.address, "height": 9, "expires_ms": 0}),
+        ("params", "mint_per_unit", {"value": "1000"}),
+        ("params", "hubs", {"value": json.dumps([hub.address])}),
     ]
     return {
         "spec": "docs/spec/state.md",
@@ -334,14 +367,16 @@ def records() -> Json:
             for b, n, auth in accounts
         ],
         "json_records": [
-            {"store": store, "record": record, "bytes": book.jcs(record).hex()} for store, record in plain
+            {"store": store, "key": key, "record": record, "bytes": book.jcs(record).hex()} for store, key, record in plain
         ],
         "refused": [
-            {"name": "an account of 15 bytes", "store": "accounts", "bytes": "00" * 15, "reason": "malformed"},
-            {"name": "a lock with space", "store": "locks", "bytes": (book.jcs(lock) + b" ").hex(), "reason": "not_canonical"},
-            {"name": "a lock of no status", "store": "locks", "bytes": book.jcs(lock | {"status": "lost"}).hex(), "reason": "wrong_type"},
-            {"name": "a lock without a hub", "store": "locks", "bytes": book.jcs({k: v for k, v in lock.items() if k != "hub"}).hex(), "reason": "missing_field"},
-            {"name": "a receipt with a field more", "store": "receipts", "bytes": book.jcs(receipt | {"x": 1}).hex(), "reason": "unknown_field"},
+            {"name": "an account of 15 bytes", "store": "accounts", "key": alice.address, "bytes": "00" * 15, "reason": "malformed"},
+            {"name": "a lock with space", "store": "locks", "key": lock_id, "bytes": (book.jcs(lock) + b" ").hex(), "reason": "not_canonical"},
+            {"name": "a lock of no status", "store": "locks", "key": lock_id, "bytes": book.jcs(lock | {"status": "lost"}).hex(), "reason": "wrong_type"},
+            {"name": "a lock without a hub", "store": "locks", "key": lock_id, "bytes": book.jcs({k: v for k, v in lock.items() if k != "hub"}).hex(), "reason": "missing_field"},
+            {"name": "a lock with a default spelled out", "store": "locks", "key": lock_id, "bytes": book.jcs(lock | {"session": False}).hex(), "reason": "not_canonical"},
+            {"name": "a key that the registry cannot have", "store": "registry", "key": "nobody:" + hub.address, "bytes": book.jcs(bond).hex(), "reason": "malformed"},
+            {"name": "a receipt with a field more", "store": "receipts", "key": receipt_id, "bytes": book.jcs(receipt | {"x": 1}).hex(), "reason": "unknown_field"},
         ],
     }  # fmt: skip
 
@@ -352,20 +387,22 @@ def genesis() -> Json:
         "spec": "docs/spec/genesis.md",
         "chains": [
             _chain("devnet", document),
+            _chain("devnet of version 1", json.loads(fixtures.devnet_document(version=1))),
             _chain("small", _small_document()),
+            _chain("small of version 2", _small_document(fixtures.VERSION_2_PARAMS)),
             _chain("small with its defaults spelled out", _small_document(), given=_small_spelled_out()),
         ],
         "refused": _bad_documents(document),
     }
 
 
-def _small_document() -> dict[str, Json]:
+def _small_document(params: Json = fixtures.DEFAULT_PARAMS) -> dict[str, Json]:
     """One authority, nobody owns anything, every parameter at its default."""
     return {
         "chain_id": "small",
         "timestamp": 0,
         "accounts": [],
-        "params": fixtures.DEFAULT_PARAMS,
+        "params": params,
         "authorities": [{"pubkey": keys()["validator"].text}],
         "consensus": fixtures.CONSENSUS,
     }
@@ -387,6 +424,7 @@ def _chain(name: str, document: dict[str, Json], given: Json = None) -> Json:
         listed.append({"store": store, "key": key, "index": index, "bytes": data.hex()})
     members = [(_address(key), b"\x00" + key, 1) for key in authorities]
     header = _header(
+        version=2 if "activations" in document["params"] else 1,
         chain_id=document["chain_id"],
         height=0,
         parent=bytes(32),
@@ -465,6 +503,12 @@ def _bad_documents(good: dict[str, Json]) -> list[Json]:
         "a synthetic attester where there is no devnet": ({"params": params | {"devnet": 0, "faucet": ""}}, "bad_genesis"),
         "a hub that is no address": ({"params": params | {"hubs": ["hub"]}}, "bad_address"),
         "a ratio above one": ({"params": params | {"fee_burn_bp": 10_001}}, "out_of_range"),
+        "activations that do not begin at 0": ({"params": params | {"activations": [{"version": 2, "height": 1}]}}, "bad_genesis"),
+        "activations out of order": (
+            {"params": params | {"activations": [{"version": 3, "height": 0}, {"version": 2, "height": 9}]}}, "bad_genesis",
+        ),
+        "a version that nobody knows": ({"params": params | {"activations": [{"version": 99, "height": 0}]}}, "wrong_version"),
+        "a parameter of version 2 in version 1": ({"params": params | {"activations": [], "hub_bond": 1}}, "bad_genesis"),
         "an unknown parameter": ({"params": params | {"block_reward": 1}}, "unknown_field"),
         "an unknown mode": ({"consensus": good["consensus"] | {"mode": "pos"}}, "wrong_type"),
         "a chain id in capitals": ({"chain_id": "AIT"}, "wrong_type"),

@@ -282,7 +282,7 @@ def _refused_json() -> list[tuple[str, str, str]]:
         ("not JSON", text[:-1], "malformed"),
         ("a list", "[]", "wrong_type"),
         ("too long", json.dumps(plain) + " " * 65_536, "too_large"),
-        ("unknown type", signed("STAKE", {}), "unknown_type"),
+        ("unknown type", signed("MINT", {}), "unknown_type"),
         ("type in lower case", signed("transfer", transfer()), "unknown_type"),
         ("type of 33 characters", changed(type="T" * 33), "out_of_range"),
         ("sender too short", signed("TRANSFER", transfer(), sender=base.sender[:-1]), "bad_address"),
@@ -351,7 +351,7 @@ def _refused_json() -> list[tuple[str, str, str]]:
         ("REGISTER with an endpoint of 257 characters", signed("REGISTER", register(endpoint="x" * 257)), "out_of_range"),
         ("REGISTER of more than 16 KiB", signed("REGISTER", register(models=long_names)), "too_large"),
         ("REGISTER with half a countersignature", signed("REGISTER", register(), witness={"hub": wrong_checksum}), "missing_field"),
-        ("REGISTER countersigned by no address", signed("REGISTER", register(), witness={"hub": wrong_checksum, "sig": ""}), "bad_address"),
+        ("REGISTER countersigned by no address", signed("REGISTER", register(), witness={"hub": wrong_checksum, "sig": ""}), "not_canonical"),
         ("FAUCET of nothing", signed("FAUCET", {"to": plain["payload"]["to"], "amount": 0}), "out_of_range"),
     ]  # fmt: skip
     return cases + _refused_claims()

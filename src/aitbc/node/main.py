@@ -28,6 +28,7 @@ from aitbc.adapters.storage.rows import MEND
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.config import NodeConfig
 from aitbc.node.routes import ROUTERS
@@ -87,16 +88,19 @@ def _begin(config: NodeConfig, store: Store) -> Executor:
 
 
 def _check_proposer(config: NodeConfig, executor: Executor) -> None:
-    authorities = {validator.address for validator in executor.loaded.validators}
+    mode = executor.loaded.genesis.consensus.mode
+    if mode != "poa":
+        raise StorageError(f"this genesis asks for mode {mode!r}; this release runs `poa` with one authority")
+    authorities = validators_of(executor.state)
     if len(authorities) > 1:
         raise StorageError(
-            f"this genesis has {len(authorities)} authorities; this release runs chains of one: make a genesis"
+            f"this chain has {len(authorities)} authorities; this release runs chains of one: make a genesis"
             " with a single --authority"
         )
-    if config.proposer is not None and config.proposer.address not in authorities:
+    if config.proposer is not None and config.proposer.auth_key != authorities[0].auth_key:
         raise StorageError(
-            f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
-            " start without it or with an authority's key"
+            f"the proposer key is {config.proposer.address}'s, which is not an authority of this chain, or not its"
+            " present key; start without it or with the present key of an authority"
         )
 
 

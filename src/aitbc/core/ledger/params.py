@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from aitbc.core.codec.canonical import convert
+from aitbc.core.codec.canonical import convert, jcs
 from aitbc.core.types.amounts import AIT, BASIS_POINTS, MAX_SIGNED, AmountOrZero, Milliseconds
 
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS_POINTS)]
@@ -140,7 +140,7 @@ def names_of(params: Params) -> tuple[str, ...]:
 
 def params_to_texts(params: Params) -> dict[str, str]:
     """Each parameter as its JSON text, as the params store keeps it."""
-    return {name: msgspec.json.encode(getattr(params, name)).decode() for name in names_of(params)}
+    return {name: jcs(getattr(params, name)).decode() for name in names_of(params)}
 
 
 def params_from_texts(texts: dict[str, str]) -> Params:

@@ -131,6 +131,10 @@ class Failed(Exception):
         self.message = message
 
 
+class Stops(Exception):
+    """This node cannot go on, though nothing is wrong with the chain or the program; the message says what to do."""
+
+
 class BrokenInvariant(Exception):
     """What only we can cause, found in the ledger: a node that meets it stops. Not an assertion, because `python -O`
     leaves those out."""
