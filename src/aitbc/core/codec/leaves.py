@@ -41,6 +41,8 @@ def pack_leaves(leaves: Sequence[Leaf]) -> str:
 
 def leaf_bytes_of(text: str) -> bytes:
     """The bytes of packed leaves; refuses every second spelling."""
+    if text.endswith("="):
+        raise Rejected(Reason.NOT_CANONICAL, "leaves are base64url without padding")
     if not _BASE64URL.match(text) or len(text) % 4 == 1:
         raise Rejected(Reason.MALFORMED, "leaves are not base64url without padding")
     raw = unpack_leaves(text)
