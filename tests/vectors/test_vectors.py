@@ -311,7 +311,7 @@ def test_transaction(case: Json) -> None:
 @cases("transactions", "refused_json")
 def test_refused_transaction_json(case: Json) -> None:
     genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
-    raw = case["text"].encode()
+    raw = case["text"].encode() + b" " * case.get("spaces", 0)
     assert reason_of(lambda: verify_transaction(transaction_from_json(raw), genesis_hash)) == case["reason"]
 
 
