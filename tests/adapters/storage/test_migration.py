@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aitbc.adapters.storage.migrations import MIGRATIONS
@@ -60,7 +61,11 @@ def executed_again(store: SqliteStore) -> list[Commit]:
     """The stored blocks, applied from genesis."""
     loaded = load_genesis(parse_genesis(GENESIS))
     tip = ChainTip(
-        genesis_hash=loaded.hash, header=loaded.block.block.header, hash=loaded.block.hash, peaks=[]
+        genesis_hash=loaded.hash,
+        header=loaded.block.block.header,
+        hash=loaded.block.hash,
+        peaks=[],
+        epoch_length=600,
     )
     commits = [loaded.first]
     head = store.load()
@@ -68,12 +73,10 @@ def executed_again(store: SqliteStore) -> list[Commit]:
     for height in range(1, head.head.block.header.height + 1):
         stored = store.block_by_height(height)
         assert stored is not None
-        built = apply_block(tip, loaded.state, stored.block, validators=loaded.validators)
+        built = apply_block(tip, loaded.state, stored.block)
         assert (built.hash, built.outcomes) == (stored.hash, stored.outcomes)
         loaded.state.publish()
-        tip = ChainTip(
-            genesis_hash=loaded.hash, header=built.block.header, hash=built.hash, peaks=built.peaks
-        )
+        tip = msgspec.structs.replace(tip, header=built.block.header, hash=built.hash, peaks=built.peaks)
         commits.append(
             Commit(block=stored, changes=built.changes, history=built.history, receipts=built.receipts)
         )

