@@ -19,12 +19,14 @@ database is kept out by it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import Any, NamedTuple
 
 import msgspec
 
 from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
 from aitbc.core.codec.records import record_bytes, record_from_bytes
+from aitbc.core.crypto.address import ADDRESS_LENGTH
 from aitbc.core.crypto.hashing import fields, u64
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
@@ -221,20 +223,21 @@ def restore_transaction(row: TransactionRow, genesis_hash: bytes) -> StoredTrans
 
 def touched(tx: Transaction, outcome: Outcome) -> set[str]:
     """Accounts whose history a transaction belongs to: its sender, and every address that an event names."""
-    return {tx.sender, *[key for _, key, _ in outcome.events if len(key) == 42 and key.startswith("ait1")]}
+    named = {tx.sender}
+    for _, key, _ in outcome.events:
+        if key[:4] == "ait1" and len(key) == ADDRESS_LENGTH:
+            named.add(key)
+    return named
 
 
 def account_rows(committed: CommittedBlock) -> list[Row]:
     """(address, height, position), in the order of the table's key: neighbours in one page are written together."""
-    height = committed.block.header.height
-    pairs = zip(committed.block.txs, committed.outcomes, strict=True)
-    return sorted(
-        [
-            (address, height, position)
-            for position, (tx, outcome) in enumerate(pairs)
-            for address in touched(tx, outcome)
-        ]
-    )
+    height, rows = committed.block.header.height, []
+    for position, (tx, outcome) in enumerate(zip(committed.block.txs, committed.outcomes, strict=True)):
+        for address in touched(tx, outcome):
+            rows.append((address, height, position))
+    rows.sort()
+    return rows
 
 
 # Receipts
@@ -365,6 +368,9 @@ class StateRows(NamedTuple):
     written: dict[str, list[Row]]
 
 
+_BALANCE_AND_NONCE = Struct(">QQ")
+
+
 def state_rows(changes: Iterable[tuple[str, str, int, bytes | None]]) -> StateRows:
     """From (store, key, slot, record bytes; None: removed)."""
     gone: dict[str, list[Row]] = {"accounts": [], "params": [], "records": []}
@@ -377,8 +383,7 @@ def state_rows(changes: Iterable[tuple[str, str, int, bytes | None]]) -> StateRo
             else:
                 gone["records"].append((store, key))
         elif store == "accounts":
-            balance, nonce = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
-            accounts.append((key, index, balance, nonce, data[16:]))
+            accounts.append((key, index, *_BALANCE_AND_NONCE.unpack_from(data), data[16:]))
         elif store == "params":
             record = record_from_bytes(store, key, data)
             assert isinstance(record, Param)
