@@ -39,6 +39,7 @@ from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.ports import Store
 
 START_MS = 1_760_000_000_000
+EPOCH = 600
 
 
 def key(number: int) -> bytes:
@@ -71,6 +72,7 @@ class Source:
             header=self.loaded.block.block.header,
             hash=self.loaded.block.hash,
             peaks=[],
+            epoch_length=EPOCH,
         )
 
     def commits(self, *, blocks: int, transfers: int) -> Iterator[Commit]:
@@ -83,7 +85,6 @@ class Source:
                 [self.transfer() for _ in range(transfers)],
                 proposer=self.addresses[0],
                 timestamp_ms=START_MS + 1_000 * height,
-                validators=self.loaded.validators,
             )
             assert not built.refused
             state.publish()
@@ -94,6 +95,7 @@ class Source:
                 header=built.block.header,
                 hash=built.hash,
                 peaks=built.peaks,
+                epoch_length=EPOCH,
             )
             yield Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
 

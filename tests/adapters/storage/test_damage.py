@@ -22,6 +22,14 @@ def all_blocks(store: Store, chain: MadeUpChain) -> object:
     return [store.block_by_height(height) for height in range(chain.height + 1)]
 
 
+def all_heads(store: Store, chain: MadeUpChain) -> object:
+    return [store.head_at(height) for height in range(chain.height + 1)]
+
+
+def all_pages(store: Store, chain: MadeUpChain) -> object:
+    return [store.transactions_of(height, start=0, limit=3) for height in range(chain.height + 1)]
+
+
 def all_hashes(store: Store, _chain: MadeUpChain) -> object:
     return store.block_hashes(0, 100)
 
@@ -82,6 +90,15 @@ DAMAGE: list[tuple[str, Ask]] = [
     ("UPDATE blocks SET timestamp_ms = timestamp_ms + 1", all_transactions),
     ("DELETE FROM blocks WHERE height = 2", block_two),
     ("DELETE FROM blocks WHERE height = 2", all_hashes),
+    ("DELETE FROM blocks WHERE height = 2", all_heads),
+    ("DELETE FROM blocks WHERE height = 2", all_pages),
+    ("UPDATE blocks SET checksum = hash WHERE height = 2", all_heads),
+    ("UPDATE blocks SET tx_count = tx_count - 1", all_pages),
+    ("UPDATE blocks SET tx_count = tx_count + 1", all_pages),
+    ("UPDATE blocks SET tx_count = tx_count + 1", all_blocks),
+    ("DELETE FROM tx WHERE position = 1", all_pages),
+    ("UPDATE tx SET position = position + 10", all_pages),
+    ("UPDATE tx SET fee = fee + 1", all_pages),
     ("DELETE FROM blocks WHERE height = 12", all_hashes),
     ("DELETE FROM blocks WHERE height = 12", load),
     ("DELETE FROM blocks", load),
@@ -128,10 +145,13 @@ DAMAGE: list[tuple[str, Ask]] = [
     ("UPDATE history_nodes SET hash = b.id FROM blocks b WHERE b.height = 3", load),
     ("DELETE FROM history_nodes WHERE level = 0", all_nodes),
     ("DELETE FROM history_nodes", load),
+    ("DELETE FROM undo", load),
+    ("UPDATE undo SET raw = checksum", load),
     ("UPDATE undo SET raw = checksum", rewind),
     ("UPDATE undo SET checksum = raw", rewind),
     ("UPDATE undo SET height = height - 1", rewind),
     ("DELETE FROM undo WHERE height = 11", rewind),
+    ("DELETE FROM undo WHERE height = 9", rewind),
     ("UPDATE waiting SET raw = checksum", waiting),
     ("UPDATE waiting SET position = position + 5", waiting),
     ("UPDATE meta SET value = CAST('99' AS {blob}) WHERE key = 'schema_version'", load),

@@ -73,7 +73,7 @@ def from_1(session: Session, genesis_hash: bytes) -> None:
             peaks, nodes = append_leaf(peaks, block.block.header.parent)
             session.insert(HISTORY_NODES, [history_row(HistoryNode(*node)) for node in nodes])
         head = head_row(height, block.hash)
-    session.insert(META, [head])
+    session.insert(META, [head, ("migrated_at", head[1][:8])])
     for table in TABLES_OF_1:
         session.run(f"DROP TABLE {table}_1")
 

@@ -23,6 +23,7 @@ from aitbc.adapters.storage.rows import (
     Row,
     StateRows,
     TransactionRow,
+    Undo,
     account_bytes,
     account_rows,
     block_row,
@@ -38,6 +39,7 @@ from aitbc.adapters.storage.rows import (
     restore_block,
     restore_block_head,
     restore_head,
+    restore_page,
     restore_receipt,
     restore_transaction,
     restore_undo,
@@ -48,6 +50,7 @@ from aitbc.adapters.storage.rows import (
     undo_row,
     waiting_rows,
 )
+from aitbc.core.crypto.hashing import u64
 from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.amounts import MAX_TOTAL
 from aitbc.core.types.blocks import CommittedBlock
@@ -107,6 +110,7 @@ RECEIPT_COLUMN: dict[ReceiptIndex, str] = {"provider": "miner_addr", "client": "
 
 # ruff: noqa: S608 - statements are put together from the constants of this page only
 SELECT_HEAD = "SELECT value FROM meta WHERE \"key\" = 'head'"
+SELECT_MIGRATED = "SELECT 1 FROM meta WHERE \"key\" = 'migrated_at' AND value = ?"
 SELECT_BLOCK = {
     column: f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE {column} = ?" for column in ("height", "id")
 }
@@ -250,10 +254,11 @@ class SqlStore:
                 before_head=self._before(session, head.block.header.height),
             )
 
-    @staticmethod
-    def _before(session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
-        """What the head's block changed, as it was."""
+    def _before(self, session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
+        """What the head's block changed, as it was; nothing where there is no undo."""
         found = session.rows("SELECT height, raw, checksum FROM undo WHERE height = ?", (height,))
+        if not found and not self._has_no_undo(session, height):
+            raise damaged(self._database.name, f"the undo of block {height} is missing")
         undone = [restore_undo(*row) for row in _typed(found, list[tuple[int, bytes, bytes]])]
         return [(store, key, before) for undo in undone for store, key, _, before in undo]
 
@@ -294,7 +299,7 @@ class SqlStore:
             session.insert(RECEIPTS, receipts)
             session.insert(HISTORY_NODES, nodes)
             session.insert(UNDO, undo)
-            session.run("DELETE FROM undo WHERE height <= ?", (height - UNDO_DEPTH,))
+            session.run("DELETE FROM undo WHERE height < ?", (height - UNDO_DEPTH,))
             self._write_state(session, state)
 
     def _is_next(self, session: Session, block: CommittedBlock) -> bool:
@@ -323,23 +328,31 @@ class SqlStore:
             head, _ = self._head(session)
             if not 0 <= height <= head:
                 raise StorageError(f"cannot go back to block {height}: the head is block {head}")
-            undo = _typed(
-                session.rows(
-                    "SELECT height, raw, checksum FROM undo WHERE height > ? ORDER BY height DESC", (height,)
-                ),
-                list[tuple[int, bytes, bytes]],
-            )
-            if head - height > UNDO_DEPTH or [row[0] for row in undo] != list(range(head, height, -1)):
-                raise StorageError(
-                    f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
-                    " and none that an older release wrote; sync again into an empty folder"
-                )
+            undo = self._undo(session, height, head)
             before: dict[tuple[str, str], tuple[int, bytes | None]] = {}
-            for row in undo:
-                for store, key, index, data in restore_undo(*row):
+            for changes in undo:
+                for store, key, index, data in changes:
                     before[store, key] = (index, data)
             self._forget_blocks(session, height, head)
             self._write_state(session, state_rows((*name, *value) for name, value in before.items()))
+
+    def _undo(self, session: Session, height: int, head: int) -> Iterator[Undo]:
+        """How to take back the blocks above a height, the newest first. The block at that height keeps its own too,
+        which whoever loads it as the head needs."""
+        statement = "SELECT height, raw, checksum FROM undo WHERE height >= ? ORDER BY height DESC"
+        rows = _typed(session.rows(statement, (height,)), list[tuple[int, bytes, bytes]])
+        last = height + 1 if self._has_no_undo(session, height) else height
+        if [row[0] for row in rows] != list(range(head, last - 1, -1)):
+            raise StorageError(
+                f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
+                " and none that an older release wrote; sync again into an empty folder"
+            )
+        return (restore_undo(*row) for row in rows if row[0] > height)
+
+    @staticmethod
+    def _has_no_undo(session: Session, height: int) -> bool:
+        """Genesis, and the head that an older release wrote."""
+        return height == 0 or bool(session.rows(SELECT_MIGRATED, (u64(height),)))
 
     def _forget_blocks(self, session: Session, height: int, head: int) -> None:
         """Remove the blocks above a height and all history about them."""
@@ -387,21 +400,23 @@ class SqlStore:
         if not 0 <= height <= MAX_TOTAL:
             return None
         with self._reading(snapshot=True) as session:
-            block = self._block(session, "height", height)
-            if block is None and height <= self._head(session)[0]:
-                raise damaged(self._database.name, f"block {height} is missing")
-            return block
+            return self._block(session, "height", height)
 
     def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None:
         with self._reading(snapshot=True) as session:
             return self._block(session, "id", block_hash)
 
     def _block(self, session: Session, column: str, value: object) -> CommittedBlock | None:
-        found = session.rows(SELECT_BLOCK[column], (value,))
-        if not found:
+        row = self._block_row(session, column, value)
+        if row is None:
             return None
-        row = _typed(found[0], BlockRow)
         return restore_block(row, self._transactions_of(session, row.height), self._genesis_hash)
+
+    def _block_row(self, session: Session, column: str, value: Any) -> BlockRow | None:
+        found = session.rows(SELECT_BLOCK[column], (value,))
+        if not found and column == "height" and value <= self._head(session)[0]:
+            raise damaged(self._database.name, f"block {value} is missing")
+        return _typed(found[0], BlockRow) if found else None
 
     @staticmethod
     def _transactions_of(session: Session, height: int) -> list[TransactionRow]:
@@ -410,22 +425,28 @@ class SqlStore:
     def head_at(self, height: int) -> StoredHead | None:
         if not 0 <= height <= MAX_TOTAL:
             return None
-        with self._reading() as session:
-            found = session.rows(SELECT_BLOCK["height"], (height,))
-            return restore_block_head(_typed(found[0], BlockRow)) if found else None
+        with self._reading(snapshot=True) as session:
+            row = self._block_row(session, "height", height)
+            return restore_block_head(row) if row else None
 
     def head_of(self, block_hash: bytes) -> StoredHead | None:
         with self._reading() as session:
-            found = session.rows(SELECT_BLOCK["id"], (block_hash,))
-            return restore_block_head(_typed(found[0], BlockRow)) if found else None
+            row = self._block_row(session, "id", block_hash)
+            return restore_block_head(row) if row else None
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        assert limit > 0, "a page has at least one item"
         if not (0 <= height <= MAX_TOTAL and 0 <= start <= MAX_TOTAL):
             return []
-        with self._reading() as session:
-            found = session.rows(SELECT_TXS_PAGE, (height, start, limit))
-            rows = _typed(found, list[TransactionRow])
-            return [restore_transaction(row, self._genesis_hash) for row in rows]
+        with self._reading(snapshot=True) as session:
+            row = self._block_row(session, "height", height)
+            if row is None:
+                return []
+            restore_block_head(row)
+            found = _typed(session.rows(SELECT_TXS_PAGE, (height, start, limit)), list[TransactionRow])
+            return restore_page(
+                row, found, self._genesis_hash, range(start, min(start + limit, row.tx_count))
+            )
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         found = self.transaction(tx_id)
