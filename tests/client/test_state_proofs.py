@@ -151,6 +151,14 @@ def test_a_proof_of_another_state_proves_nothing(chain: KeptChain) -> None:
         )
 
 
+def test_a_proof_in_another_history_proves_nothing(chain: KeptChain) -> None:
+    """Given an honest answer, when its head is not the one that is trusted, then it is refused."""
+    answer = chain.prove_ancestor(4)
+    for other in (answer["header"]["historyRoot"], "00" * 32, answer["head"]["stateRoot"]):
+        with pytest.raises(BadProof, match=r"^historyRoot is not"):
+            check_ancestor(answer, other)
+
+
 def test_the_sentinel_is_no_record(chain: KeptChain) -> None:
     """Given a node that shows the leaf below all keys, when it is asked for the empty key, then that is no record."""
     answer = chain.prove("accounts", "a")
