@@ -151,6 +151,37 @@ def test_a_proof_of_another_state_proves_nothing(chain: KeptChain) -> None:
         )
 
 
+def test_a_proof_in_another_history_proves_nothing(chain: KeptChain) -> None:
+    """Given an honest answer, when its head is not the one that is trusted, then it is refused."""
+    answer = chain.prove_ancestor(4)
+    for other in (answer["header"]["historyRoot"], "00" * 32, answer["head"]["stateRoot"]):
+        with pytest.raises(BadProof, match=r"^historyRoot is not"):
+            check_ancestor(answer, other)
+
+
+def test_a_block_is_no_ancestor_of_itself(chain: KeptChain) -> None:
+    answer = chain.prove_ancestor(4)
+    with pytest.raises(BadProof, match="cannot prove block 11"):
+        check_ancestor({**answer, "header": answer["head"]}, history_root(answer))
+
+
+def test_bytes_moved_from_one_node_to_its_neighbour_are_noticed(chain: KeptChain) -> None:
+    """Nodes are joined before they are hashed, so where one ends must be fixed."""
+    record = chain.prove("accounts", BOB.address)
+    for group in range(len(record["groups"])):
+        moved = copy.deepcopy(record)
+        nodes = moved["groups"][group]
+        nodes[:2] = [nodes[0] + nodes[1][:2], nodes[1][2:]]
+        with pytest.raises(BadProof, match="group is not of 32 bytes"):
+            check_state_proof(moved, state_root(record), store="accounts", key=BOB.address)
+    ancestor = chain.prove_ancestor(0)
+    assert ancestor["count"] == 11, "the last two nodes are peaks"
+    nodes = ancestor["nodes"]
+    moved = {**ancestor, "nodes": [*nodes[:-2], nodes[-2] + nodes[-1][:2], nodes[-1][2:]]}
+    with pytest.raises(BadProof, match="nodes is not of 32 bytes"):
+        check_ancestor(moved, history_root(ancestor))
+
+
 def test_the_sentinel_is_no_record(chain: KeptChain) -> None:
     """Given a node that shows the leaf below all keys, when it is asked for the empty key, then that is no record."""
     answer = chain.prove("accounts", "a")
@@ -178,6 +209,7 @@ def bent(value: Any) -> Iterator[Any]:
             10**5_000,
             float(value),
             str(value),
+            *(value + 4**levels for levels in range(8)),
         )
     if isinstance(value, list):
         yield from (

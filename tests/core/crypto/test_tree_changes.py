@@ -238,7 +238,8 @@ def test_a_store_of_many_keys_grows_and_shrinks_over_six_levels() -> None:
         for block in (
             {name: name.encode() for name in names[:1_100]},
             dict.fromkeys(chance.sample(names, 700)),
-            {name: chance.randbytes(chance.choice((0, 255, 256, 1_023, 1_024))) for name in names[900:]},
+            {name: chance.randbytes(chance.choice((0, 255, 256, 1_023, 1_024))) for name in names[900:]}
+            | dict.fromkeys(names[:50]),
             {name: None for name in names if name != "key 7"} | {"key 7": b"alone"},
         ):
             told.tell(block)
