@@ -263,7 +263,13 @@ class Ledger(Chain):
     # Claims without a lock
 
     def calibration(
-        self, provider: Signer, *, hub: Signer = HUB, with_key: bool = False, **fields: Any
+        self,
+        provider: Signer,
+        *,
+        hub: Signer = HUB,
+        with_key: bool = False,
+        lock: str = "",
+        **fields: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """(payload, witness) of the calibration claim that the chain drew for the next block's epoch."""
         seed = self.executor.state.get("params", "epoch.seed")
@@ -281,7 +287,7 @@ class Ledger(Chain):
         }
         payload, witness = self.claim_parts(
             provider,  # type: ignore[arg-type]
-            "",
+            lock,
             hub=hub,  # type: ignore[arg-type]
             routed="calibration",
             **{**drawn, **fields},
