@@ -198,7 +198,7 @@ def main() -> None:
             bare = Bare(Path(folder) / f"bare-{synchronous}.db", synchronous=synchronous)
             prepared = [rows_of(commit) for commit in commits]
             bare.write(prepared[0])
-            times = [timed(lambda work=work: bare.write(work)) for work in prepared[1:]]
+            times = [timed(lambda bare=bare, work=work: bare.write(work)) for work in prepared[1:]]
             results[f"bare executemany, {synchronous}"] = {
                 "CPU ms a block": spread([cpu * 1000 for cpu, _ in times], 0),
                 "wall ms a block": spread([wall * 1000 for _, wall in times], 0),

@@ -77,23 +77,32 @@ class StoredHead(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Blocks, state and history on disk. A block with all its changes is there whole or not at all.
 
-    Whatever is read is checked against its hash; every read and write raises StorageError when what is stored is
-    damaged. Cursors are (height, position) of the last item of the page before; pages go from new to old, and
-    reading one costs as much as its items, however long the history is.
+    Writes come from one thread at a time, reads from any; a reader sees whole blocks. Whatever is read is checked
+    against its hash; every read and write raises StorageError when what is stored is damaged or cannot be reached, and
+    the next call tries again. An address, id or label that cannot be there is not there: no question is an error.
+
+    Cursors are the place of the last item of the page before; pages go from new to old, hold 1 … `limit` items, and
+    cost as much as their items, however long the history is. No item comes twice or is left out while blocks are added.
     """
 
     def load(self) -> StoredChain | None:
-        """The stored chain, or None for an empty store. Raises StorageError when it is damaged."""
+        """The stored chain, or None for an empty store. The state is checked by whoever compares its root with the
+        head's."""
         ...
 
     def commit(self, commit: Commit) -> None:
-        """Write one block and its state changes in one transaction; on return they survive `kill -9`."""
+        """Write one block and its state changes in one transaction; on return they survive `kill -9` and a power cut.
+
+        Only the child of the head is taken. The head itself is taken again without effect, because after an error it
+        may be there or not: a lost connection does not say.
+        """
         ...
 
     def rewind(self, height: int) -> None:
         """Take back the blocks above `height`, in one transaction: blocks, state, history and indexes are as they
-        were when it was the head. At most `UNDO_DEPTH` blocks; more, or a height below 0 or above the head, is
-        refused with StorageError and changes nothing."""
+        were when it was the head. At most `UNDO_DEPTH` blocks below the highest block that ever was the head, none
+        that another release wrote; more, or a height below 0 or above the head, is refused with StorageError and
+        changes nothing."""
         ...
 
     def block_by_height(self, height: int) -> CommittedBlock | None: ...
@@ -121,7 +130,8 @@ class Store(Protocol):
     def account_history(
         self, address: str, *, before: tuple[int, int] | None, limit: int
     ) -> list[StoredTransaction]:
-        """Transactions that an account sent or an event of which names it, the newest first."""
+        """Transactions that an account sent or an event of which names it, the newest first.
+        Cursor: (height, position)."""
         ...
 
     def receipts(
@@ -132,29 +142,34 @@ class Store(Protocol):
         ...
 
     def receipt(self, receipt_id: str) -> StoredReceipt | None:
-        """A paid receipt and the transaction that paid it."""
+        """A paid receipt and the transaction that paid it; the newest, should one ever be paid twice."""
         ...
 
     def history_nodes(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Nodes of the mountain range over headers by (level, position)."""
+        """Nodes of the mountain range over the headers before the head, by (level, position); StorageError for a place
+        that no node is at."""
         ...
 
     def save_waiting(self, transactions: Sequence[bytes]) -> None:
         """Keep the mempool's transactions over a restart (seed 000 §12); replaces what was kept."""
         ...
 
-    def load_waiting(self) -> list[bytes]: ...
-
-    def block_hashes(self, start: int, stop: int) -> list[bytes]:
-        """Hashes of the headers at heights start … stop − 1."""
+    def load_waiting(self) -> list[bytes]:
+        """What was saved last, in that order; it stays until it is replaced."""
         ...
 
-    def close(self) -> None: ...
+    def block_hashes(self, start: int, stop: int) -> list[bytes]:
+        """Hashes of the headers at heights start … stop − 1, as far as there are blocks."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; what was committed stays."""
+        ...
 
 
 class StorageError(Exception):
-    """A database that cannot be used: another chain's, an unknown schema's or a damaged one. The message says what
-    to do."""
+    """A database that cannot be used: another chain's, an unknown schema's, a damaged, full or silent one. The message
+    says what to do."""
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -427,15 +427,13 @@ def test_the_claim_of_another_is_found_in_its_block(network: SmallNetwork) -> No
         claim = find_claim(node, job.bundle, timeout=5)
         assert claim["outcome"]["txHash"] == network.hub.jobs["job_1"]["claim_tx"]
         assert holds(verify_bundle({**job.bundle, "claim": claim}, output_bytes=PIXELS))
-        with pytest.raises(TimedOut, match="the claim is not in the blocks"):
-            find_claim(node, job.bundle, timeout=-1)
 
 
 def test_a_claim_that_nobody_made_is_not_found(network: SmallNetwork) -> None:
     network.hub.claims = False
     with NodeClient(network.rpc_url) as node, HubClient(network.hub_url) as hub:
         job = run_job(node, hub, network.node.signers["alice"], RED_CIRCLE)
-        with pytest.raises(ApiError, match="has no claim of rcpt_"):
+        with pytest.raises(ApiError, match="names no claim of rcpt_"):
             find_claim(node, job.bundle, timeout=5)
 
 

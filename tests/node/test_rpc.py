@@ -307,7 +307,7 @@ def test_a_block_that_was_damaged_on_disk_is_an_error_with_a_name(chain: Chain, 
     with TestClient(create_app(config), raise_server_exceptions=False) as node:
         height = send(node, chain, ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})["height"]
         with sqlite3.connect(tmp_path / "node" / "chain.db") as database:
-            database.execute("UPDATE tx SET id = ?", ("ff" * 32,))
+            database.execute("UPDATE tx SET id = ?", (b"\xff" * 32,))
         answer = node.get(f"/rpc/getTx/{'ff' * 32}")
         assert (answer.status_code, answer.json()["code"]) == (500, "storage_damaged")
         with sqlite3.connect(tmp_path / "node" / "chain.db") as database:

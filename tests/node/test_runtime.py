@@ -9,9 +9,11 @@ import pytest
 
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.consensus.engine import TimerFired
+from aitbc.core.executor import VerifiedTransactions
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.replica import Drop, Effect
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
+from aitbc.core.types.records import Commit
 from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.node import runtime as module
 from aitbc.node.runtime import NodeRuntime, SystemClock
@@ -26,10 +28,10 @@ SOON_S = 5.0
 class DiskIsFull(MemoryStore):
     """Takes the genesis block and no other."""
 
-    def commit(self, **block: Any) -> None:
+    def commit(self, commit: Commit) -> None:
         if self.load() is not None:
             raise OSError(28, "No space left on device")
-        super().commit(**block)
+        super().commit(commit)
 
 
 def run(
@@ -38,8 +40,8 @@ def run(
     """Play a story on one event loop with a node that authors when the first transaction comes."""
 
     async def play() -> None:
-        opened, loaded = store(chain.genesis_hash), chain.executor.loaded
-        opened.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
+        opened = store(chain.genesis_hash)
+        opened.commit(chain.executor.loaded.first)
         node = NodeRuntime(chain.executor, opened, signer=VALIDATOR, clock=SystemClock())
         try:
             await story(node)
@@ -71,9 +73,9 @@ def test_readers_see_the_old_head_while_the_block_is_being_written(chain: Chain)
     heights: list[int] = []
 
     class Watched(MemoryStore):
-        def commit(self, **block: Any) -> None:
+        def commit(self, commit: Commit) -> None:
             heights.append(chain.executor.head.block.header.height)
-            super().commit(**block)
+            super().commit(commit)
 
     async def story(node: NodeRuntime) -> None:
         tx_id = await node.submit(pay(chain).tx)
@@ -166,13 +168,13 @@ def test_only_so_many_may_wait_for_finality(chain: Chain, monkeypatch: pytest.Mo
 def test_only_so_many_transactions_are_checked_at_once(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one is refused before it costs anything; when the first is through there is room again."""
     monkeypatch.setattr(module, "MAX_VERIFYING", 1)
-    gate, verify = threading.Event(), module.verify_transaction
+    gate, verify = threading.Event(), VerifiedTransactions.verify
 
     def slowly(*args: Any) -> VerifiedTransaction:
         assert gate.wait(NEVER_S)
         return verify(*args)
 
-    monkeypatch.setattr(module, "verify_transaction", slowly)
+    monkeypatch.setattr(VerifiedTransactions, "verify", slowly)
 
     async def story(node: NodeRuntime) -> None:
         first, second = pay(chain), pay(chain, nonce=2)

@@ -76,6 +76,7 @@ class SmallNode:
         self.genesis_hash = self.executor.loaded.hash
         self.blocks: list[CommittedBlock] = [self.executor.head]
         self.places: dict[str, int] = {}
+        self.claims: dict[str, str] = {}
         self.ahead_ms = 0
         self.pending_only = False
         self.asks_fee: int | None = None
@@ -93,8 +94,11 @@ class SmallNode:
             built = self.executor.build([verified], proposer=validator.address, timestamp_ms=now_ms)
             if built.refused:
                 raise built.refused[0][1]
-            committed = self.executor.seal(built, self._certificate(built.hash, built.block.header.height))
-            self.executor.publish(built, committed.block)
+            certificate = self._certificate(built.hash, built.block.header.height)
+            committed = self.executor.seal(built, certificate).block
+            self.executor.publish(built, committed)
+            for paid in built.receipts:
+                self.claims[paid.receipt_id] = tx_id
             self.blocks.append(committed)
             self.places[tx_id] = len(self.blocks) - 1
             return tx_id
@@ -181,11 +185,13 @@ class SmallNode:
                     "genesisHash": self.genesis_hash.hex(),
                 }
             case ["GET", "rpc", "genesis"]:
-                return json.loads(jcs(self.genesis))
+                return json.loads(self.executor.loaded.document)
             case ["GET", "rpc", "params"]:
                 return msgspec.to_builtins(self.genesis.params)
             case ["GET", "rpc", "getBlock", height] if height.isdecimal() and int(height) < len(self.blocks):
-                return block_to_plain(self.blocks[int(height)])
+                block = self.blocks[int(height)]
+                ids = [outcome.tx_id for outcome in block.outcomes]
+                return block_to_plain(block.block.header, block.hash, block.certificate, ids)
             case ["GET", "rpc", "getBlock", other]:
                 raise Refusal(404, "unknown_block", f"no block {other}")
             case ["GET", "rpc", "getBalance" | "account", address]:
@@ -201,7 +207,7 @@ class SmallNode:
                 record = self.executor.state.get("receipts", key)
                 if record is None:
                     raise Refusal(404, "unknown_receipt")
-                return {"receipt_id": key, **msgspec.to_builtins(record)}
+                return {"receipt_id": key, **msgspec.to_builtins(record), "txHash": self.claims[key]}
             case ["GET", "rpc", "registry"]:
                 return {"items": []}
             case ["GET", "rpc", "validators"]:
@@ -214,7 +220,8 @@ class SmallNode:
                 if self.asks_fee is not None:
                     return {"fee": self.asks_fee}
                 payload = jcs(json.loads(body)["payload"])
-                return {"fee": required_fee(self.executor.state.params, len(payload))}
+                key = self.signers["alice"].auth_key
+                return {"fee": required_fee(self.executor.state.params, len(payload), key)}
             case ["POST", "admin", "mintFaucet"]:
                 wish = json.loads(body)
                 payload = {"to": wish["address"], "amount": wish["amount"]}

@@ -151,6 +151,45 @@ def mountains() -> Json:
             }
             for count in range(18)
         ],
+        "proofs": [
+            _history_proof(hashes[:count], index)
+            for count in (1, 2, 3, 7, 8, 11, 17)
+            for index in range(count)
+        ],
+        "refused": _bad_history_proofs(hashes[:11]),
+    }
+
+
+def _history_proof(leaves: list[bytes], index: int) -> dict[str, Json]:
+    return {
+        "index": index,
+        "count": len(leaves),
+        "leaf": leaves[index].hex(),
+        "nodes": [node.hex() for node in book.history_proof(leaves, index)],
+    }
+
+
+def _bad_history_proofs(leaves: list[bytes]) -> Json:
+    """Of a range of 8 + 2 + 1; index 9 has one sibling and two other peaks."""
+    good = _history_proof(leaves, 9)
+    nodes = good["nodes"]
+    changed: dict[str, dict[str, Json]] = {
+        "another leaf": {"leaf": leaves[8].hex()},
+        "another index": {"index": 8},
+        "another count": {"count": 12},
+        "index at the count": {"index": 11},
+        "negative index": {"index": -1},
+        "nothing in the range": {"count": 0},
+        "a node too few": {"nodes": nodes[:-1]},
+        "a node too many": {"nodes": [*nodes, "00" * 32]},
+        "peaks in another order": {"nodes": [nodes[0], nodes[2], nodes[1]]},
+        "a node of 31 bytes": {"nodes": [nodes[0][2:], *nodes[1:]]},
+        "a peak as a leaf": {"leaf": nodes[1], "index": 0},
+        "a pair as a leaf": {"leaf": nodes[0] + leaves[9].hex(), "index": 4},
+    }
+    return {
+        "root": book.history_root(leaves).hex(),
+        "cases": [{"name": name, "proof": good | change} for name, change in changed.items()],
     }
 
 
@@ -186,7 +225,60 @@ def indexed_tree() -> Json:
             },
             {"name": "next key emptied", "key": b"key 54".hex(), "proof": hole | {"next_key": ""}},
         ],
+        "blocks": _tree_blocks(),
     }
+
+
+def _tree_blocks() -> Json:
+    """What blocks do to a tree: several keys at once, removals, slots that are taken again, fewer levels."""
+    named = {number: f"key {number:02}" for number in range(40)}
+
+    def put(*numbers: int, value: str = "value") -> dict[str, str | None]:
+        return {named[number]: f"{value} {number}" for number in numbers}
+
+    def drop(*numbers: int) -> dict[str, str | None]:
+        return {named[number]: None for number in numbers}
+
+    steps: list[tuple[str, dict[str, str | None]]] = [
+        ("new keys take slots in key order", put(9, 2, 14, 5, 1, 16, 12, 3, 7, 10, 15, 6, 13, 4, 11, 8)),
+        ("nothing", {}),
+        ("removed from the middle", drop(6, 3, 11)),
+        ("the lowest free slot is taken first", put(31, 30)),
+        ("a slot freed by the same block is taken, then one is appended", drop(1) | put(22, 20, 21)),
+        ("removed and changed", drop(5) | put(4, 31, value="again")),
+        ("what is not there is removed", drop(5, 39)),
+        ("a value becomes empty", {named[4]: ""}),
+        ("a free slot is taken and one appended", put(5, 17)),
+        ("the slot at the end is given up", drop(17)),
+        ("free slots in front of it go with it, and a level", drop(13, 14, 15, 16) | drop(22)),
+        ("one slot is taken again, the one at the end given up", drop(12, 10) | put(23)),
+        ("the greatest key goes", drop(31)),
+        ("one group is left", drop(2, 4, 5, 7, 8, 9, 20, 21, 23)),
+        ("nothing is left", drop(30)),
+        (
+            "keys compare as UTF-8, not as UTF-16",
+            {"\U00010000": "a plane above", "\uffff": "the last below", "\uff5e": "~", "z": ""},
+        ),
+        (
+            "a prefix comes before what extends it",
+            {"\uffff\uffff": "longer", "\uffff": None, "zz": "", "z": "changed"},
+        ),
+    ]
+    tree, listed = book.IndexedTree("locks"), []
+    for name, changes in steps:
+        tree.update({key.encode(): None if v is None else v.encode() for key, v in changes.items()})
+        asked = sorted({*changes, named[7], named[30], named[0]})
+        listed.append(
+            {
+                "name": name,
+                "changes": [{"key": key, "value": value} for key, value in changes.items()],
+                "count": tree.count(),
+                "slots": {key.decode(): slot for slot, (key, _) in sorted(tree.slots.items())},
+                "root": tree.root().hex(),
+                "proofs": [{"asked": key, "proof": tree.prove(key.encode())} for key in asked[::2]],
+            }
+        )
+    return listed
 
 
 def _bad_inclusions(proof: dict[str, Json]) -> list[Json]:
@@ -225,15 +317,48 @@ def records() -> Json:
         "role": "provider", "endpoint": "", "payout": provider.address, "validator": "", "height": 2,
         "models": [{"model": "tiny-lm", "kind": "chat", "price_per_kilounit": 1_000_000}],
     }  # fmt: skip
-    plain: list[tuple[str, Json]] = [
-        ("locks", lock),
-        ("locks", lock | {"paid": AIT, "tasks": 4096, "paid_tasks": "8" + "0" * 1023, "status": "settled"}),
-        ("receipts", receipt),
-        ("validators", {"auth_key": keys()["validator"].text, "power": 1, "position": 0}),
-        ("registry", registration),
-        ("registry", registration | {"role": "hub", "models": [], "endpoint": "https://hub.example"}),
-        ("params", {"value": "1000"}),
-        ("params", {"value": json.dumps([hub.address])}),
+    lock_id, receipt_id = h("lock").hex(), "rcpt_" + h("receipt").hex()
+    bond = {
+        "amount": 5 * AIT,
+        "unbonding": [{"amount": AIT, "free_ms": NOW_MS}],
+        "jailed_until_ms": 0,
+        "epoch": 0,
+        "minted": 0,
+    }
+    plain: list[tuple[str, str, Json]] = [
+        ("locks", lock_id, lock),
+        (
+            "locks",
+            lock_id,
+            lock | {"paid": AIT, "tasks": 4096, "paid_tasks": "8" + "0" * 1023, "status": "settled"},
+        ),
+        ("locks", lock_id, lock | {"status": "refunded", "session": True, "closed_ms": NOW_MS + 3}),
+        ("receipts", receipt_id, receipt),
+        ("receipts", receipt_id, receipt | {"claimed_ms": NOW_MS + 2}),
+        (
+            "receipts",
+            "batch:" + lock_id,
+            {"hub": hub.address, "root": h("root").hex(), "count": 1_000, "height": 20, "expires_ms": NOW_MS},
+        ),
+        ("validators", hub.address, {"auth_key": keys()["validator"].text, "power": 1, "position": 0}),
+        ("validators", hub.address, {"auth_key": keys()["validator"].text, "power": 0, "position": 3}),
+        ("validators", "score:" + hub.address, {"score": 10**15, "units": 1_900}),
+        ("registry", "provider:" + provider.address, registration),
+        (
+            "registry",
+            "provider:" + provider.address,
+            registration | {"epoch": 4, "epoch_units": 10**12, "calibrated_epoch": 4},
+        ),
+        (
+            "registry",
+            "hub:" + hub.address,
+            registration | {"role": "hub", "models": [], "endpoint": "https://hub.example"},
+        ),
+        ("registry", "bond:validator:" + hub.address, bond),
+        ("registry", "keys:" + hub.address, {"keys": [{"key": alice.text, "until_height": 77}]}),
+        ("registry", "offence:" + lock_id, {"offender": hub.address, "height": 9, "expires_ms": 0}),
+        ("params", "mint_per_unit", {"value": "1000"}),
+        ("params", "hubs", {"value": json.dumps([hub.address])}),
     ]
     return {
         "spec": "docs/spec/state.md",
@@ -242,14 +367,16 @@ def records() -> Json:
             for b, n, auth in accounts
         ],
         "json_records": [
-            {"store": store, "record": record, "bytes": book.jcs(record).hex()} for store, record in plain
+            {"store": store, "key": key, "record": record, "bytes": book.jcs(record).hex()} for store, key, record in plain
         ],
         "refused": [
-            {"name": "an account of 15 bytes", "store": "accounts", "bytes": "00" * 15, "reason": "malformed"},
-            {"name": "a lock with space", "store": "locks", "bytes": (book.jcs(lock) + b" ").hex(), "reason": "not_canonical"},
-            {"name": "a lock of no status", "store": "locks", "bytes": book.jcs(lock | {"status": "lost"}).hex(), "reason": "wrong_type"},
-            {"name": "a lock without a hub", "store": "locks", "bytes": book.jcs({k: v for k, v in lock.items() if k != "hub"}).hex(), "reason": "missing_field"},
-            {"name": "a receipt with a field more", "store": "receipts", "bytes": book.jcs(receipt | {"x": 1}).hex(), "reason": "unknown_field"},
+            {"name": "an account of 15 bytes", "store": "accounts", "key": alice.address, "bytes": "00" * 15, "reason": "malformed"},
+            {"name": "a lock with space", "store": "locks", "key": lock_id, "bytes": (book.jcs(lock) + b" ").hex(), "reason": "not_canonical"},
+            {"name": "a lock of no status", "store": "locks", "key": lock_id, "bytes": book.jcs(lock | {"status": "lost"}).hex(), "reason": "wrong_type"},
+            {"name": "a lock without a hub", "store": "locks", "key": lock_id, "bytes": book.jcs({k: v for k, v in lock.items() if k != "hub"}).hex(), "reason": "missing_field"},
+            {"name": "a lock with a default spelled out", "store": "locks", "key": lock_id, "bytes": book.jcs(lock | {"session": False}).hex(), "reason": "not_canonical"},
+            {"name": "a key that the registry cannot have", "store": "registry", "key": "nobody:" + hub.address, "bytes": book.jcs(bond).hex(), "reason": "malformed"},
+            {"name": "a receipt with a field more", "store": "receipts", "key": receipt_id, "bytes": book.jcs(receipt | {"x": 1}).hex(), "reason": "unknown_field"},
         ],
     }  # fmt: skip
 
@@ -260,20 +387,22 @@ def genesis() -> Json:
         "spec": "docs/spec/genesis.md",
         "chains": [
             _chain("devnet", document),
+            _chain("devnet of version 1", json.loads(fixtures.devnet_document(version=1))),
             _chain("small", _small_document()),
+            _chain("small of version 2", _small_document(fixtures.VERSION_2_PARAMS)),
             _chain("small with its defaults spelled out", _small_document(), given=_small_spelled_out()),
         ],
         "refused": _bad_documents(document),
     }
 
 
-def _small_document() -> dict[str, Json]:
+def _small_document(params: Json = fixtures.DEFAULT_PARAMS) -> dict[str, Json]:
     """One authority, nobody owns anything, every parameter at its default."""
     return {
         "chain_id": "small",
         "timestamp": 0,
         "accounts": [],
-        "params": fixtures.DEFAULT_PARAMS,
+        "params": params,
         "authorities": [{"pubkey": keys()["validator"].text}],
         "consensus": fixtures.CONSENSUS,
     }
@@ -295,6 +424,7 @@ def _chain(name: str, document: dict[str, Json], given: Json = None) -> Json:
         listed.append({"store": store, "key": key, "index": index, "bytes": data.hex()})
     members = [(_address(key), b"\x00" + key, 1) for key in authorities]
     header = _header(
+        version=2 if "activations" in document["params"] else 1,
         chain_id=document["chain_id"],
         height=0,
         parent=bytes(32),
@@ -373,6 +503,12 @@ def _bad_documents(good: dict[str, Json]) -> list[Json]:
         "a synthetic attester where there is no devnet": ({"params": params | {"devnet": 0, "faucet": ""}}, "bad_genesis"),
         "a hub that is no address": ({"params": params | {"hubs": ["hub"]}}, "bad_address"),
         "a ratio above one": ({"params": params | {"fee_burn_bp": 10_001}}, "out_of_range"),
+        "activations that do not begin at 0": ({"params": params | {"activations": [{"version": 2, "height": 1}]}}, "bad_genesis"),
+        "activations out of order": (
+            {"params": params | {"activations": [{"version": 3, "height": 0}, {"version": 2, "height": 9}]}}, "bad_genesis",
+        ),
+        "a version that nobody knows": ({"params": params | {"activations": [{"version": 99, "height": 0}]}}, "wrong_version"),
+        "a parameter of version 2 in version 1": ({"params": params | {"activations": [], "hub_bond": 1}}, "bad_genesis"),
         "an unknown parameter": ({"params": params | {"block_reward": 1}}, "unknown_field"),
         "an unknown mode": ({"consensus": good["consensus"] | {"mode": "pos"}}, "wrong_type"),
         "a chain id in capitals": ({"chain_id": "AIT"}, "wrong_type"),

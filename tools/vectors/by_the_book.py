@@ -4,6 +4,7 @@ Slow and obvious on purpose: trees are defined by recursion and rebuilt for ever
 """
 
 import hmac
+import itertools
 from collections.abc import Mapping, Sequence
 from hashlib import pbkdf2_hmac, sha256
 from typing import Any
@@ -274,21 +275,45 @@ def account_bytes(balance: int, nonce: int, auth: bytes) -> bytes:
 
 
 class IndexedTree:
-    """Keys in the order of their creation; every hash computed anew for every question."""
+    """What each slot holds, and nothing else; every hash computed anew for every question."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.values: dict[bytes, bytes] = {b"": b""}
+        self.slots: dict[int, tuple[bytes, bytes]] = {0: (b"", b"")}
+        """Slot → key and value of the taken ones."""
+
+    def update(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """What one block does: None removes a key."""
+        for key in sorted(changes):
+            if changes[key] is None and key in self.places():
+                del self.slots[self.places()[key]]
+        for key in sorted(changes):
+            value = changes[key]
+            if value is not None:
+                lowest_free = next(slot for slot in itertools.count(1) if slot not in self.slots)
+                self.slots[self.places().get(key, lowest_free)] = (key, value)
 
     def put(self, key: bytes, value: bytes) -> int:
-        self.values[key] = value
-        return list(self.values).index(key)
+        self.update({key: value})
+        return self.places()[key]
+
+    def places(self) -> dict[bytes, int]:
+        return {key: slot for slot, (key, _) in self.slots.items()}
+
+    def count(self) -> int:
+        return 1 + max(self.slots)
 
     def next_key(self, key: bytes) -> bytes:
-        return min((other for other in self.values if other > key), default=b"")
+        return min((other for other in self.places() if other > key), default=b"")
+
+    def leaf(self, slot: int) -> bytes:
+        if slot not in self.slots:
+            return bytes(32)
+        key, value = self.slots[slot]
+        return sha256(b"\x00" + fields(key, value, self.next_key(key))).digest()
 
     def levels(self) -> list[list[bytes]]:
-        row = [sha256(b"\x00" + fields(k, v, self.next_key(k))).digest() for k, v in self.values.items()]
+        row = [self.leaf(slot) for slot in range(self.count())]
         levels = [row]
         while len(row) > 1:
             row = row + [bytes(32)] * (-len(row) % 4)
@@ -298,13 +323,14 @@ class IndexedTree:
         return levels
 
     def root(self) -> bytes:
-        return tagged("aitbc/store/1", self.name.encode(), u64(len(self.values)), self.levels()[-1][0])
+        return tagged("aitbc/store/1", self.name.encode(), u64(self.count()), self.levels()[-1][0])
 
     def prove(self, key: bytes) -> Json:
         """Of the key, or of the greatest key below it when it is not there."""
-        if key not in self.values:
-            key = max(other for other in self.values if other < key)
-        position = index = list(self.values).index(key)
+        places = self.places()
+        if key not in places:
+            key = max(other for other in places if other < key)
+        position = index = places[key]
         groups = []
         for row in self.levels()[:-1]:
             group = row[position // 4 * 4 : position // 4 * 4 + 4]
@@ -313,9 +339,9 @@ class IndexedTree:
             position //= 4
         return {
             "index": index,
-            "count": len(self.values),
+            "count": self.count(),
             "key": key.hex(),
-            "value": self.values[key].hex(),
+            "value": self.slots[index][1].hex(),
             "next_key": self.next_key(key).hex(),
             "groups": groups,
         }
@@ -361,6 +387,19 @@ def mountains(leaves: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
 def history_root(leaves: Sequence[bytes]) -> bytes:
     return tagged("aitbc/history/1", u64(len(leaves)), b"".join(peak for _, peak in mountains(leaves)))
+
+
+def history_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The path within the leaf's own mountain, then the other peaks."""
+    start, path, others = 0, list[bytes](), list[bytes]()
+    for height, peak in mountains(leaves):
+        end = start + (1 << height)
+        if start <= index < end:
+            path = list_path(leaves[start:end], index - start)
+        else:
+            others.append(peak)
+        start = end
+    return path + others
 
 
 HEADER_FIELDS = (

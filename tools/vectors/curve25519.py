@@ -120,6 +120,51 @@ def small_order_points() -> list[Point]:
         y += 1
 
 
+def decode_loosely(data: bytes) -> Point | None:
+    """As ZIP-215 does: y counts modulo p, and x = 0 may carry a sign."""
+    number = int.from_bytes(data, "little")
+    y, sign = (number & (1 << 255) - 1) % P, number >> 255
+    x = x_of(y, 0)
+    return None if x is None else (-x % P if sign else x, y)
+
+
+def small_order_encodings() -> list[bytes]:
+    """The 14 strings that a loose decoder takes for points of small order, 8 of them canonical."""
+    ys = sorted({y for _, y in small_order_points()})
+    spelled = [y + more for y in ys for more in (0, P) if y + more < 2**255]
+    return [(y | sign << 255).to_bytes(32, "little") for y in spelled for sign in (0, 1)]
+
+
+def broken_rules(key: bytes, message: bytes, signature: bytes) -> list[str]:
+    """What speaks against a signature, by the numbers of docs/spec/keys.md; nothing: it is good."""
+    if len(signature) != 64:
+        return ["64 bytes"]
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    loose_key, loose_r = decode_loosely(key), decode_loosely(r)
+    broken = []
+    if s >= L:
+        broken.append("1: S ≥ L")
+    if loose_key is None:
+        broken.append("2: A is not on the curve")
+    elif decode(key) is None:
+        broken.append("2: A is not canonical")
+    if loose_key is not None and has_small_order(loose_key):
+        broken.append("2: A has small order")
+    if loose_r is not None and has_small_order(loose_r):
+        broken.append("3: R has small order")
+    if loose_key is not None:
+        right = add(multiply(s, BASE), negate(multiply(challenge(r, key, message), loose_key)))
+        if encode(right) != r:
+            broken.append("4: R is not S·B - h·A")
+    return broken
+
+
+def order_of(point: Point) -> str:
+    if has_small_order(point):
+        return "small"
+    return "L" if multiply(L, point) == IDENTITY else "mixed"
+
+
 def verify(key: bytes, message: bytes, signature: bytes, *, cofactored: bool) -> bool:
     if len(key) != 32 or len(signature) != 64:
         return False

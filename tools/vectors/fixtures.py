@@ -43,11 +43,34 @@ DEFAULT_PARAMS: dict[str, Json] = {
     "synthetic_attester": "",
     "max_lock_ms": 2_592_000_000,
 }
+VERSION_2_PARAMS: dict[str, Json] = DEFAULT_PARAMS | {
+    "activations": [{"version": 2, "height": 0}],
+    "fee_ed25519": 1,
+    "fee_secp256k1": 6,
+    "fee_rsa_pss": 2,
+    "hub_bond": 0,
+    "hub_mint_per_bond_bp": 0,
+    "mint_budget_per_day": 0,
+    "calibration_budget": 0,
+    "calibration_until_ms": 0,
+    "calibration_units": 10_000,
+    "lock_retention_ms": 604_800_000,
+    "receipt_retention_ms": 604_800_000,
+    "unbonding_ms": 1_209_600_000,
+    "governance_threshold": 0,
+    "slash_bp": 500,
+    "jail_ms": 86_400_000,
+    "evidence_epochs": 100,
+    "min_validator_stake": 1_000 * AIT,
+    "max_validators": 50,
+    "score_decay_bp": 8_750,
+    "score_units_per_provider": 0,
+}
 CONSENSUS: dict[str, Json] = {"mode": "poa", "block_time_ms": 1_000, "idle_ms": 10_000, "epoch_length": 600}
 
 
 @cache
-def _devnet_document() -> bytes:
+def _devnet_document(version: int) -> bytes:
     owners, named = keys(), ("alice", "bob", "carol", "hub", "faucet", "synthetic-attester")
     balances = {
         "alice": 1_000_000 * AIT,
@@ -59,7 +82,8 @@ def _devnet_document() -> bytes:
         {"address": owners[name].address, "balance": balances.get(name, 0), "pubkey": owners[name].text}
         for name in named
     ]
-    params = DEFAULT_PARAMS | {
+    defaults = DEFAULT_PARAMS if version == 1 else VERSION_2_PARAMS | {"unbonding_ms": 60_000}
+    params = defaults | {
         "devnet": 1,
         "mint_price_cap_bp": 0,
         "hubs": [owners["hub"].address],
@@ -80,9 +104,9 @@ def _devnet_document() -> bytes:
     )
 
 
-def devnet_document() -> bytes:
-    """The devnet's genesis document as its canonical bytes."""
-    return _devnet_document()
+def devnet_document(version: int = 2) -> bytes:
+    """The devnet's genesis document as its canonical bytes; version 1 is that of release 0.1.0."""
+    return _devnet_document(version)
 
 
 def genesis_hash_of(document: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import blocks
 import by_the_book as book
+import schemes
 import signatures
 import texts
 import transactions
@@ -23,6 +24,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "addresses.json": texts.addresses,
     "jcs.json": texts.canonical_json,
     "ed25519.json": signatures.ed25519,
+    "schemes.json": schemes.schemes,
     "certificates.json": signatures.certificates,
     "transactions.json": transactions.transactions,
     "receipts.json": transactions.receipts,

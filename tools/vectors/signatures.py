@@ -1,9 +1,11 @@
 """Vectors of single signatures at the edges of Ed25519, and of finality certificates."""
 
+from hashlib import sha256
 from typing import Any
 
 import by_the_book as book
 import curve25519 as curve
+import speccheck
 from fixtures import genesis_hash, h, keys
 
 Json = Any
@@ -77,9 +79,58 @@ def ed25519() -> Json:
                 "signature": signature.hex(),
                 "valid": curve.verify(key, text, signature, cofactored=False),
                 "cofactored_would_say": curve.verify(key, text, signature, cofactored=True),
+                "why": _why(key, text, signature),
             }
             for name, key, text, signature in cases
         ],
+        "speccheck": [_speccheck(number, case) for number, case in enumerate(speccheck.CASES)],
+        "small_order": _small_order(),
+    }
+
+
+def _why(key: bytes, message: bytes, signature: bytes) -> str:
+    """Which rules of the chapter are broken; both ways of saying so agree."""
+    broken = curve.broken_rules(key, message, signature)
+    assert (not broken) == curve.verify(key, message, signature, cofactored=False)
+    return "; ".join(broken) or "all rules hold"
+
+
+def _speccheck(number: int, case: speccheck.Case) -> Json:
+    speccheck.check(number, case)
+    message, key, signature = (bytes.fromhex(text) for text in case[:3])
+    return {
+        "name": f"{number}: {case.says}",
+        "public_key": case.key,
+        "message": case.message,
+        "signature": case.signature,
+        "a_order": case.a_order,
+        "r_order": case.r_order,
+        "valid": curve.verify(key, message, signature, cofactored=False),
+        "why": _why(key, message, signature),
+    }
+
+
+def _small_order() -> Json:
+    """ZIP-215's table: every R with every A of 14 encodings, S = 0, over "Zcash": good there, and never here."""
+    encodings = curve.small_order_encodings()
+    points = [curve.decode_loosely(encoding) for encoding in encodings]
+    assert len(encodings) == 14 and len(set(points)) == 8
+    message = b"Zcash"
+    for r in encodings:
+        for key in encodings:
+            broken = curve.broken_rules(key, message, r + bytes(32))
+            assert {"2: A has small order", "3: R has small order"} <= set(broken)
+    return {
+        "encodings": [
+            {"bytes": encoding.hex(), "canonical": curve.decode(encoding) is not None}
+            for encoding in encodings
+        ],
+        "s": bytes(32).hex(),
+        "message": message.hex(),
+        "digest": sha256(message).hexdigest(),
+        "valid": False,
+        "zip215_would_say": True,
+        "why": "2: A has small order; 3: R has small order",
     }
 
 

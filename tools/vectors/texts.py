@@ -50,7 +50,7 @@ def addresses() -> Json:
         "upper case": (key.text.upper(), "bad_hex"),
         "0x in front": ("0x" + key.text, "bad_hex"),
         "scheme named where none is": ("ed25519:" + key.text, "unknown_scheme"),
-        "unknown scheme": ("secp256k1:02" + key.text, "unknown_scheme"),
+        "unknown scheme": ("p256:02" + key.text, "unknown_scheme"),
     }
     assert swapped != good
     return {
@@ -67,7 +67,7 @@ def addresses() -> Json:
         "refused_keys": [{"name": n, "key_text": t, "reason": why} for n, (t, why) in key_texts.items()],
         "refused_auth_keys": [
             {"name": "empty", "auth_key": "", "reason": "unknown_scheme"},
-            {"name": "unknown scheme", "auth_key": "01" + key.text, "reason": "unknown_scheme"},
+            {"name": "unknown scheme", "auth_key": "7f" + key.text, "reason": "unknown_scheme"},
             {"name": "31 bytes", "auth_key": "00" + key.text[2:], "reason": "out_of_range"},
             {"name": "33 bytes", "auth_key": "00" + key.text + "00", "reason": "out_of_range"},
         ],

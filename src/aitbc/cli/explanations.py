@@ -40,7 +40,15 @@ EXPLANATIONS: dict[str, Explanation] = {
     "bad_address": Explanation("Not an ait1… address, or its checksum is wrong.", "Copy the address again."),
     "bad_hex": Explanation("Not lower-case hexadecimal of the right length.", "Copy it again, without 0x."),
     "unknown_type": Explanation("No transaction type has this name.", "See docs/spec/transactions.md."),
-    "unknown_scheme": Explanation("The key names no known signature scheme.", "Use an Ed25519 key."),
+    "unknown_scheme": Explanation(
+        "The key names no known signature scheme, or one that no member of a multisig may have.",
+        "Use a scheme of docs/spec/keys.md: Ed25519 when in doubt.",
+    ),
+    "bad_key": Explanation(
+        "The key has a length of its scheme and is none: no point of the curve, an even modulus, or members of a "
+        "multisig that are not in ascending order.",
+        "Take the key from whoever made it again, or make a new one.",
+    ),
     "unexpected_witness": Explanation("This transaction type carries no witness.", "Leave the witness out."),
     # transaction as such
     "bad_signature": Explanation(

@@ -25,6 +25,13 @@ def command() -> None:
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the database."
 )
+@click.option(
+    "--database",
+    envvar="DATABASE_URL",
+    default="",
+    metavar="URL",
+    help="postgresql://… or sqlite:///path instead of a file in the folder; DATABASE_URL.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option(
@@ -39,7 +46,13 @@ def command() -> None:
     help="A hub that may be asked for a claim's attestation; repeatable.",
 )
 def start(
-    genesis: Path, data: Path, host: str, port: int, proposer_key: Path | None, attest_urls: tuple[str, ...]
+    genesis: Path,
+    data: Path,
+    database: str,
+    host: str,
+    port: int,
+    proposer_key: Path | None,
+    attest_urls: tuple[str, ...],
 ) -> int:
     """Author blocks (with --proposer-key) and answer RPC until Ctrl-C."""
     from aitbc.adapters.http.ports import check_port
@@ -51,6 +64,7 @@ def start(
     config = NodeConfig(
         genesis=genesis.read_bytes(),
         data=data,
+        database=database,
         rpc_host=host,
         rpc_port=port,
         proposer=_signer(proposer_key) if proposer_key else None,

@@ -24,7 +24,7 @@ from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock
-from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit, StoredChain
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 
@@ -78,10 +78,6 @@ class StateProof(NamedTuple):
     proof: TreeProof
     store_roots: dict[str, bytes]
     """In the order in which `state_root` covers them."""
-
-
-class Stops(Exception):
-    """This node cannot go on, though nothing is wrong with the chain; the message says what to do."""
 
 
 class Executor:
@@ -175,14 +171,16 @@ class Executor:
         with suppress(Rejected):
             check_witness(msgspec.structs.replace(context, verify=self.verifier), Overlay(self.state), tx)
 
-    def check_author(self, auth_key: bytes) -> None:
-        """Raises Stops unless the key is the whole validator set of the next block."""
-        keys = [validator.auth_key for validator in validators_of(self.state.tip())]
-        if keys != [auth_key]:
+    def author(self, auth_key: bytes) -> str:
+        """The address under which a key authors the next block; raises Stops unless it is the set's only one."""
+        members = validators_of(self.state.tip())
+        if [member.auth_key for member in members] != [auth_key]:
             raise Stops(
-                f"from height {self.tip.header.height + 1} on {len(keys)} validators decide, and this release runs"
-                " chains of one: start again without a proposer key, or with the validator's present one"
+                f"from height {self.tip.header.height + 1} on the validators are"
+                f" {', '.join(member.address for member in members)}; this release runs chains of one author: start"
+                " again without a proposer key, or with the present key of the only one"
             )
+        return members[0].address
 
     def prove(self, store: str, key: str, *, height: int) -> StateProof:
         """Proof of a record, or of its absence, in the state of a block that the journal still reaches."""

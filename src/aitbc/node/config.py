@@ -11,7 +11,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     genesis: bytes
     """The genesis document."""
     data: Path
-    """Folder for the database; the node writes nowhere else."""
+    """Folder for the database and the lock; the node writes nowhere else unless `database` says so."""
+    database: str = ""
+    """`postgresql://…` or `sqlite:///path` (DATABASE_URL); empty: `chain.db` in the folder. May hold a password."""
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8080
     proposer: Signer | None = None

@@ -23,19 +23,23 @@ from aitbc.adapters.http.problems import (
     on_storage_error,
     on_wrong_parameters,
 )
+from aitbc.adapters.storage.opening import open_store, sqlite_path
 from aitbc.adapters.storage.rows import MEND
-from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.config import NodeConfig
 from aitbc.node.routes import ROUTERS
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
-from aitbc.ports import StorageError
+from aitbc.ports import StorageError, Store
 
 log = logging.getLogger("aitbc.node")
+
+DATABASE_FILE = "chain.db"
+"""In the data folder, unless DATABASE_URL names another place."""
 
 
 class FolderLock:
@@ -57,57 +61,74 @@ class FolderLock:
         self._file.close()
 
 
-def open_chain(config: NodeConfig) -> tuple[Executor, SqliteStore]:
-    """The chain in the data folder, begun from its genesis if the folder is empty.
+def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
+    """The chain in the data folder or in the database that is named, begun from its genesis if that is empty.
 
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
     genesis_hash = genesis_hash_of(genesis_document(parse_genesis(config.genesis)))
-    store = SqliteStore(config.data / "chain.db", genesis_hash)
+    store = open_store(config.database, default=config.data / DATABASE_FILE, genesis_hash=genesis_hash)
+    try:
+        return _begin(config, store), store
+    except BaseException:
+        store.close()
+        raise
+
+
+def _begin(config: NodeConfig, store: Store) -> Executor:
     stored = store.load()
     try:
         executor = Executor(config.genesis, stored)
     except Rejected as error:
-        raise StorageError(f"{config.data} is damaged ({error.message}); {MEND}") from None
+        raise StorageError(f"the stored chain is damaged ({error.message}); {MEND}") from None
     if stored is None:
         store.commit(executor.loaded.first)
     _check_proposer(config, executor)
-    return executor, store
+    return executor
 
 
 def _check_proposer(config: NodeConfig, executor: Executor) -> None:
-    authorities = {validator.address for validator in executor.loaded.validators}
+    mode = executor.loaded.genesis.consensus.mode
+    if mode != "poa":
+        raise StorageError(f"this genesis asks for mode {mode!r}; this release runs `poa` with one authority")
+    authorities = validators_of(executor.state)
     if len(authorities) > 1:
         raise StorageError(
-            f"this genesis has {len(authorities)} authorities; this release runs chains of one: make a genesis"
+            f"this chain has {len(authorities)} authorities; this release runs chains of one: make a genesis"
             " with a single --authority"
         )
-    if config.proposer is not None and config.proposer.address not in authorities:
+    if config.proposer is not None and config.proposer.auth_key != authorities[0].auth_key:
         raise StorageError(
-            f"the proposer key is {config.proposer.address}'s, which is not an authority of this genesis;"
-            " start without it or with an authority's key"
+            f"the proposer key is {config.proposer.address}'s, which is not an authority of this chain, or not its"
+            " present key; start without it or with the present key of an authority"
         )
 
 
 class OpenNode(NamedTuple):
-    """A data folder that this process holds."""
+    """A chain that this process holds."""
 
-    lock: FolderLock
+    locks: list[FolderLock]
     executor: Executor
-    store: SqliteStore
+    store: Store
 
     def close(self) -> None:
         self.store.close()
-        self.lock.release()
+        for lock in self.locks:
+            lock.release()
 
 
 def open_node(config: NodeConfig) -> OpenNode:
-    """Take the folder and open the chain in it; raises StorageError or Rejected with what to do."""
-    lock = FolderLock(config.data)
+    """Take the folder, and the database's where it is another, and open the chain; raises StorageError or Rejected
+    with what to do."""
+    file = sqlite_path(config.database, default=config.data / DATABASE_FILE)
+    folders = {config.data.resolve(), file.parent.resolve() if file else config.data.resolve()}
+    locks: list[FolderLock] = []
     try:
-        return OpenNode(lock, *open_chain(config))
+        locks.extend(FolderLock(folder) for folder in sorted(folders))
+        return OpenNode(locks, *open_chain(config))
     except BaseException:
-        lock.release()
+        for lock in locks:
+            lock.release()
         raise
 
 

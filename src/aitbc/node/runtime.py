@@ -29,10 +29,10 @@ from aitbc.core.replica import (
     TransactionSubmitted,
 )
 from aitbc.core.start import replica_at_head
-from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.blocks import PROTOCOL_VERSION, CommittedBlock
+from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
-from aitbc.ports import Clock, Signer, Store
+from aitbc.ports import Clock, Signer, StorageError, Store
 
 T = TypeVar("T")
 
@@ -91,6 +91,7 @@ class NodeRuntime:
     def start(self) -> None:
         """Begin to author blocks; without a signer the node only answers."""
         self._perform(self.replica.start(self._clock.now_ms()))
+        self._warn_of_upgrade()
         if self._signer is not None:
             self._spawn(self._take_up_waiting())
 
@@ -226,7 +227,10 @@ class NodeRuntime:
             self._busy = False
 
     def _fail(self, error: BaseException) -> None:
-        log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
+        if isinstance(error, Stops | StorageError):
+            log.critical("stopped: %s", error, extra={"event": "stopped", "component": "runtime"})
+        else:
+            log.critical("stopped", exc_info=error, extra={"event": "bug", "component": "runtime"})
         self.failure = error
         self._end()
 
@@ -291,11 +295,10 @@ class NodeRuntime:
 
     async def _execute(self, effect: Execute) -> None:
         assert self._signer is not None
-        proposer = self._signer.address
         auth_key = self._signer.auth_key
 
         def build() -> BuiltBlock:
-            self.executor.check_author(auth_key)
+            proposer = self.executor.author(auth_key)
             return self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
 
         built = await self._in_worker(build)
@@ -335,6 +338,20 @@ class NodeRuntime:
         )
         for outcome in block.outcomes:
             self._wake(outcome.tx_id)
+        if header.height % self.executor.tip.epoch_length == 0:
+            self._warn_of_upgrade()
+
+    def _warn_of_upgrade(self) -> None:
+        """Say in time, and again at each boundary, that the chain will leave this release behind."""
+        for activation in self.executor.state.params.activations:
+            if activation.version > PROTOCOL_VERSION:
+                log.warning(
+                    "from height %d on this chain runs protocol version %d, which this release does not know:"
+                    " install a newer one before",
+                    activation.height,
+                    activation.version,
+                    extra={"event": "upgrade_needed", "component": "runtime"},
+                )
 
     def _drop(self, effect: Drop) -> None:
         self.dropped[effect.tx.id] = effect.rejection

@@ -18,7 +18,7 @@ from aitbc.core.codec.views import (
     transaction_to_plain,
 )
 from aitbc.core.crypto.address import check_address
-from aitbc.core.crypto.merkle import ListProof, prove_item
+from aitbc.core.crypto.merkle import ListProof, list_root, prove_item
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import CommittedBlock
@@ -27,7 +27,7 @@ from aitbc.core.types.records import Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
 from aitbc.node.history import account_page, receipt_view, receipts_page, transaction_view
 from aitbc.node.runtime import NodeRuntime
-from aitbc.ports import ReceiptIndex, StorageError
+from aitbc.ports import ReceiptIndex, StorageError, StoredHead, StoredTransaction
 
 Json = dict[str, Any]
 
@@ -63,6 +63,8 @@ class NodeService:
             head = self.runtime.executor.head.block.header.height
             raise not_found("unknown_block", f"no block {height_or_hash}; the head is at height {head}")
         txs = store.transactions_of(found.header.height, start=start, limit=limit + 1)
+        if start == 0 and len(txs) <= limit:
+            _check_whole(found, txs)
         ids = [stored.outcome.tx_id for stored in txs[:limit]]
         view = block_to_plain(found.header, found.hash, found.certificate, ids)
         return {**view, "next": start + limit if len(txs) > limit else None}
@@ -156,6 +158,13 @@ class NodeService:
         if block is None or index >= len(block.outcomes) or block.outcomes[index].tx_id != tx_id:
             raise StorageError(f"the index of transactions on disk is damaged at {tx_id.hex()}; {MEND}")
         return {**view, "proof": _proof(block, index)}
+
+
+def _check_whole(head: StoredHead, txs: list[StoredTransaction]) -> None:
+    """A page that holds the whole block is what the header commits to."""
+    wids = [envelope_id(stored.outcome.tx_id, stored.tx) for stored in txs]
+    if list_root(wids) != head.header.txs_root:
+        raise StorageError(f"block {head.header.height} on disk is damaged (its transactions differ); {MEND}")
 
 
 def not_found(code: str, detail: str) -> Problem:

@@ -10,10 +10,19 @@ from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, check_leaf, p
 COUNTS = (1, 3, 4, 5, 16, 17, 40)
 
 
+def value_of(key: str) -> bytes:
+    return f"value of {key}".encode()
+
+
 def tree_of(keys: int) -> IndexedTree:
+    """Keys that came one by one, in no order; the last slot but one and what is beyond it became free again."""
     tree = IndexedTree("accounts")
     for number in range(keys):
-        tree.put(b"key %02d" % (number * 7 % keys), b"value %d" % number)
+        key = f"key {number * 7 % keys:02}"
+        tree.update({key: value_of(key)}, value_of)
+    tree.update({"x": b"", "y": b"", "z": value_of("z")}, value_of)
+    tree.update({"x": None}, value_of)
+    tree.update({"y": None}, value_of)
     return tree
 
 
@@ -27,12 +36,13 @@ def test_every_leaf_and_every_absence_is_proved(keys: int) -> None:
     root = tree.root()
     for number in range(keys):
         key = b"key %02d" % number
-        proof = tree.prove(key)
+        proof = tree.prove(key.decode(), value_of)
         assert proves_value(root, "accounts", key, proof.value, proof)
         assert not proves_value(root, "locks", key, proof.value, proof)
         missing = key + b"!"
-        assert proves_absence(root, "accounts", missing, tree.prove(missing))
-        assert not proves_absence(root, "accounts", key, tree.prove(missing))
+        absence = tree.prove(missing.decode(), value_of)
+        assert proves_absence(root, "accounts", missing, absence)
+        assert not proves_absence(root, "accounts", key, absence)
 
 
 @pytest.mark.parametrize("keys", COUNTS)
@@ -40,7 +50,7 @@ def test_a_bent_proof_proves_nothing(keys: int) -> None:
     tree = tree_of(keys)
     root = tree.root()
     for number in range(keys):
-        proof = tree.prove(b"key %02d" % number)
+        proof = tree.prove(f"key {number:02}", value_of)
         assert check_leaf(root, "accounts", proof)
         group = proof.groups[0]
         for bent in (
@@ -61,7 +71,7 @@ def test_a_bent_proof_proves_nothing(keys: int) -> None:
 def test_bytes_moved_from_one_node_of_a_group_to_its_neighbour_are_noticed(key: int, between: int) -> None:
     """The hash is over the joined nodes, so where one ends must be fixed; else a leaf has many proofs."""
     tree = tree_of(16)
-    root, proof = tree.root(), tree.prove(b"key %02d" % key)
+    root, proof = tree.root(), tree.prove(f"key {key:02}", value_of)
     nodes = list(proof.groups[0])
     nodes[between] += nodes[between + 1][:1]
     nodes[between + 1] = nodes[between + 1][1:]

@@ -2,6 +2,7 @@
 it does."""
 
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from aitbc.adapters.storage.rows import stored_receipts, touched
@@ -27,6 +28,8 @@ class MemoryStore:
         self._receipts: dict[tuple[str, str], list[StoredReceipt]] = {}
         """By (index, value), the oldest first."""
         self._waiting: list[bytes] = []
+        self._oldest = 0
+        """How far back `rewind` goes."""
 
     def load(self) -> StoredChain | None:
         with self._lock:
@@ -54,9 +57,12 @@ class MemoryStore:
             if (header.height, header.parent) != (height, head):
                 raise StorageError(f"block {header.height} does not follow block {height - 1}; start again")
             self._commits.append(commit)
+            self._oldest = max(self._oldest, height - UNDO_DEPTH)
             self._heights[block.hash] = height
             for change in commit.changes:
-                self._set(change.store, change.key, change.index, change.data if change.record else None)
+                self._set(
+                    change.store, change.key, change.index, change.data if change.record is not None else None
+                )
             for node in commit.history:
                 self._nodes[node.level, node.position] = node.hash
             for position, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
@@ -69,7 +75,7 @@ class MemoryStore:
     def rewind(self, height: int) -> None:
         with self._lock:
             head = len(self._commits) - 1
-            if not 0 <= height <= head or head - height > UNDO_DEPTH:
+            if not self._oldest <= height <= head:
                 raise StorageError(
                     f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back"
                 )
@@ -143,17 +149,18 @@ class MemoryStore:
     ) -> list[StoredTransaction]:
         assert limit > 0, "a page has at least one item"
         with self._lock:
-            newest_first = reversed(self._of_account.get(address, []))
-            places = [place for place in newest_first if before is None or place < before]
-            return [self._transaction_at(*place) for place in places[:limit]]
+            places = self._of_account.get(address, [])
+            end = len(places) if before is None else bisect_left(places, before)
+            return [self._transaction_at(*place) for place in reversed(places[max(0, end - limit) : end])]
 
     def receipts(
         self, by: ReceiptIndex, value: str, *, before: tuple[int, int, int] | None, limit: int
     ) -> list[StoredReceipt]:
         assert limit > 0, "a page has at least one item"
         with self._lock:
-            newest_first = reversed(self._receipts.get((by, value), []))
-            return [stored for stored in newest_first if before is None or _place(stored) < before][:limit]
+            stored = self._receipts.get((by, value), [])
+            end = len(stored) if before is None else bisect_left(stored, before, key=_place)
+            return stored[max(0, end - limit) : end][::-1]
 
     def receipt(self, receipt_id: str) -> StoredReceipt | None:
         with self._lock:

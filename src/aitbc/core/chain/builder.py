@@ -31,7 +31,7 @@ from aitbc.core.types.blocks import (
     Header,
     Validator,
 )
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.records import Change, HistoryNode, PaidReceipt
 from aitbc.core.types.transactions import Outcome, Transaction, VerifiedTransaction
 
@@ -194,8 +194,8 @@ def _finish(
     )
 
 
-class UnknownVersion(Exception):
-    """The chain has moved to a protocol that this release does not know; a node that meets it stops."""
+class UnknownVersion(Stops):
+    """The chain has moved to a protocol that this release does not know."""
 
 
 def known_version(params: Params, height: int) -> int:

@@ -53,7 +53,7 @@ def transaction_from_plain(value: Any) -> Transaction:
     witness = jcs(view.witness) if view.witness is not None else b""
     _limit("payload", len(payload), MAX_PAYLOAD_BYTES)
     _limit("witness", len(witness), MAX_WITNESS_BYTES)
-    _limit("pubkey", len(view.pubkey), 2 * MAX_PUBKEY_BYTES)
+    _limit("pubkey", len(view.pubkey), 2 * MAX_PUBKEY_BYTES + 16)
     _limit("sig", len(view.sig), 2 * MAX_SIGNATURE_BYTES)
     return Transaction(
         type=view.type,

@@ -2,14 +2,18 @@
 
 Each key owns a slot; a slot that was freed is taken again, the lowest first. Each leaf commits to its key, its value
 and the next key in order; slot 0 is the sentinel below every key, so the leaf before a missing key proves that it is
-missing. The tree keeps hashes and order but no values: whoever owns them hands them in.
+missing. What is hashed follows from which key and value each slot holds and from nothing else. The tree keeps hashes
+and order but no values: whoever owns them hands them in.
 Design and costs: indexed Merkle trees (IACR eprint 2021/1263). docs/spec/state.md
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import takewhile
+from typing import Any
 
 import msgspec
 from sortedcontainers import SortedList
@@ -19,12 +23,19 @@ from aitbc.core.crypto.hashing import fields, tagged, u64
 EMPTY = bytes(32)
 """What stands for a missing child and for a free slot."""
 SENTINEL = ""
+"""Key of slot 0; where a slot's key is asked for, it also says that the slot is free."""
+MAX_SLOTS = 1 << 32
+"""Slot numbers are kept in four bytes; a tree that large would need 500 GB."""
+CHUNK = 4_096
+"""Leaves or nodes hashed at a time while loading, so that little is held twice."""
+
+_SIZES = [size.to_bytes(4, "big") for size in range(1_024)]
+"""What stands in front of a field of this size."""
+_HEADS = [b"\x00" + size for size in _SIZES]
+"""What stands in front of a leaf whose key has this size."""
 
 Values = Callable[[str], bytes]
 """Key → the bytes that its leaf commits to; asked only for keys that are there."""
-
-_LENGTHS = [n.to_bytes(4, "big") for n in range(256)]
-"""Length prefixes of short fields: keys and account records."""
 
 
 class TreeProof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -39,29 +50,46 @@ class TreeProof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class TreeUndo:
-    """What an update changed, as it was before: enough to take it back, or to prove how things stood."""
+    """What an update changed, as it was before: enough to take it back, or to prove how things stood.
 
-    __slots__ = ("count", "held", "most", "moves", "next", "nodes", "places")
+    36 bytes for each hash that changed, which is 130 bytes for each key when blocks are large.
+    """
+
+    __slots__ = ("added", "count", "links", "nodes", "removed")
 
     def __init__(self, count: int) -> None:
         self.count = count
         """Slots before, the sentinel included."""
-        self.most = count
-        """Most slots while the update ran."""
-        self.moves: list[tuple[bool, str, int]] = []
-        """(was added, key, slot), in order."""
-        self.places: dict[str, int | None] = {}
-        """Key that came or went → its slot before; None: it was not there."""
-        self.held: dict[int, str | None] = {}
-        """Slot that was taken or left → its key before; None: it was free."""
-        self.next: dict[int, int] = {}
-        """Slot → slot of the next key."""
-        self.nodes: list[dict[int, bytes]] = []
-        """Per level: position → hash."""
+        self.added: dict[str, int] = {}
+        """Key that came → its slot."""
+        self.removed: dict[str, int] = {}
+        """Key that went → the slot it had."""
+        self.links: dict[int, int] = {}
+        """Slot whose next key changed → the slot of the next key before."""
+        self.nodes: list[tuple[array[int], bytes]] = []
+        """Per level: positions in ascending order, and the hashes that stood there, joined."""
 
 
 def hash_leaf(key: bytes, value: bytes, next_key: bytes) -> bytes:
     return sha256(b"\x00" + fields(key, value, next_key)).digest()
+
+
+def hash_leaves(
+    keys: Sequence[bytes], values: Sequence[bytes | None], next_keys: Sequence[bytes]
+) -> list[bytes]:
+    """Many leaves, in half the time unless a field is very long; a value None stands for a free slot."""
+    try:
+        return [
+            EMPTY
+            if v is None
+            else sha256(b"".join((_HEADS[len(k)], k, _SIZES[len(v)], v, _SIZES[len(n)], n))).digest()
+            for k, v, n in zip(keys, values, next_keys, strict=True)
+        ]
+    except IndexError:
+        return [
+            EMPTY if v is None else hash_leaf(k, v, n)
+            for k, v, n in zip(keys, values, next_keys, strict=True)
+        ]
 
 
 def hash_group(children: bytes) -> bytes:
@@ -88,14 +116,16 @@ class IndexedTree:
     def __init__(self, name: str) -> None:
         self.name = name
         self._index: dict[str, int] = {SENTINEL: 0}
-        self._keys: list[str | None] = [SENTINEL]
-        """Slot → key; None: free."""
-        self._next = array("Q", [0])
-        """Slot → slot of the next key; 0: there is none greater."""
-        self._order: SortedList[str] = SortedList([SENTINEL])
-        """Texts compare like their UTF-8 bytes."""
+        """Key → slot."""
+        self._keys: list[str] = [SENTINEL]
+        """Slot → key."""
+        self._next = array("I", [0])
+        """Slot → slot of the next key; 0: there is none greater, or the slot is free."""
+        self._order = _Order(self._keys, array("I", [0]))
         self._free: SortedList[int] = SortedList()
-        self._levels: list[bytearray] = [bytearray(hash_leaf(b"", b"", b""))]
+        self._levels = _Levels()
+        self._levels.fit([1])
+        self._levels.put(0, [0], [hash_leaf(b"", b"", b"")])
 
     def __len__(self) -> int:
         """Number of keys, the sentinel not counted."""
@@ -103,202 +133,180 @@ class IndexedTree:
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys with a prefix, in order."""
-        found = takewhile(lambda key: key.startswith(prefix), self._order.irange(prefix or SENTINEL))
-        return [key for key in found if key != SENTINEL]
+        found = map(self._keys.__getitem__, self._order.onward(prefix))
+        return [key for key in takewhile(lambda key: key.startswith(prefix), found) if key != SENTINEL]
 
     def index_of(self, key: str) -> int | None:
         return self._index.get(key)
 
     def root(self) -> bytes:
-        return close_root(self.name, len(self._keys), bytes(self._levels[-1]))
+        count = len(self._keys)
+        return close_root(self.name, count, self._levels.node(len(widths_of(count)) - 1, 0))
 
     # Changing
 
     def load(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        """Fill an empty tree with (slot, key, value), in slot order; slots that are left out are free.
+        """Fill an empty tree with (slot, key, value), in any order; slots that are left out are free.
 
         Raises ValueError for rows that no tree can have.
         """
+        assert len(self._keys) == 1, "only an empty tree is loaded"
         if not rows:
             return
-        count = rows[-1][0] + 1
-        keys: list[str | None] = [None] * count
-        values = [b""] * count
-        keys[0] = SENTINEL
-        for slot, key, value in rows:
-            if not 0 < slot < count or keys[slot] is not None or not key:
-                raise ValueError(f"store {self.name} has slot {slot} twice or out of order")
-            keys[slot], values[slot] = key, value
-        self._keys = keys
-        self._index = {key: slot for slot, key in enumerate(keys) if key is not None}
-        if len(self._index) != len(rows) + 1:
-            raise ValueError(f"store {self.name} has a key twice")
-        self._free = SortedList([slot for slot, key in enumerate(keys) if key is None])
-        self._order = SortedList(self._index)
-        in_order = [self._index[key] for key in self._order]
-        self._next = array("Q", bytes(8 * count))
-        for slot, following in zip(in_order, in_order[1:], strict=False):
-            self._next[slot] = following
-        self._levels = [bytearray(32 * width) for width in widths_of(count)]
-        self._hash_leaves(range(count), values.__getitem__)
-        for level in range(1, len(self._levels)):
-            self._hash_groups(level, range(len(self._levels[level]) // 32))
+        index = {key: slot for slot, key, _ in rows}
+        if len(index) != len(rows) or SENTINEL in index:
+            raise ValueError(f"store {self.name} has a key twice, or an empty one")
+        slots = list(index.values())
+        count = max(slots) + 1
+        if not 0 < min(slots) < count <= MAX_SLOTS:
+            raise ValueError(f"store {self.name} has slots from {min(slots)} to {max(slots)}")
+        keys = [SENTINEL] * count
+        _each(keys.__setitem__, slots, index)
+        if keys.count(SENTINEL) != count - len(rows):
+            raise ValueError(f"store {self.name} has a slot twice")
+        in_order = array("I", [0, *sorted(slots, key=keys.__getitem__)])
+        index[SENTINEL] = 0
+        self._index, self._keys = index, keys
+        self._next = array("I", bytes(4 * count))
+        _each(self._next.__setitem__, in_order, in_order[1:])
+        self._order = _Order(keys, in_order)
+        self._free = SortedList([slot for slot in range(1, count) if not keys[slot]])
+        widths = widths_of(count)
+        self._levels.fit(widths)
+        self._levels.put(0, [0], self._hash_leaves([0], [b""]))
+        for at in range(0, len(rows), CHUNK):
+            chunk = slots[at : at + CHUNK]
+            values = [value for _, _, value in rows[at : at + CHUNK]]
+            self._levels.put(0, chunk, self._hash_leaves(chunk, values))
+        for level, width in enumerate(widths[1:], 1):
+            for at in range(0, width, CHUNK):
+                groups = range(at, min(at + CHUNK, width))
+                self._levels.put(level, groups, self._levels.hash_groups(level - 1, groups))
 
     def update(self, changes: Mapping[str, bytes | None], values: Values) -> TreeUndo:
         """Set keys, and remove those whose value is None; returns how to take it back.
 
         Removals come first, then new keys take the lowest free slots in key order, then free slots at the end are
-        given up. `values` is asked for keys that do not change but whose neighbour does.
+        given up. `values` is asked for keys that do not change but whose next key does.
         """
+        assert SENTINEL not in changes, "the sentinel belongs to the tree"
         index, undo = self._index, TreeUndo(len(self._keys))
-        dirty: set[int] = set()
-        for key in sorted([key for key, value in changes.items() if value is None and key in index]):
-            self._remove(key, undo, dirty)
-        for key in sorted([key for key, value in changes.items() if value is not None and key not in index]):
-            self._add(key, undo, dirty)
-        while self._keys[-1] is None:
-            self._free.remove(len(self._keys) - 1)
-            self._keys.pop()
-            self._next.pop()
-        dirty.update([index[key] for key, value in changes.items() if value is not None])
-        self._rehash(dirty, changes, values, undo)
+        leaves: dict[int, bytes | None] = {}
+        """Slot → value; None: it is free from now on."""
+        gone, new = [], []
+        for key, value in changes.items():
+            slot = index.get(key)
+            if slot is None:
+                if value is not None:
+                    new.append((key, value))
+            elif value is None:
+                gone.append(key)
+            else:
+                leaves[slot] = value
+        for key in sorted(gone):
+            self._remove(key, undo)
+        for key, value in sorted(new):
+            leaves[self._add(key, undo)] = value
+        for slot in undo.links.keys() - leaves.keys():
+            key = self._keys[slot]
+            leaves[slot] = values(key) if key else None if slot else b""
+        self._rehash(leaves, undo)
+        self._give_up_slots()
         return undo
 
-    def _add(self, key: str, undo: TreeUndo, dirty: set[int]) -> None:
-        if self._free:
-            slot: int = self._free.pop(0)
-        else:
-            slot = len(self._keys)
-            self._keys.append(None)
+    def _add(self, key: str, undo: TreeUndo) -> int:
+        slot: int = self._free[0] if self._free else len(self._keys)
+        before = self._take(key, slot)
+        self._link(slot, self._next[before], undo)
+        self._link(before, slot, undo)
+        undo.added[key] = slot
+        return slot
+
+    def _remove(self, key: str, undo: TreeUndo) -> None:
+        slot, before = self._leave(key)
+        self._link(before, self._next[slot], undo)
+        self._link(slot, 0, undo)
+        undo.removed[key] = slot
+
+    def _link(self, slot: int, following: int, undo: TreeUndo) -> None:
+        undo.links.setdefault(slot, self._next[slot])
+        self._next[slot] = following
+
+    def _take(self, key: str, slot: int) -> int:
+        """Give a free slot, or one beyond the end, to a key; returns the slot of the key before."""
+        if slot < len(self._keys):
+            self._free.remove(slot)
+        while len(self._keys) <= slot:
+            if len(self._keys) < slot:
+                self._free.add(len(self._keys))
+            self._keys.append(SENTINEL)
             self._next.append(0)
-            undo.most = max(undo.most, slot + 1)
-        before = self._index[self._order[self._order.bisect_left(key) - 1]]
-        self._link(slot, self._next[before], undo, dirty)
-        self._link(before, slot, undo, dirty)
-        self._take(key, slot)
-        undo.moves.append((True, key, slot))
-        undo.places.setdefault(key, None)
-        undo.held.setdefault(slot, None)
-
-    def _remove(self, key: str, undo: TreeUndo, dirty: set[int]) -> None:
-        slot = self._index[key]
-        before = self._index[self._order[self._order.bisect_left(key) - 1]]
-        self._link(before, self._next[slot], undo, dirty)
-        self._link(slot, 0, undo, dirty)
-        self._leave(key, slot)
-        undo.moves.append((False, key, slot))
-        undo.places.setdefault(key, slot)
-        undo.held.setdefault(slot, key)
-
-    def _take(self, key: str, slot: int) -> None:
         self._keys[slot] = key
         self._index[key] = slot
-        self._order.add(key)
+        return self._order.add(key, slot)
 
-    def _leave(self, key: str, slot: int) -> None:
-        self._keys[slot] = None
-        del self._index[key]
-        self._order.remove(key)
+    def _leave(self, key: str) -> tuple[int, int]:
+        """Free a key's slot; returns it and the slot of the key before."""
+        slot, before = self._index.pop(key), self._order.remove(key)
+        self._keys[slot] = SENTINEL
         self._free.add(slot)
+        return slot, before
 
-    def _link(self, slot: int, following: int, undo: TreeUndo, dirty: set[int]) -> None:
-        undo.next.setdefault(slot, self._next[slot])
-        self._next[slot] = following
-        dirty.add(slot)
+    def _taken_end(self) -> int:
+        """One more than the highest taken slot."""
+        end = len(self._keys)
+        while end > 1 and not self._keys[end - 1]:
+            end -= 1
+        return end
+
+    def _give_up_slots(self) -> None:
+        """Drop the free slots at the end."""
+        for _ in range(self._taken_end(), len(self._keys)):
+            self._keys.pop()
+            self._next.pop()
+            self._free.pop()
 
     def undo(self, undo: TreeUndo) -> None:
         """Take an update back; the latest one first."""
-        for slot in range(len(self._keys), undo.most):
-            self._keys.append(None)
-            self._next.append(0)
-            self._free.add(slot)
-        for added, key, slot in reversed(undo.moves):
-            if added:
-                self._leave(key, slot)
-            else:
-                self._free.remove(slot)
-                self._take(key, slot)
-        for slot in range(undo.count, undo.most):
-            self._free.remove(slot)
-        del self._keys[undo.count :], self._next[undo.count :]
-        for slot, following in undo.next.items():
+        most = max(len(self._keys), undo.count)
+        for key in undo.added:
+            self._leave(key)
+        for key, slot in undo.removed.items():
+            self._take(key, slot)
+        self._give_up_slots()
+        assert len(self._keys) == undo.count, "the latest update is taken back first"
+        for slot, following in undo.links.items():
             if slot < undo.count:
                 self._next[slot] = following
-        self._fit(widths_of(undo.count))
-        for row, nodes in zip(self._levels, undo.nodes, strict=False):
-            for position, node in nodes.items():
-                row[position * 32 : position * 32 + 32] = node
+        self._levels.fit(widths_of(most))
+        for level, (positions, nodes) in enumerate(undo.nodes):
+            self._levels.put(level, positions, _nodes_of(nodes))
+        self._levels.fit(widths_of(undo.count))
 
     # Hashing
 
-    def _rehash(
-        self, dirty: set[int], changes: Mapping[str, bytes | None], values: Values, undo: TreeUndo
-    ) -> None:
-        """Hash what changed, level by level; what stood there goes into the undo first."""
-        widths, before = widths_of(len(self._keys)), widths_of(undo.count)
-        shrunk = widths[0] < undo.count
-        touched = [dirty | {widths[0] - 1} if shrunk else dirty]
-        while len(touched) < len(widths):
-            touched.append({position >> 2 for position in touched[-1]})
-        for level, width in enumerate(before):
-            row = self._levels[level]
-            now = widths[level] if level < len(widths) else 0
-            lost = range(now, width)
-            changed = [i for i in touched[level] if i < width] if level < len(widths) else []
-            undo.nodes.append({i: bytes(row[i * 32 : i * 32 + 32]) for i in [*changed, *lost]})
-        self._fit(widths)
-        keys = self._keys
+    def _rehash(self, leaves: dict[int, bytes | None], undo: TreeUndo) -> None:
+        """Hash these leaves and what is above them, level by level; what stood there goes into the undo."""
+        count = self._taken_end()
+        leaves.update(dict.fromkeys(range(count, undo.count)))
+        widths, most = widths_of(count), widths_of(max(count, undo.count))
+        positions = sorted(leaves)
+        nodes = self._hash_leaves(positions, [leaves[slot] for slot in positions])
+        self._levels.fit(most)
+        for level in range(len(most)):
+            undo.nodes.append((array("I", positions), self._levels.swap(level, positions, nodes)))
+            positions = list(dict.fromkeys([position >> 2 for position in positions]))
+            width = widths[level + 1] if level + 1 < len(widths) else 0
+            nodes = self._levels.hash_groups(level, positions[: bisect_left(positions, width)])
+            nodes += [EMPTY] * (len(positions) - len(nodes))
+        self._levels.fit(widths)
 
-        def value_of(slot: int) -> bytes:
-            key = keys[slot]
-            return (changes.get(key) or values(key)) if key else b""
-
-        self._hash_leaves([slot for slot in touched[0] if slot < widths[0]], value_of)
-        for level in range(1, len(widths)):
-            self._hash_groups(level, [i for i in touched[level] if i < widths[level]])
-
-    def _fit(self, widths: list[int]) -> None:
-        """Levels of these widths; what is new is empty."""
-        del self._levels[len(widths) :]
-        for level, width in enumerate(widths):
-            if level == len(self._levels):
-                self._levels.append(bytearray())
-            row = self._levels[level]
-            del row[width * 32 :]
-            row.extend(bytes(width * 32 - len(row)))
-
-    def _hash_leaves(self, slots: Iterable[int], value_of: Callable[[int], bytes]) -> None:
-        row, keys, following = self._levels[0], self._keys, self._next
-        for slot in slots:
-            key = keys[slot]
-            if key is None:
-                row[slot * 32 : slot * 32 + 32] = EMPTY
-                continue
-            after = keys[following[slot]] or SENTINEL
-            name, value, next_name = key.encode(), value_of(slot), after.encode()
-            if len(name) < 256 > len(value) and len(next_name) < 256:
-                data = b"".join(
-                    (
-                        b"\x00",
-                        _LENGTHS[len(name)],
-                        name,
-                        _LENGTHS[len(value)],
-                        value,
-                        _LENGTHS[len(next_name)],
-                        next_name,
-                    )
-                )
-                row[slot * 32 : slot * 32 + 32] = sha256(data).digest()
-            else:
-                row[slot * 32 : slot * 32 + 32] = hash_leaf(name, value, next_name)
-
-    def _hash_groups(self, level: int, positions: Iterable[int]) -> None:
-        below, row = self._levels[level - 1], self._levels[level]
-        for position in positions:
-            children = below[position * 128 : position * 128 + 128]
-            if len(children) < 128:
-                children = children.ljust(128, b"\x00")
-            row[position * 32 : position * 32 + 32] = sha256(b"\x01" + children).digest()
+    def _hash_leaves(self, slots: Sequence[int], values: Sequence[bytes | None]) -> list[bytes]:
+        """Leaves of slots with their values; None: the slot is free."""
+        keys, following = self._keys, self._next
+        names = [keys[slot].encode() for slot in slots]
+        next_names = [keys[following[slot]].encode() for slot in slots]
+        return hash_leaves(names, values, next_names)
 
     # Proving
 
@@ -319,13 +327,125 @@ class IndexedTree:
         assert slot is not None, "the sentinel is always there"
         groups: list[tuple[bytes, bytes, bytes]] = []
         position = slot
-        for level, _ in enumerate(widths_of(past.count)[:-1]):
+        for level in range(len(widths_of(past.count)) - 1):
             start = position // 4 * 4
             group = [past.node(level, start + i) for i in range(4) if start + i != position]
             groups.append((group[0], group[1], group[2]))
             position //= 4
         value = values(key) if slot else b""
         return TreeProof(slot, past.count, key.encode(), value, past.next_key(slot).encode(), groups)
+
+
+def _each(action: Callable[[Any, Any], None], first: Iterable[Any], second: Iterable[Any]) -> None:
+    """Call for every pair, at the speed of C."""
+    deque(map(action, first, second), maxlen=0)
+
+
+class _Order:
+    """The taken slots in the order of their keys, in short runs, so that one can be put in between."""
+
+    RUN = 256
+    """Slots in a run when it is made; it is cut in two at twice as many."""
+
+    def __init__(self, keys: list[str], slots: "array[int]") -> None:
+        self._keys = keys
+        self._runs = [slots[at : at + self.RUN] for at in range(0, len(slots), self.RUN)]
+        self._first = [keys[run[0]] for run in self._runs]
+        """The first key of each run; the sentinel's stays in front."""
+
+    def before(self, key: str) -> int:
+        """Slot of the greatest key below this one."""
+        run = self._runs[bisect_left(self._first, key) - 1]
+        return run[bisect_left(run, key, key=self._keys.__getitem__) - 1]
+
+    def onward(self, key: str) -> Iterator[int]:
+        """Slots from this key on, itself included."""
+        number = bisect_right(self._first, key) - 1
+        run = self._runs[number]
+        yield from run[bisect_left(run, key, key=self._keys.__getitem__) :]
+        for run in self._runs[number + 1 :]:
+            yield from run
+
+    def add(self, key: str, slot: int) -> int:
+        """Put a slot in its place; returns the one before it."""
+        number = bisect_left(self._first, key) - 1
+        run = self._runs[number]
+        at = bisect_left(run, key, key=self._keys.__getitem__)
+        run.insert(at, slot)
+        if len(run) == 2 * self.RUN:
+            self._runs[number : number + 1] = [run[: self.RUN], run[self.RUN :]]
+            self._first.insert(number + 1, self._keys[run[self.RUN]])
+        return run[at - 1]
+
+    def remove(self, key: str) -> int:
+        """Take a key's slot out; returns the one before it."""
+        number = bisect_right(self._first, key) - 1
+        run = self._runs[number]
+        at = bisect_left(run, key, key=self._keys.__getitem__)
+        before = run[at - 1] if at else self._runs[number - 1][-1]
+        del run[at]
+        if not run:
+            del self._runs[number], self._first[number]
+        elif not at:
+            self._first[number] = self._keys[run[0]]
+        return before
+
+
+class _Levels:
+    """The hashes. Level 0 holds the leaves, each level above it one node for four of the level below.
+
+    Four nodes lie together as they are hashed, behind a byte 0x01; what is missing in the last group is EMPTY.
+    """
+
+    GROUP = 129
+
+    def __init__(self) -> None:
+        self._rows: list[bytearray] = []
+
+    def fit(self, widths: Sequence[int]) -> None:
+        """Make the levels this wide; what is new is EMPTY, what is cut off must have been made so."""
+        del self._rows[len(widths) :]
+        self._rows.extend([bytearray() for _ in range(len(widths) - len(self._rows))])
+        for row, width in zip(self._rows, widths, strict=True):
+            groups = (width + 3) >> 2
+            if len(row) < groups * self.GROUP:
+                row.extend((b"\x01" + 4 * EMPTY) * (groups - len(row) // self.GROUP))
+            elif len(row) > groups * self.GROUP:
+                del row[groups * self.GROUP :]
+
+    def node(self, level: int, position: int) -> bytes:
+        at = _offset(position)
+        return bytes(self._rows[level][at : at + 32])
+
+    def put(self, level: int, positions: Sequence[int], nodes: Sequence[bytes]) -> None:
+        with memoryview(self._rows[level]) as row:
+            for position, node in zip(positions, nodes, strict=True):
+                row[(at := (position << 5) + (position >> 2) + 1) : at + 32] = node
+
+    def swap(self, level: int, positions: Sequence[int], nodes: Sequence[bytes]) -> bytes:
+        """Put nodes; returns those that stood there, joined."""
+        row, before = self._rows[level], []
+        with memoryview(row) as view:
+            for position, node in zip(positions, nodes, strict=True):
+                at = (position << 5) + (position >> 2) + 1
+                before.append(row[at : at + 32])
+                view[at : at + 32] = node
+        return b"".join(before)
+
+    def hash_groups(self, level: int, groups: Sequence[int]) -> list[bytes]:
+        """The nodes above groups of a level."""
+        size = self.GROUP
+        with memoryview(self._rows[level]) as row:
+            return [sha256(row[(at := group * size) : at + size]).digest() for group in groups]
+
+
+def _offset(position: int) -> int:
+    """Where a node lies in its row: a byte in front of every four."""
+    return (position << 5) + (position >> 2) + 1
+
+
+def _nodes_of(joined: bytes) -> list[bytes]:
+    return [joined[at : at + 32] for at in range(0, len(joined), 32)]
 
 
 class _Past:
@@ -339,39 +459,37 @@ class _Past:
 
     def slot_of(self, key: str) -> int | None:
         for undo in self._since:
-            if key in undo.places:
-                return undo.places[key]
+            if key in undo.removed:
+                return undo.removed[key]
+            if key in undo.added:
+                return None
         return self._tree._index.get(key)
 
     def key_before(self, key: str) -> str:
         """The greatest key below one that is not there."""
-        order = self._tree._order
-        position = order.bisect_left(key) - 1
-        while self.slot_of(order[position]) is None:
-            position -= 1
-        gone = [name for undo in self._since for name in undo.places if order[position] < name < key]
-        return max([name for name in gone if self.slot_of(name) is not None], default=order[position])
+        keys, order = self._tree._keys, self._tree._order
+        found = keys[order.before(key)]
+        while self.slot_of(found) is None:
+            found = keys[order.before(found)]
+        gone = [name for undo in self._since for name in undo.removed if found < name < key]
+        return max([name for name in gone if self.slot_of(name) is not None], default=found)
 
     def next_key(self, slot: int) -> str:
-        following = next((undo.next[slot] for undo in self._since if slot in undo.next), None)
-        if following is None:
-            following = self._tree._next[slot]
-        return self._key_at(following)
-
-    def _key_at(self, slot: int) -> str:
-        for undo in self._since:
-            if slot in undo.held:
-                return undo.held[slot] or SENTINEL
-        return self._tree._keys[slot] or SENTINEL
+        links = [undo.links[slot] for undo in self._since if slot in undo.links]
+        following = links[0] if links else self._tree._next[slot]
+        gone = [key for undo in self._since for key, at in undo.removed.items() if at == following]
+        return gone[0] if gone else self._tree._keys[following]
 
     def node(self, level: int, position: int) -> bytes:
         if position >= self._widths[level]:
             return EMPTY
         for undo in self._since:
-            if level < len(undo.nodes) and position in undo.nodes[level]:
-                return undo.nodes[level][position]
-        row = self._tree._levels[level]
-        return bytes(row[position * 32 : position * 32 + 32])
+            if level < len(undo.nodes):
+                positions, nodes = undo.nodes[level]
+                at = bisect_left(positions, position)
+                if at < len(positions) and positions[at] == position:
+                    return nodes[32 * at : 32 * at + 32]
+        return self._tree._levels.node(level, position)
 
 
 def check_leaf(root: bytes, name: str, proof: TreeProof) -> bool:

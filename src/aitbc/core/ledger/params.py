@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from aitbc.core.codec.canonical import convert
+from aitbc.core.codec.canonical import convert, jcs
 from aitbc.core.types.amounts import AIT, BASIS_POINTS, MAX_SIGNED, AmountOrZero, Milliseconds
 
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS_POINTS)]
@@ -56,7 +56,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Protocol versions by height, ascending; empty: version 1 for ever."""
     fee_ed25519: AmountOrZero = 1
     """Base units for each Ed25519 signature after the first, which `base_fee` covers (k-of-n accounts)."""
-    fee_secp256k1: AmountOrZero = 4
+    fee_secp256k1: AmountOrZero = 6
     fee_rsa_pss: AmountOrZero = 2
     hub_bond: AmountOrZero = 0
     """Stake that a listed hub must have for its receipts to mint."""
@@ -140,7 +140,7 @@ def names_of(params: Params) -> tuple[str, ...]:
 
 def params_to_texts(params: Params) -> dict[str, str]:
     """Each parameter as its JSON text, as the params store keeps it."""
-    return {name: msgspec.json.encode(getattr(params, name)).decode() for name in names_of(params)}
+    return {name: jcs(getattr(params, name)).decode() for name in names_of(params)}
 
 
 def params_from_texts(texts: dict[str, str]) -> Params:

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     BAD_HEX = "bad_hex"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_SCHEME = "unknown_scheme"
+    BAD_KEY = "bad_key"
     UNEXPECTED_WITNESS = "unexpected_witness"
 
     # transaction as such
@@ -128,6 +129,10 @@ class Failed(Exception):
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+
+
+class Stops(Exception):
+    """This node cannot go on, though nothing is wrong with the chain or the program; the message says what to do."""
 
 
 class BrokenInvariant(Exception):
