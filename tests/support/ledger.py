@@ -23,14 +23,14 @@ from aitbc.core.crypto.merkle import list_root, prove_range
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.calibration import calibration_job, calibration_nonce
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount, parse_genesis
-from aitbc.core.ledger.state import Overlay, check_whole_supply
+from aitbc.core.ledger.state import Overlay, State, check_whole_supply
 from aitbc.core.ledger.transactions.receipt_claim import core_of
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import ReceiptCore
-from aitbc.core.types.records import Bond, Role
+from aitbc.core.types.records import STORES, Bond, Role
 from aitbc.core.types.transactions import Outcome
 from support.chain import VERSION_2, Chain, genesis
 from support.people import ALICE, HUB, VALIDATOR, person
@@ -178,9 +178,8 @@ class Ledger(Chain):
         return len(self.executor.state.items(store, prefix))
 
     def slots(self) -> dict[str, int]:
-        """Places in each tree, free ones included."""
-        trees = self.executor.state._trees
-        return {store: len(tree._keys) for store, tree in trees.items()}
+        """Places in each tree, free ones and the sentinel's included."""
+        return slots_of(self.executor.state)
 
     # Stakes
 
@@ -300,6 +299,11 @@ class Ledger(Chain):
         """One receipt, paid on its own."""
         payload, witness = self.claim_parts(provider, lock, **fields)  # type: ignore[arg-type]
         return self.do(sender, "RECEIPT_CLAIM", payload, witness=witness)
+
+
+def slots_of(state: State) -> dict[str, int]:
+    """Places in each tree of a state, as every proof says them."""
+    return {store: state.prove(store, "~")[0].count for store in STORES}
 
 
 A, B = "aa" * 32, "bb" * 32
