@@ -6,11 +6,13 @@ The long run flips every byte, the short one a sample of them.
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 
+from aitbc.core import executor
 from aitbc.core.chain.builder import BuiltBlock, wid_of
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
@@ -24,12 +26,20 @@ from aitbc.core.codec.digests import (
 )
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.certificates import check_certificate
+from aitbc.core.crypto.address import address_of
 from aitbc.core.crypto.indexed_tree import TreeProof, check_leaf, proves_absence, proves_value
 from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item, prove_range, range_root
 from aitbc.core.crypto.mountains import append_leaf, check_leaf_in_history, peaks_root, proof_places
+from aitbc.core.crypto.schemes import (
+    assemble_multisig,
+    multisig_auth_key,
+    secp256k1_auth_key,
+    sign_secp256k1,
+)
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.execution import execute
+from aitbc.core.ledger.fees import required_fee, signature_fee
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.blocks import Block, Candidate, Certificate, Header, Validator
@@ -38,6 +48,7 @@ from aitbc.core.types.receipts import Attestation, ReceiptCore
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from support.chain import certificate_of
 from support.everything import ACTORS, Everything, everything
+from support.ledger import Holder, Ledger
 from support.people import EVE, HUB, PROVIDER, VALIDATOR, person
 
 KINDS = sorted(TYPES)
@@ -749,3 +760,139 @@ def test_what_is_verified_is_made_by_verifying() -> None:
         )
         assert isinstance(again, VerifiedTransaction) and again == tx
         assert again.id == transaction_id(tx.tx, world().chain.genesis_hash)
+
+
+# What the sender did not sign and nobody else vouches for.
+
+
+def carried(kind: str, **more: Any) -> str:
+    """The fate of the good transaction with more in its witness than it had."""
+    tx = world().txs[kind].tx
+    return fate(with_fields(tx, witness=jcs({**msgspec.json.decode(tx.witness), **more})))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the offered pubkey of a witness is neither read nor bounded once the chain knows the hub's key: anybody on"
+    " the way may put kilobytes there, for which nobody pays, and give the transaction another wid",
+)
+@pytest.mark.parametrize("kind", ["RECEIPT_CLAIM", "REGISTER"])
+def test_an_offered_key_that_is_none_is_refused(kind: str) -> None:
+    """Mallory stamps other people's claims with his advertisement."""
+    assert carried(kind, pubkey="buy at mallory's " * 150).startswith("invalid")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="validator_sig is not looked at when no validator is named, nor its size: a REGISTER of 4 base units carries"
+    " 4 KiB, so a block of 4 MiB is filled for 4,000 base units, a twenty-eighth of what transfers cost",
+)
+def test_a_validators_word_that_nobody_asked_for_is_refused() -> None:
+    chain = world().chain
+    tx = chain.sign(
+        ACTORS["TRANSFER"],
+        "REGISTER",
+        {"role": "provider", "models": []},
+        witness={"validator_sig": "ab" * 2_000},
+        nonce=1,
+        fee=4,
+    )
+    assert fate(tx).startswith("invalid")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a free REGISTER that fails costs nothing: is_free() looks at the hub's word only, so a proposer, or a race"
+    " that the sender arranges, fills blocks with free failures of 20 KiB each, nonce by nonce",
+)
+def test_a_free_registration_that_fails_is_not_free() -> None:
+    """Eve has Henry's word and names a validator that never gave its own."""
+    chain = world().chain
+    payload = {"role": "provider", "models": [], "validator": VALIDATOR.address, "endpoint": "x" * 256}
+    witness = chain.countersignature(EVE, HUB)
+    tx = chain.sign(EVE, "REGISTER", payload, witness=witness, nonce=1, fee=0)
+    assert fate(tx).startswith("invalid")
+
+
+SWAPS: list[tuple[str, str]] = [
+    ("RECEIPT_CLAIM", "invalid bad_attestation_signature"),
+    ("REGISTER", "invalid bad_countersignature"),
+    ("PARAM_UPDATE", "invalid bad_approval"),
+]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a witness whose signature is not good makes the transaction fail instead of being invalid: whoever proposes"
+    " swaps it, and the sender pays fee and nonce for what he never signed (DESIGN: invalid, signature: no penalty)",
+)
+@pytest.mark.parametrize(("kind", "expected"), SWAPS, ids=[row[0] for row in SWAPS])
+def test_a_witness_that_somebody_spoiled_costs_the_sender_nothing(kind: str, expected: str) -> None:
+    tx = world().txs[kind].tx
+    witness = msgspec.json.decode(tx.witness)
+    spoiled = {
+        "RECEIPT_CLAIM": {**witness, "sig": "00" * 64},
+        "REGISTER": {**witness, "validator_sig": "00" * 64},
+        "PARAM_UPDATE": {**witness, "sigs": ["00" * 64]},
+    }[kind]
+    assert fate(with_fields(tx, witness=jcs(spoiled))) == expected
+
+
+def heavy_key(name: str) -> Holder:
+    """A key that takes sixteen secp256k1 verifications."""
+    secrets = sorted([sha256(f"{name} {n}".encode()).digest() for n in range(16)], key=secp256k1_auth_key)
+    key = multisig_auth_key(16, [secp256k1_auth_key(secret) for secret in secrets])
+
+    def sign(digest: bytes) -> bytes:
+        return assemble_multisig(
+            key, {place: sign_secp256k1(secret, digest) for place, secret in enumerate(secrets)}
+        )
+
+    return Holder(address_of(key), key, sign)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="signatures inside of a witness are not paid for: a validator's or a hub's word under a key of sixteen"
+    " members costs 5 ms in a REGISTER of 8 base units, 26 times what a transfer pays for its time",
+)
+@pytest.mark.parametrize("kind", ["REGISTER", "RECEIPT_CLAIM"])
+def test_every_verification_that_a_transaction_asks_for_is_paid(kind: str) -> None:
+    """Mallory runs a validator, or a hub of his own, and lets it vouch for him under its dearest key."""
+    heavy, mallory = heavy_key("mallory"), person("mallory")
+    chain = Ledger(more=[mallory, PROVIDER], min_validator_stake=1)
+    assert chain.do(mallory, "TRANSFER", {"to": heavy.address, "amount": 1_000_000}).ok
+    assert chain.do(heavy, "STAKE", {"role": "validator", "amount": 1}, fee=200).ok
+    assert chain.do(heavy, "REGISTER", {"role": "hub", "models": []}, fee=200).ok
+    chain.register(PROVIDER)
+    if kind == "REGISTER":
+        payload = {"role": "provider", "models": [], "validator": heavy.address}
+        witness = chain.countersigned(mallory, heavy)
+    else:
+        lock = chain.lock(hub=heavy.address)
+        payload, witness = chain.claim_parts(PROVIDER, lock, hub=heavy)  # type: ignore[arg-type]
+    size = required_fee(chain.executor.state.params, len(jcs(payload)), mallory.auth_key)
+    work = signature_fee(chain.executor.state.params, heavy.auth_key)
+    assert chain.said(mallory, kind, payload, witness=witness, fee=size + work - 1) == "invalid fee_too_low"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="VerifiedTransactions counts transactions, not bytes, and remembers them before anybody looks whether the"
+    " sender has a coin: 20,000 PARAM_UPDATEs of 16 KB from strangers hold 2.4 GB",
+)
+def test_the_memory_of_verified_transactions_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its comment says about 20 MB."""
+    large = world().chain.sign(EVE, "TRANSFER", {"to": HUB.address, "amount": 1})
+
+    def verified(tx: Transaction, genesis_hash: bytes) -> VerifiedTransaction:
+        tx_id = transaction_id(tx, genesis_hash)
+        return VerifiedTransaction(tx, tx_id, wid_of(tx, genesis_hash), msgspec.Struct(), None, 16_000)
+
+    monkeypatch.setattr(executor, "verify_transaction", verified)
+    memory = executor.VerifiedTransactions(world().chain.genesis_hash)
+    txs = [with_fields(large, nonce=nonce) for nonce in range(1, executor.MEMORY_OF_TRANSACTIONS)]
+    for tx in txs:
+        memory.verify(tx)
+    known = sum(1 for tx in txs if memory.get(wid_of(tx, world().chain.genesis_hash)))
+    assert known * 16_000 <= 64 * 1024 * 1024

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.codec.records import record_from_bytes
+from aitbc.core.ledger import state
 from aitbc.core.types.amounts import AIT, MAX_SIGNED, MAX_TOTAL
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.records import Bond, Unbonding
@@ -292,3 +294,49 @@ def test_a_slash_is_not_held_back_by_the_pace() -> None:
 )
 def test_a_role_that_does_not_exist(chain: Ledger, kind: str, payload: dict[str, Any]) -> None:
     assert chain.said(ALICE, kind, payload) == f"invalid {Reason.WRONG_TYPE}"
+
+
+# What stake costs everybody else.
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="free_ms = block time + unbonding_ms passes 2^53 - 1 with a parameter that genesis.md allows; the bond is"
+    " written and can never be read again, by no block and by no node that starts",
+)
+def test_a_genesis_with_the_longest_unbonding_time_can_be_lived_with() -> None:
+    """params.md: 0 … 2^53 - 1."""
+    chain = Ledger(unbonding_ms=MAX_SIGNED)
+    chain.stake(ALICE, 5 * AIT)
+    assert chain.said(ALICE, "UNSTAKE", {"role": "validator", "amount": AIT}) == "done"
+    assert chain.said(ALICE, "UNSTAKE", {"role": "validator", "amount": AIT}) == "done"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="under `hybrid` every boundary reads every bond of a validator, also those far below min_validator_stake:"
+    " 4 µs each, and a bond of one base unit costs 12 base units to make",
+)
+def test_stakes_that_are_too_small_to_count_cost_nothing_at_a_boundary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dusty puts one base unit behind each of 300 names; with 20,000 names a boundary takes 90 ms, for ever."""
+    chain = hybrid()
+    overlay = chain.view
+    for who in people("dust", 300):
+        overlay.put_bond("validator", who.address, empty_bond(amount=1))
+    overlay.debit(ALICE.address, 300)
+    for node in (chain.executor, chain.second):
+        node.state.stage(overlay.writes)
+        node.state.publish()
+    while chain.height % 5 != 4:
+        chain.block()
+    read: list[str] = []
+    monkeypatch.setattr(
+        state,
+        "record_from_bytes",
+        lambda store, key, data: read.append(key) or record_from_bytes(store, key, data),
+    )
+    chain.executor.build([], proposer=VALIDATOR.address, timestamp_ms=chain.now_ms + 1_000)
+    chain.executor.abandon()
+    assert len([key for key in read if key.startswith("bond:")]) < 100
