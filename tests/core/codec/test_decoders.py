@@ -100,6 +100,15 @@ def test_a_decoder_answers_to_thousands_of_inputs(name: str) -> None:
     run(name, LONG // 10 if name == "apply-wire" else LONG)
 
 
+@pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 3_000, 8_000])
+def test_a_value_however_deep_is_no_parameter(depth: int) -> None:
+    """Where decoding gives up depends on the Python that runs it; that the transaction is refused does not."""
+    for open_, close in ((b"[", b"]"), (b'{"a":', b"}")):
+        raw = b'{"number":1,"set":{"base_fee":' + open_ * depth + b"1" + close * depth + b"}}"
+        assert answer("verify-PARAM_UPDATE", raw[:16_000]) != "accepted"
+        assert answer("json-plain", raw) in ("accepted", "malformed")
+
+
 BOMBS: list[tuple[str, bytes]] = [
     ("an array of four thousand million", b"\xdd\xff\xff\xff\xff"),
     ("an array of arrays of as many", b"\xdd\xff\xff\xff\xff" * 20),

@@ -392,7 +392,7 @@ def test_compute_counts_only_for_a_validator_that_agrees(
 )
 def test_a_score_stays_a_number_that_every_language_reads() -> None:
     """Henry, who is listed, settles receipts of 10^12 units for a base unit each: 44 transactions of 988."""
-    chain = scored(epoch_length=1_000)
+    chain = scored(epoch_length=1_000, mint_price_cap_bp=1)
     lock = chain.lock(amount=4_000, tasks=4_096, session=True)
     for _ in range(3):
         works = [Work(lock, PROVIDER.address, task=n, units=10**12, price=1) for n in range(3_200)]

@@ -2,7 +2,10 @@
 docs/spec/params.md, docs/spec/execution.md"""
 
 import lzma
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,3 +267,31 @@ def test_the_chain_of_release_0_1_0_replays_to_the_same_roots(tmp_path: Path) ->
     kinds = {tx.type for stored in blocks for tx in stored.block.txs}
     assert kinds == {"TRANSFER", "JOB_LOCK", "RECEIPT_CLAIM", "REFUND", "REGISTER", "FAUCET"}
     assert {outcome.ok for stored in blocks for outcome in stored.outcomes} == {True, False}
+
+
+STORY = """
+from support.everything import everything
+world = everything()
+chain = world.chain
+print(chain.second.apply(world.built.block).hash.hex())
+chain.second.abandon()
+for change in world.built.changes:
+    print(change.store, change.key, change.index)
+"""
+
+
+def test_the_order_of_sets_and_dictionaries_decides_nothing() -> None:
+    """Three processes in which texts hash differently make the same block of every type of transaction, with the same
+    records in the same places."""
+    told = set()
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", STORY],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        told.add(done.stdout)
+    assert len(told) == 1 and len(told.pop().splitlines()) > 30
