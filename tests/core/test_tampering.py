@@ -896,3 +896,20 @@ def test_the_memory_of_verified_transactions_has_a_size(monkeypatch: pytest.Monk
         memory.verify(tx)
     known = sum(1 for tx in txs if memory.get(wid_of(tx, world().chain.genesis_hash)))
     assert known * 16_000 <= 64 * 1024 * 1024
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="execute() rolls back for Failed only: a Rejected out of a type's rules, such as a record that cannot be"
+    " read, leaves the fee taken and nobody paid, and the whole block ends in BrokenInvariant",
+)
+def test_a_rule_that_meets_a_record_it_cannot_read_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Any]:
+        state.put("locks", "00" * 32, None)
+        raise Rejected(Reason.OUT_OF_RANGE, "a record says a number that no record may hold")
+
+    overlay = Overlay(world().chain.executor.state)
+    monkeypatch.setitem(TYPES, "TRANSFER", TYPES["TRANSFER"]._replace(apply=apply))
+    with pytest.raises(Rejected):
+        execute(context(), overlay, world().txs["TRANSFER"])
+    assert not any(overlay.writes.values())
