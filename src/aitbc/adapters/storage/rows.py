@@ -7,6 +7,7 @@ database is kept out by it.
 
 | table | checksum covers, besides the row's place |
 |---|---|
+| meta | of the head: height and hash, so that blocks that are lost are missed |
 | blocks | header and certificate: no hash covers the certificate |
 | tx | time of the block, id, `raw`: the outcome's text is under no root, and a transaction is read alone |
 | receipts | every field, the transaction's id and time: they can be made again only by executing the block |
@@ -53,7 +54,7 @@ def checksum(table: str, *parts: bytes) -> bytes:
 
 _TAGS = {
     table: fields(f"aitbc/row/{table}/2".encode())
-    for table in ("blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
+    for table in ("meta", "blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
 }
 
 
@@ -99,7 +100,7 @@ def block_row(committed: CommittedBlock) -> Row:
     )
 
 
-def restore_head(row: BlockRow) -> StoredHead:
+def restore_block_head(row: BlockRow) -> StoredHead:
     """A block's header and certificate; raises StorageError when they are not what the hash says."""
     name = f"block {row.height} on disk"
     if checksum("blocks", u64(row.height), row.id, row.raw) != row.checksum:
@@ -112,7 +113,7 @@ def restore_head(row: BlockRow) -> StoredHead:
 
 def restore_block(row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes) -> CommittedBlock:
     """A block from its rows; raises StorageError when they are not what its hash says."""
-    name, head = f"block {row.height} on disk", restore_head(row)
+    name, head = f"block {row.height} on disk", restore_block_head(row)
     header = head.header
     stored = [restore_transaction(tx, genesis_hash) for tx in txs]
     if [(tx.height, tx.position) for tx in txs] != [(row.height, place) for place in range(len(txs))]:
@@ -393,6 +394,25 @@ def param_bytes(value: str) -> bytes:
 
 
 # The rest
+
+
+NO_HEAD: Row = ("head", b"")
+"""For `meta`: nothing was committed yet."""
+
+
+def head_row(height: int, block_hash: bytes) -> Row:
+    """For `meta`: which block is the head."""
+    return ("head", u64(height) + block_hash + checksum("meta", u64(height), block_hash))
+
+
+def restore_head(value: bytes) -> tuple[int, bytes]:
+    """Height and hash; -1 and zeros before genesis."""
+    if not value:
+        return -1, bytes(32)
+    height, block_hash = int.from_bytes(value[:8], "big"), value[8:40]
+    if head_row(height, block_hash)[1] != value:
+        raise damaged("the head on disk", "its checksum differs")
+    return height, block_hash
 
 
 def history_row(node: HistoryNode) -> Row:

@@ -31,7 +31,7 @@ def number(**options: Any) -> Any:
 
 
 class MetaRow(SQLModel, table=True):
-    """`schema_version` and `genesis_hash`."""
+    """`schema_version`, `genesis_hash` and `head` (height u64 ‖ hash)."""
 
     __tablename__ = "meta"
     key: str = text(primary_key=True)

@@ -154,8 +154,6 @@ class IndexedTree:
         if not rows:
             return
         index = {key: slot for slot, key, _ in rows}
-        if len(index) != len(rows) or SENTINEL in index:
-            raise ValueError(f"store {self.name} has a key twice, or an empty one")
         slots = list(index.values())
         count = max(slots) + 1
         if not 0 < min(slots) < count <= MAX_SLOTS:
@@ -163,7 +161,7 @@ class IndexedTree:
         keys = [SENTINEL] * count
         _each(keys.__setitem__, slots, index)
         if keys.count(SENTINEL) != count - len(rows):
-            raise ValueError(f"store {self.name} has a slot twice")
+            raise ValueError(f"store {self.name} has a slot or a key twice, or an empty key")
         in_order = array("I", [0, *sorted(slots, key=keys.__getitem__)])
         index[SENTINEL] = 0
         self._index, self._keys = index, keys
@@ -203,7 +201,7 @@ class IndexedTree:
                 gone.append(key)
             else:
                 leaves[slot] = value
-        for key in sorted(gone):
+        for key in gone:
             self._remove(key, undo)
         for key, value in sorted(new):
             leaves[self._add(key, undo)] = value
@@ -484,11 +482,10 @@ class _Past:
         if position >= self._widths[level]:
             return EMPTY
         for undo in self._since:
-            if level < len(undo.nodes):
-                positions, nodes = undo.nodes[level]
-                at = bisect_left(positions, position)
-                if at < len(positions) and positions[at] == position:
-                    return nodes[32 * at : 32 * at + 32]
+            positions, nodes = undo.nodes[level]
+            at = bisect_left(positions, position)
+            if at < len(positions) and positions[at] == position:
+                return nodes[32 * at : 32 * at + 32]
         return self._tree._levels.node(level, position)
 
 
