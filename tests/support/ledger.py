@@ -225,11 +225,16 @@ class Ledger(Chain):
         }
 
     def change(
-        self, signers: Sequence[Signer] = (VALIDATOR,), *, sender: Signer = ALICE, **payload: Any
+        self,
+        signers: Sequence[Signer] = (VALIDATOR,),
+        *,
+        sender: Signer = ALICE,
+        fee: int = FEE,
+        **payload: Any,
     ) -> str:
         """Send an approved update; returns what became of it."""
         update, witness = self.update(payload, *signers)
-        return self.said(sender, "PARAM_UPDATE", update, witness=witness)
+        return self.said(sender, "PARAM_UPDATE", update, witness=witness, fee=fee)
 
     # Evidence
 

@@ -57,13 +57,17 @@ def test_what_a_double_vote_costs(chain: Ledger) -> None:
     )
 
 
+NOBODY = "00" * 32
+"""What a skip vote names."""
+
 KINDS: list[tuple[str, tuple[str, str], tuple[str, str], str]] = [
     ("E1: two notar votes", ("notar", LOW), ("notar", HIGH), "done"),
     ("E3: two final votes", ("final", LOW), ("final", HIGH), "done"),
     ("E4: two candidates", ("candidate", LOW), ("candidate", HIGH), "done"),
-    ("E2: final and skip", ("final", LOW), ("skip", HIGH), "done"),
-    ("E2: final and skip of one candidate", ("final", LOW), ("skip", LOW), "done"),
-    ("E2 with the higher one first", ("final", HIGH), ("skip", LOW), "done"),
+    ("E2: final and skip, which names no candidate", ("final", LOW), ("skip", NOBODY), "done"),
+    ("a skip of another candidate", ("final", LOW), ("skip", HIGH), "invalid no_conflict"),
+    ("a skip of the same candidate", ("final", LOW), ("skip", LOW), "invalid no_conflict"),
+    ("a skip in front of a final", ("skip", NOBODY), ("final", LOW), "invalid no_conflict"),
     ("the same vote twice", ("notar", LOW), ("notar", LOW), "invalid no_conflict"),
     ("the higher one first", ("notar", HIGH), ("notar", LOW), "invalid no_conflict"),
     ("two skips", ("skip", LOW), ("skip", HIGH), "invalid no_conflict"),

@@ -92,8 +92,12 @@ def test_a_parameter_is_set_up_to_its_bounds_and_no_further(name: str) -> None:
             chain.block()
         assert chain.param(name) == value
     fresh = Ledger(epoch_length=LENGTH)
-    for value in (least - 1, most + 1, True, None, str(least), [least], {"is": least}, -1):
+    for value in (least - 1, most + 1, -1, 2**64, -(2**64)):
         assert fresh.change(set={name: value}) == "invalid out_of_range", value
+    for value in (True, None, str(least), [least], {"is": least}):
+        assert fresh.change(set={name: value}) == "invalid wrong_type", value
+    for value in (float(least), least + 0.5, -0.0):
+        assert fresh.change(set={name: value}) == "invalid float_not_allowed", value
     assert fresh.height == 0, "no block holds any of them"
 
 

@@ -334,3 +334,35 @@ def test_two_rotations_in_the_closing_block() -> None:
     assert [member.auth_key for member in validators_of(chain.executor.state)] == [NEWER.auth_key]
     assert key_at(chain.view, VALIDATOR.address, 3) == VALIDATOR.auth_key
     assert key_at(chain.view, VALIDATOR.address, 4) == NEWER.auth_key
+
+
+OTHERS = [scheme.name for scheme in SCHEMES.values() if scheme.name != "ed25519"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_validators_sign_with_ed25519_and_nothing_else(name: str) -> None:
+    """As one who stakes, as one who has stake, as a member without stake, and as a new authority."""
+    key = every_scheme()[name]
+    chain = Ledger(epoch_length=5, more=[VALIDATOR])
+    assert chain.do(ALICE, "TRANSFER", {"to": key.address, "amount": 10 * AIT}).ok
+    assert chain.said(key, "STAKE", {"role": "validator", "amount": 1}, fee=1_000) == "failed bad_key"
+    assert chain.said(key, "STAKE", {"role": "hub", "amount": 1}, fee=1_000) == "done"
+
+    chain.stake(BOB, AIT)
+    assert chain.said(BOB, "KEY_ROTATE", chain.rotation(BOB, key), fee=1_000) == "failed bad_key"
+    assert chain.said(VALIDATOR, "KEY_ROTATE", chain.rotation(VALIDATOR, key), fee=1_000) == "failed bad_key"
+    assert chain.said(BOB, "KEY_ROTATE", chain.rotation(BOB, NEW), fee=1_000) == "done"
+
+    for member in ({"address": key.address}, {"address": key.address, "pubkey": key_to_text(key.auth_key)}):
+        wish = [{"address": VALIDATOR.address}, member]
+        assert chain.change([VALIDATOR], authorities=wish, fee=2_000) == "failed bad_key"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_who_has_taken_all_stake_out_may_have_any_key(name: str) -> None:
+    chain = Ledger(unbonding_ms=60_000)
+    chain.stake(BOB, AIT)
+    assert chain.do(BOB, "UNSTAKE", {"role": "validator", "amount": AIT}).ok
+    bob = chain.rotate(BOB, every_scheme()[name], fee=1_000)
+    assert chain.said(bob, "WITHDRAW", {"role": "validator"}, fee=1_000, after_ms=60_000) == "done"
+    assert chain.said(bob, "STAKE", {"role": "validator", "amount": 1}, fee=1_000) == "failed bad_key"
