@@ -1,0 +1,1 @@
+"""A second ledger, written from docs/spec/ and from nothing else. README.md"""

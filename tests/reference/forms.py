@@ -1,0 +1,505 @@
+"""Stateless checks of a transaction. docs/spec/transactions.md, docs/spec/encoding.md
+
+Right for one fault at a time: which of several faults is named, the specification leaves open inside one decoding.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aitbc.core.codec.canonical import jcs
+from aitbc.core.codec.keytext import key_from_text
+from aitbc.core.crypto.address import address_of, check_address
+from aitbc.core.crypto.hashing import tagged, u64
+from aitbc.core.crypto.schemes import scheme_of, verify
+from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.transactions import Transaction
+
+MAX = 2**53 - 1
+UNITS = 10**12
+NEEDED: Any = object()
+"""The default of a field that has none."""
+
+Check = Callable[[Any], None]
+Form = dict[str, tuple[Check, Any]]
+
+
+class Invalid(Exception):
+    """Can be in no block."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def need(condition: bool, reason: str) -> None:
+    if not condition:
+        raise Invalid(reason)
+
+
+def integer(low: int, high: int) -> Check:
+    def check(value: Any) -> None:
+        need(type(value) is int, "wrong_type")
+        need(low <= value <= high, "out_of_range")
+
+    return check
+
+
+def text(low: int = 0, high: int = 10**6, pattern: str = "") -> Check:
+    def check(value: Any) -> None:
+        need(type(value) is str, "wrong_type")
+        need(low <= len(value) <= high, "out_of_range")
+        need(not pattern or bool(re.fullmatch(pattern, value)), "wrong_type")
+
+    return check
+
+
+def choice(*choices: str) -> Check:
+    return lambda value: need(type(value) is str and value in choices, "wrong_type")
+
+
+def boolean(value: Any) -> None:
+    need(type(value) is bool, "wrong_type")
+
+
+def plain_object(value: Any) -> None:
+    need(type(value) is dict, "wrong_type")
+
+
+def list_of(item: Check, low: int = 0, high: int = 10**6) -> Check:
+    def check(value: Any) -> None:
+        need(type(value) is list, "wrong_type")
+        need(low <= len(value) <= high, "out_of_range")
+        for one in value:
+            item(one)
+
+    return check
+
+
+def record(form: Form) -> Check:
+    def check(value: Any) -> None:
+        need(type(value) is dict, "wrong_type")
+        for name, (check_field, default) in form.items():
+            need(name in value or default is not NEEDED, "missing_field")
+            if name in value:
+                spelled_out = (
+                    default is not NEEDED and value[name] == default and type(value[name]) is type(default)
+                )
+                need(not spelled_out, "not_canonical")
+                check_field(value[name])
+        need(set(value) <= set(form), "unknown_field")
+
+    return check
+
+
+LABEL = text(1, 128)
+HASH = text(pattern=r"sha256:[0-9a-f]{64}")
+HASH_OR_NOT = text(pattern=r"(sha256:[0-9a-f]{64})?")
+ID = text(pattern=r"[0-9a-f]{64}")
+ID_OR_NOT = text(pattern=r"([0-9a-f]{64})?")
+AMOUNT = integer(1, MAX)
+ANY_AMOUNT = integer(0, MAX)
+ROLE = choice("validator", "provider", "hub")
+
+OFFER: Form = {
+    "model": (text(), NEEDED),
+    "kind": (text(), NEEDED),
+    "price_per_kilounit": (ANY_AMOUNT, NEEDED),
+    "digest": (text(), ""),
+}
+ATTESTATION: Form = {
+    "receipt_id": (text(), NEEDED),
+    "lock": (ID_OR_NOT, NEEDED),
+    "job_id": (LABEL, NEEDED),
+    "hub": (text(), NEEDED),
+    "client": (text(), NEEDED),
+    "provider": (text(), NEEDED),
+    "task": (integer(0, 4095), NEEDED),
+    "attempt": (integer(0, 255), NEEDED),
+    "units": (integer(1, UNITS), NEEDED),
+    "price": (ANY_AMOUNT, NEEDED),
+    "output_hash": (HASH, NEEDED),
+    "routed": (choice("random", "chosen", "synthetic", "calibration"), NEEDED),
+    "candidates_hash": (HASH_OR_NOT, ""),
+}
+SIGNED_ATTESTATION: Form = {
+    "attestation": (record(ATTESTATION), NEEDED),
+    "sig": (text(), NEEDED),
+    "pubkey": (text(), ""),
+}
+VOTE: Form = {
+    "kind": (choice("candidate", "notar", "skip", "final"), NEEDED),
+    "candidate": (ID, NEEDED),
+    "sig": (text(), NEEDED),
+}
+PAYLOADS: dict[str, Form] = {
+    "TRANSFER": {"to": (text(), NEEDED), "amount": (AMOUNT, NEEDED), "data": (text(0, 1024), "")},
+    "JOB_LOCK": {
+        "hub": (text(), NEEDED),
+        "job_id": (LABEL, NEEDED),
+        "amount": (AMOUNT, NEEDED),
+        "request_hash": (HASH, NEEDED),
+        "deliver_by_ms": (ANY_AMOUNT, NEEDED),
+        "claim_until_ms": (ANY_AMOUNT, NEEDED),
+        "tasks": (integer(1, 4096), 1),
+        "session": (boolean, False),
+    },
+    "RECEIPT_CLAIM": {
+        "job_id": (LABEL, NEEDED),
+        "client_addr": (text(), NEEDED),
+        "miner_addr": (text(), NEEDED),
+        "compute_units": (integer(1, UNITS), NEEDED),
+        "price": (ANY_AMOUNT, NEEDED),
+        "output_hash": (HASH, NEEDED),
+        "lock": (ID_OR_NOT, ""),
+        "task": (integer(0, 4095), 0),
+        "attempt": (integer(0, 255), 0),
+        "nonce": (text(0, 64), ""),
+        "details_hash": (HASH_OR_NOT, ""),
+        "receipt_id": (text(pattern=r"rcpt_[0-9a-f]{64}"), NEEDED),
+        "miner_sig": (text(0, 8192), NEEDED),
+    },
+    "REFUND": {"lock": (ID, NEEDED)},
+    "REGISTER": {
+        "role": (choice("provider", "hub"), NEEDED),
+        "models": (list_of(record(OFFER), 0, 64), NEEDED),
+        "endpoint": (text(0, 256), ""),
+        "payout": (text(), ""),
+        "validator": (text(), ""),
+    },
+    "RECEIPT_BATCH": {"root": (ID, NEEDED), "count": (integer(1, 1_048_576), NEEDED)},
+    "SETTLE": {
+        "batch": (ID, NEEDED),
+        "start": (integer(0, 1_048_575), NEEDED),
+        "locks": (list_of(ID, 1, 256), NEEDED),
+        "providers": (list_of(text(), 1, 256), NEEDED),
+        "leaves": (text(), NEEDED),
+        "proof": (list_of(ID, 0, 40), NEEDED),
+    },
+    "STAKE": {"role": (ROLE, NEEDED), "amount": (AMOUNT, NEEDED)},
+    "UNSTAKE": {"role": (ROLE, NEEDED), "amount": (AMOUNT, NEEDED)},
+    "WITHDRAW": {"role": (ROLE, NEEDED)},
+    "PARAM_UPDATE": {
+        "number": (AMOUNT, NEEDED),
+        "set": (plain_object, {}),
+        "authorities": (list_of(record({"address": (text(), NEEDED), "pubkey": (text(), "")})), []),
+    },
+    "KEY_ROTATE": {"pubkey": (text(0, 2_064), NEEDED), "sig": (text(0, 8_192), NEEDED)},
+    "EVIDENCE": {
+        "votes": (
+            record(
+                {
+                    "validator": (text(), NEEDED),
+                    "epoch": (ANY_AMOUNT, NEEDED),
+                    "slot": (ANY_AMOUNT, NEEDED),
+                    "first": (record(VOTE), NEEDED),
+                    "second": (record(VOTE), NEEDED),
+                }
+            ),
+            None,
+        ),
+        "attestations": (
+            record(
+                {
+                    "first": (record(SIGNED_ATTESTATION), NEEDED),
+                    "second": (record(SIGNED_ATTESTATION), NEEDED),
+                }
+            ),
+            None,
+        ),
+    },
+    "FAUCET": {"to": (text(), NEEDED), "amount": (AMOUNT, NEEDED)},
+}
+WITNESSES: dict[str, Form] = {
+    "RECEIPT_CLAIM": SIGNED_ATTESTATION,
+    "REGISTER": {
+        "hub": (text(), ""),
+        "sig": (text(), ""),
+        "pubkey": (text(), ""),
+        "validator_sig": (text(), ""),
+    },
+    "PARAM_UPDATE": {"bitmap": (AMOUNT, NEEDED), "sigs": (list_of(text(), 0, 50), NEEDED)},
+}
+UPDATABLE: dict[str, Check] = {
+    "base_fee": integer(0, 1_000_000),
+    "fee_per_kib": integer(0, 1_000_000),
+    "fee_burn_bp": integer(0, 10_000),
+    "mint_per_unit": integer(0, 1_000_000_000),
+    "coordinator_ratio_bp": integer(0, 5_000),
+    "treasury_ratio_bp": integer(0, 5_000),
+    "treasury": text(),
+    "mint_price_cap_bp": integer(1, 100_000),
+    "hubs": list_of(text(), 0, 100),
+    "max_lock_ms": integer(60_000, 31_536_000_000),
+    "activations": list_of(record({"version": (integer(2, MAX), NEEDED), "height": (ANY_AMOUNT, NEEDED)})),
+    "fee_ed25519": integer(0, 1_000_000),
+    "fee_secp256k1": integer(0, 1_000_000),
+    "fee_rsa_pss": integer(0, 1_000_000),
+    "hub_bond": ANY_AMOUNT,
+    "hub_mint_per_bond_bp": integer(0, 10_000_000),
+    "mint_budget_per_day": ANY_AMOUNT,
+    "calibration_budget": ANY_AMOUNT,
+    "calibration_until_ms": ANY_AMOUNT,
+    "calibration_units": integer(0, 1_000_000),
+    "lock_retention_ms": integer(60_000, 31_536_000_000),
+    "receipt_retention_ms": integer(60_000, 31_536_000_000),
+    "unbonding_ms": integer(60_000, 31_536_000_000),
+    "governance_threshold": integer(0, 50),
+    "slash_bp": integer(0, 10_000),
+    "jail_ms": integer(0, 31_536_000_000),
+    "evidence_epochs": integer(1, 1_000_000),
+    "min_validator_stake": AMOUNT,
+    "max_validators": integer(1, 50),
+    "score_decay_bp": integer(0, 10_000),
+    "score_units_per_provider": ANY_AMOUNT,
+}
+
+
+def filled(value: dict[str, Any], form: Form) -> dict[str, Any]:
+    """With every default written out."""
+    return {name: value.get(name, default) for name, (_, default) in form.items()}
+
+
+def decode(raw: bytes, form: Form) -> dict[str, Any]:
+    value = json.loads(raw, parse_float=_no_float)
+    record(form)(value)
+    need(jcs(value) == raw, "not_canonical")
+    return value  # type: ignore[no-any-return]
+
+
+def _no_float(number: str) -> None:
+    raise Invalid("float_not_allowed")
+
+
+def transaction_id(tx: Transaction, genesis_hash: bytes) -> bytes:
+    return tagged(
+        "aitbc/transaction/1",
+        genesis_hash,
+        tx.type.encode(),
+        tx.sender.encode(),
+        u64(tx.nonce),
+        u64(tx.fee),
+        tx.payload,
+    )
+
+
+def check_form(tx: Transaction, genesis_hash: bytes) -> None:
+    """Raises Invalid with the first reason."""
+    need(tx.type in PAYLOADS, "unknown_type")
+    need(len(tx.payload) <= 16 * 1024 and len(tx.witness) <= 4 * 1024 and len(tx.sig) <= 4096, "too_large")
+    need(len(tx.sender) == 42 and tx.sender.startswith("ait1"), "bad_address")
+    integer(1, MAX)(tx.nonce)
+    integer(0, MAX)(tx.fee)
+    need(tx.pubkey != b"", "pubkey_required")
+    _same_reason(lambda: scheme_of(tx.pubkey))
+    payload = decode(tx.payload, PAYLOADS[tx.type])
+    witness = None
+    if tx.witness:
+        need(tx.type in WITNESSES, "unexpected_witness")
+        witness = decode(tx.witness, WITNESSES[tx.type])
+    OWN[tx.type](payload, witness, genesis_hash)
+    need(verify(tx.pubkey, transaction_id(tx, genesis_hash), tx.sig), "bad_signature")
+
+
+def _same_reason(check: Callable[[], object]) -> None:
+    """Run a check of `aitbc.core.codec` or `crypto`; what it refuses is refused here for the same reason."""
+    try:
+        check()
+    except Rejected as error:
+        raise Invalid(str(error.reason)) from None
+
+
+def _address(value: str) -> None:
+    _same_reason(lambda: check_address(value))
+
+
+def _hexadecimal(value: str) -> None:
+    need(bool(re.fullmatch(r"([0-9a-f]{2})*", value)), "bad_hex")
+
+
+Plain = dict[str, Any]
+
+
+def _money(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    _address(payload["to"])
+
+
+def _job_lock(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    _address(payload["hub"])
+
+
+def _nothing(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    pass
+
+
+def core_of(payload: Plain) -> Plain:
+    return {name: value for name, value in payload.items() if name not in ("receipt_id", "miner_sig")}
+
+
+def core_digest(payload: Plain, genesis_hash: bytes) -> bytes:
+    return tagged("aitbc/receipt/1", genesis_hash, jcs(core_of(payload)))
+
+
+def attestation_digest(attestation: Plain, genesis_hash: bytes) -> bytes:
+    return tagged("aitbc/attestation/1", genesis_hash, jcs(attestation))
+
+
+def _receipt_claim(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    _address(payload["client_addr"])
+    _address(payload["miner_addr"])
+    _hexadecimal(payload["miner_sig"])
+    need(payload["receipt_id"] == "rcpt_" + core_digest(payload, genesis_hash).hex(), "receipt_id_mismatch")
+    if witness is None:
+        raise Invalid("attestation_missing")
+    _hexadecimal(witness["sig"])
+    claim = filled(payload, PAYLOADS["RECEIPT_CLAIM"])
+    said = filled(witness["attestation"], ATTESTATION)
+    need(claim["compute_units"] <= said["units"], "units_above_attested")
+    for of_claim, of_attestation in (
+        ("receipt_id", "receipt_id"),
+        ("lock", "lock"),
+        ("job_id", "job_id"),
+        ("client_addr", "client"),
+        ("miner_addr", "provider"),
+        ("task", "task"),
+        ("attempt", "attempt"),
+        ("compute_units", "units"),
+        ("price", "price"),
+        ("output_hash", "output_hash"),
+    ):
+        need(claim[of_claim] == said[of_attestation], "attestation_mismatch")
+    without_lock = said["routed"] in ("synthetic", "calibration")
+    need(without_lock == (claim["lock"] == ""), "attestation_mismatch")
+
+
+def _register(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    models = [offer["model"] for offer in payload["models"]]
+    need(len(models) == len(set(models)), "duplicate_key")
+    for name in ("payout", "validator"):
+        if payload.get(name, "") != "":
+            _address(payload[name])
+    if witness is not None:
+        said = filled(witness, WITNESSES["REGISTER"])
+        need((said["hub"] == "") == (said["sig"] == ""), "missing_field")
+        need(said["pubkey"] == "" or said["hub"] != "", "missing_field")
+        need(said["sig"] != "" or said["validator_sig"] != "", "missing_field")
+        if said["hub"]:
+            _address(said["hub"])
+        _hexadecimal(said["sig"])
+        _hexadecimal(said["validator_sig"])
+
+
+def leaves_of(packed: str) -> list[Plain]:
+    """The leaves of a SETTLE."""
+    try:
+        raw = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("malformed") from None
+    need(base64.urlsafe_b64encode(raw).decode().rstrip("=") == packed, "not_canonical")
+    need(len(raw) > 0 and len(raw) % 56 == 0, "malformed")
+    leaves = []
+    for start in range(0, len(raw), 56):
+        leaf = raw[start : start + 56]
+        leaves.append(
+            {
+                "receipt": leaf[:32],
+                "lock": int.from_bytes(leaf[32:34], "big"),
+                "provider": int.from_bytes(leaf[34:36], "big"),
+                "task": int.from_bytes(leaf[36:38], "big"),
+                "attempt": leaf[38],
+                "routed": leaf[39],
+                "units": int.from_bytes(leaf[40:48], "big"),
+                "price": int.from_bytes(leaf[48:56], "big"),
+                "tail": leaf[36:],
+            }
+        )
+    return leaves
+
+
+def _settle(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    for provider in payload["providers"]:
+        _address(provider)
+    for name in ("locks", "providers"):
+        need(payload[name] == sorted(set(payload[name])), "not_canonical")
+    leaves = leaves_of(payload["leaves"])
+    for leaf in leaves:
+        need(
+            leaf["lock"] < len(payload["locks"]) and leaf["provider"] < len(payload["providers"]),
+            "out_of_range",
+        )
+        need(leaf["task"] <= 4095 and leaf["routed"] <= 1, "out_of_range")
+        need(1 <= leaf["units"] <= UNITS and leaf["price"] <= MAX, "out_of_range")
+    need({leaf["lock"] for leaf in leaves} == set(range(len(payload["locks"]))), "not_canonical")
+    need({leaf["provider"] for leaf in leaves} == set(range(len(payload["providers"]))), "not_canonical")
+
+
+def _param_update(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    need(bool(payload.get("set") or payload.get("authorities")), "missing_field")
+    for name, value in payload.get("set", {}).items():
+        need(name in UPDATABLE, "unknown_param")
+        UPDATABLE[name](value)
+        if name == "treasury" and value:
+            _address(value)
+        if name == "hubs":
+            need(len(value) == len(set(value)), "out_of_range")
+            for hub in value:
+                _address(hub)
+    members = payload.get("authorities", [])
+    addresses = [member["address"] for member in members]
+    need(len(members) <= 50 and len(addresses) == len(set(addresses)), "out_of_range")
+    for address in addresses:
+        _address(address)
+    for member in members:
+        if "pubkey" in member:
+            _same_reason(lambda member=member: key_from_text(member["pubkey"]))  # type: ignore[misc]
+            need(address_of(key_from_text(member["pubkey"])) == member["address"], "wrong_key")
+    if witness is None:
+        raise Invalid("not_enough_approvals")
+    for sig in witness["sigs"]:
+        _hexadecimal(sig)
+
+
+def _key_rotate(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    _same_reason(lambda: key_from_text(payload["pubkey"]))
+    _hexadecimal(payload["sig"])
+
+
+def _evidence(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
+    need(("votes" in payload) != ("attestations" in payload), "missing_field")
+    if "votes" in payload:
+        said = payload["votes"]
+        _address(said["validator"])
+        first, second = said["first"], said["second"]
+        kinds = (first["kind"], second["kind"])
+        same = kinds[0] == kinds[1] != "skip" and first["candidate"] < second["candidate"]
+        need(same or kinds == ("final", "skip"), "no_conflict")
+        _hexadecimal(first["sig"])
+        _hexadecimal(second["sig"])
+        return
+    first, second = (payload["attestations"][name]["attestation"] for name in ("first", "second"))
+    about = ("hub", "lock", "task", "attempt")
+    need(all(first[name] == second[name] for name in about) and first["lock"] != "", "no_conflict")
+    need(first["receipt_id"] < second["receipt_id"], "no_conflict")
+    for name in ("first", "second"):
+        _hexadecimal(payload["attestations"][name]["sig"])
+
+
+OWN: dict[str, Callable[[Plain, Plain | None, bytes], None]] = {
+    "TRANSFER": _money,
+    "FAUCET": _money,
+    "JOB_LOCK": _job_lock,
+    "RECEIPT_CLAIM": _receipt_claim,
+    "REFUND": _nothing,
+    "REGISTER": _register,
+    "RECEIPT_BATCH": _nothing,
+    "SETTLE": _settle,
+    "STAKE": _nothing,
+    "UNSTAKE": _nothing,
+    "WITHDRAW": _nothing,
+    "PARAM_UPDATE": _param_update,
+    "KEY_ROTATE": _key_rotate,
+    "EVIDENCE": _evidence,
+}
