@@ -1,5 +1,5 @@
-"""CPU and wall time of writing blocks full of transfers, against bare `executemany` of the same rows into tables
-without anything else: what the store adds to what SQLite costs anyway.
+"""CPU and wall time of writing blocks full of transfers, against bare `executemany` of the same rows, made beforehand,
+into the same tables: what the store adds to what SQLite costs anyway.
 
     python bench/storage.py [blocks] [transfers] [accounts]
 
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from common import Json, save, spread
+from run_all import table
 
 from aitbc.adapters.storage import rows as shapes
 from aitbc.adapters.storage import sql
 from aitbc.adapters.storage.opening import open_store
-from aitbc.adapters.storage.sqlite import SqliteStore
+from aitbc.adapters.storage.sqlite import CACHE_KIB, WAL_PAGES, SqliteStore
 from aitbc.core.chain.builder import ChainTip, build_block
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import envelope_id, transaction_id
@@ -38,6 +39,7 @@ from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.ports import Store
 
 START_MS = 1_760_000_000_000
+EPOCH = 600
 
 
 def key(number: int) -> bytes:
@@ -70,6 +72,7 @@ class Source:
             header=self.loaded.block.block.header,
             hash=self.loaded.block.hash,
             peaks=[],
+            epoch_length=EPOCH,
         )
 
     def commits(self, *, blocks: int, transfers: int) -> Iterator[Commit]:
@@ -82,7 +85,6 @@ class Source:
                 [self.transfer() for _ in range(transfers)],
                 proposer=self.addresses[0],
                 timestamp_ms=START_MS + 1_000 * height,
-                validators=self.loaded.validators,
             )
             assert not built.refused
             state.publish()
@@ -93,6 +95,7 @@ class Source:
                 header=built.block.header,
                 hash=built.hash,
                 peaks=built.peaks,
+                epoch_length=EPOCH,
             )
             yield Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
 
@@ -124,12 +127,17 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 class Bare:
-    """The same rows into tables of the same columns with their primary keys only; rows are made beforehand."""
+    """A connection with the store's settings and nothing else."""
 
     def __init__(self, path: Path, *, synchronous: str) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None)
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute(f"PRAGMA synchronous = {synchronous}")
+        for setting in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            f"cache_size = {-CACHE_KIB}",
+            f"wal_autocheckpoint = {WAL_PAGES}",
+        ):
+            self.connection.execute(f"PRAGMA {setting}")
         for statement in sql.schema_statements("sqlite"):
             self.connection.execute(statement)
 
@@ -160,6 +168,24 @@ def measure_writes(store: Store, commits: list[Commit]) -> Json:
         "CPU ms a block": spread([cpu * 1000 for cpu, _ in times], 0),
         "wall ms a block": spread([wall * 1000 for _, wall in times], 0),
     }
+
+
+def measure_small(store: SqliteStore, commits: list[Commit], synchronous: str) -> Json:
+    """Blocks of one transfer, in which waiting for the disk is everything."""
+    store.commit(commits[0])
+    assert store._database._writer is not None  # type: ignore[attr-defined]
+    store._database._writer.execute(f"PRAGMA synchronous = {synchronous}")  # type: ignore[attr-defined]
+    times = [timed(lambda commit=commit: store.commit(commit)) for commit in commits[1:]]
+    return {
+        "CPU ms a block": spread([cpu * 1000 for cpu, _ in times], 2),
+        "wall ms a block": spread([wall * 1000 for _, wall in times], 2),
+    }
+
+
+def measure_rewind(store: Store, commits: list[Commit]) -> Json:
+    """Taking the newest block back, and all but the first."""
+    last, rest = timed(lambda: store.rewind(len(commits) - 2)), timed(lambda: store.rewind(1))
+    return {"last block, CPU ms": round(last[0] * 1000), "all others, CPU ms": round(rest[0] * 1000)}
 
 
 def measure_reads(store: Store, commits: list[Commit]) -> Json:
@@ -210,9 +236,16 @@ def main() -> None:
         results["SQLite bytes a transfer"] = round(
             (Path(folder) / "chain.db").stat().st_size / max(1, blocks * transfers)
         )
+        results["SQLite rewind"] = measure_rewind(store, commits)
         floor = results["bare executemany, FULL"]["CPU ms a block"]["median"]
         results["CPU, store to bare"] = round(written["CPU ms a block"]["median"] / floor, 2)
         store.close()
+        small = Source(accounts=1_000)
+        short = list(small.commits(blocks=200, transfers=1))
+        for synchronous in ("FULL", "NORMAL"):
+            store = SqliteStore(Path(folder) / f"small-{synchronous}.db", small.loaded.hash)
+            results[f"blocks of one transfer, {synchronous}"] = measure_small(store, short, synchronous)
+            store.close()
     if url := os.environ.get("DATABASE_URL"):
         postgres = open_store(url, default=Path(), genesis_hash=source.loaded.hash)
         results["PostgreSQL store"] = {
@@ -221,6 +254,7 @@ def main() -> None:
         }
         postgres.close()
     save("storage", "a block of 10,000 transfers in at most 0.5 s of CPU, off the main loop", results)
+    print(table("storage"))
 
 
 if __name__ == "__main__":

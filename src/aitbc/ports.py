@@ -116,7 +116,7 @@ class Store(Protocol):
     def head_of(self, block_hash: bytes) -> StoredHead | None: ...
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
-        """A block's transactions from position `start` on."""
+        """A block's transactions from position `start` on; none of a block that is not there."""
         ...
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:

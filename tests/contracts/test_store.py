@@ -22,10 +22,12 @@ from support.store_model import (
     check_everything,
     check_state,
     history,
+    paged_block,
     paged_history,
     paged_receipts,
     receipts,
     receipts_by,
+    transactions,
 )
 
 Opener = Callable[..., Store]
@@ -133,9 +135,12 @@ def test_what_is_not_there_is_not_there_whatever_is_asked(opener: Opener) -> Non
     chain.grow(3)
     store = given(opener(), chain)
     for height in (-1, 4, 2**31, MAX_TOTAL, MAX_TOTAL + 1, 10**30):
-        assert store.block_by_height(height) is None
+        assert store.block_by_height(height) is store.head_at(height) is None
+        assert store.transactions_of(height, start=0, limit=5) == []
+    for start in (-1, 6, MAX_TOTAL, 10**30):
+        assert store.transactions_of(2, start=start, limit=5) == []
     for odd in (NO_BLOCK, b"", b"\xff" * 32, b"short", bytes(1_000)):
-        assert store.block_by_hash(odd) is None
+        assert store.block_by_hash(odd) is store.head_of(odd) is None
         assert store.find_transaction(odd) is None
         assert store.transaction(odd) is None
     for text in ("", "\0", "a\0b", "ait1", "\ud800", "%s", "?", "'", "x" * 10_000, ADDRESSES[0] + "\0"):
@@ -217,6 +222,9 @@ def test_pages_join_to_the_whole_history(opener: Opener, limit: int) -> None:
         assert paged_receipts(store, "client", address, limit) == receipts_by(
             chain.commits, "client", address
         )
+    for height in range(26):
+        whole = [item for item in transactions(chain.commits) if item.height == height][::-1]
+        assert paged_block(store, height, limit) == whole
     for label in LABELS:
         assert paged_receipts(store, "job", label, limit) == receipts_by(chain.commits, "job", label)
 

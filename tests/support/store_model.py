@@ -6,7 +6,7 @@ from aitbc.adapters.storage.rows import touched
 from aitbc.core.crypto.mountains import append_leaf, peak_places
 from aitbc.core.ledger.state import State
 from aitbc.core.types.records import Commit
-from aitbc.ports import ReceiptIndex, Store, StoredReceipt, StoredTransaction
+from aitbc.ports import ReceiptIndex, Store, StoredHead, StoredReceipt, StoredTransaction
 from support.made_up import ADDRESSES, LABELS, records_of, replayed
 
 
@@ -71,6 +71,9 @@ def check_state(store: Store, commits: Sequence[Commit], state: State | None = N
     for commit in commits[:-1]:
         peaks, _ = append_leaf(peaks, commit.block.hash)
     assert stored.history_peaks == peaks
+    if len(commits) > 1:
+        before = [(change.store, change.key, change.before) for change in commits[-1].changes]
+        assert stored.before_head == before
 
 
 def check_everything(store: Store, commits: Sequence[Commit]) -> None:
@@ -79,7 +82,17 @@ def check_everything(store: Store, commits: Sequence[Commit]) -> None:
     hashes = [commit.block.hash for commit in commits]
     assert [store.block_by_height(height) for height in range(len(commits))] == [c.block for c in commits]
     assert [store.block_by_hash(block_hash) for block_hash in hashes] == [c.block for c in commits]
-    assert store.block_by_height(len(commits)) is None
+    heads = [
+        StoredHead(header=c.block.block.header, hash=c.block.hash, certificate=c.block.certificate)
+        for c in commits
+    ]
+    assert [store.head_at(height) for height in range(len(commits))] == heads
+    assert [store.head_of(block_hash) for block_hash in hashes] == heads
+    assert store.block_by_height(len(commits)) is store.head_at(len(commits)) is None
+    for height, commit in enumerate(commits):
+        whole = [item for item in transactions(commits) if item.height == height][::-1]
+        assert store.transactions_of(height, start=0, limit=ALL) == whole
+        assert len(whole) == len(commit.block.outcomes)
     assert store.block_hashes(0, len(commits) + 5) == hashes
     for item in transactions(commits):
         assert store.transaction(item.outcome.tx_id) == item
@@ -95,6 +108,15 @@ def check_everything(store: Store, commits: Sequence[Commit]) -> None:
     nodes = {(node.level, node.position): node.hash for commit in commits for node in commit.history}
     assert store.history_nodes(list(nodes)) == list(nodes.values())
     assert set(peak_places(len(commits) - 1)) <= nodes.keys()
+
+
+def paged_block(store: Store, height: int, limit: int) -> list[StoredTransaction]:
+    """All pages, one after the other."""
+    items: list[StoredTransaction] = []
+    while page := store.transactions_of(height, start=len(items), limit=limit):
+        assert len(page) <= limit
+        items += page
+    return items
 
 
 def paged_history(store: Store, address: str, limit: int) -> list[StoredTransaction]:

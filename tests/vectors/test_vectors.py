@@ -19,6 +19,7 @@ from aitbc.client.seed003 import seed003_bytes, seed003_hash, seed003_receipt
 from aitbc.core.codec import digests
 from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json
 from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.codec.leaves import ROUTED, Leaf, check_leaves, committed_leaves, leaf_bytes_of, pack_leaves
 from aitbc.core.codec.records import record_bytes, record_from_bytes
 from aitbc.core.codec.views import (
     certificate_to_plain,
@@ -39,7 +40,7 @@ from aitbc.core.crypto.indexed_tree import (
     proves_absence,
     proves_value,
 )
-from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item
+from aitbc.core.crypto.merkle import ListProof, check_item, list_root, prove_item, prove_range, range_root
 from aitbc.core.crypto.mountains import (
     Peaks,
     append_leaf,
@@ -62,10 +63,15 @@ from aitbc.core.crypto.schemes import (
 from aitbc.core.jobs import draw, requests, units
 from aitbc.core.jobs.reasons import Refused
 from aitbc.core.ledger.admission import verify_transaction
+from aitbc.core.ledger.calibration import calibration_job, calibration_nonce
+from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.devnet import devnet_genesis
-from aitbc.core.ledger.execution import check_sender
+from aitbc.core.ledger.execution import check_active, check_sender
+from aitbc.core.ledger.fees import required_fee, split_fee
 from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
+from aitbc.core.ledger.params import Params, version_at
 from aitbc.core.ledger.state import NEW_ACCOUNT
+from aitbc.core.ledger.transactions import param_update, settle
 from aitbc.core.ledger.transactions.transfer import Transfer
 from aitbc.core.types.blocks import Candidate, Certificate, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
@@ -306,12 +312,15 @@ def test_json_text(case: Json) -> None:
 
 @cases("transactions", "good")
 def test_transaction(case: Json) -> None:
-    genesis_hash, seed = bytes.fromhex(vectors("transactions")["genesis_hash"]), bytes.fromhex(case["seed"])
+    genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
     tx = transaction_from_json(json.dumps(case["json"]).encode())
     assert (tx.payload.hex(), tx.witness.hex()) == (case["payload"], case["witness"])
     tx_id = digests.transaction_id(tx, genesis_hash)
-    assert tx_id.hex() == case["id"] == digest(bytes.fromhex(case["preimage"])).hex()
-    assert sign_ed25519(seed, tx_id).hex() == case["sig"] == tx.sig.hex()
+    assert tx_id.hex() == case["id"]
+    assert "preimage" not in case or digest(bytes.fromhex(case["preimage"])).hex() == case["id"]
+    assert tx.sig.hex() == case["sig"]
+    if case["seed"] is not None:
+        assert sign_ed25519(bytes.fromhex(case["seed"]), tx_id).hex() == case["sig"]
     assert pack(tx).hex() == case["wire"]
     assert unpack(bytes.fromhex(case["wire"]), Transaction, limit=WIRE_LIMIT) == tx
     assert transaction_to_plain(tx) == case["json"]
@@ -319,12 +328,30 @@ def test_transaction(case: Json) -> None:
     assert (verified.id.hex(), verified.wid.hex()) == (case["id"], case["wid"])
     assert jcs(verified.payload).hex() == case["payload"]
     check_sender(NEW_ACCOUNT, verified)
+    for version in (1, 2):
+        context = _context(version)
+        expected = None if version >= case["since"] else "not_active"
+        assert reason_of(lambda context=context: check_active(context, verified)) == expected
+
+
+def _context(version: int) -> BlockContext:
+    return BlockContext(
+        version=version,
+        chain_id="ait-devnet",
+        genesis_hash=bytes(32),
+        height=1,
+        timestamp_ms=0,
+        proposer="",
+        parent=bytes(32),
+        epoch_length=600,
+        params=Params(),
+    )
 
 
 @cases("transactions", "refused_json")
 def test_refused_transaction_json(case: Json) -> None:
     genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
-    raw = case["text"].encode()
+    raw = case["text"].encode() + b" " * case.get("spaces", 0)
     assert reason_of(lambda: verify_transaction(transaction_from_json(raw), genesis_hash)) == case["reason"]
 
 
@@ -344,6 +371,170 @@ def test_key_of_somebody_else(case: Json) -> None:
     genesis_hash = bytes.fromhex(vectors("transactions")["genesis_hash"])
     verified = verify_transaction(transaction_from_plain(case["json"]), genesis_hash)
     assert reason_of(lambda: check_sender(NEW_ACCOUNT, verified)) == case["reason"]
+
+
+# Batches
+
+
+@cases("batches", "batches")
+def test_batch(case: Json) -> None:
+    locks, providers = [bytes.fromhex(lock) for lock in case["locks"]], case["providers"]
+    leaves = [
+        Leaf(
+            bytes.fromhex(entry["receipt"]),
+            case["locks"].index(entry["lock"]),
+            providers.index(entry["provider"]),
+            entry["task"],
+            entry["attempt"],
+            ROUTED.index(entry["routed"]),
+            entry["units"],
+            entry["price"],
+        )
+        for entry in case["receipts"]
+    ]
+    assert pack_leaves(leaves) == case["leaves"]
+    raw = leaf_bytes_of(case["leaves"])
+    assert raw.hex() == "".join(entry["leaf"] for entry in case["receipts"])
+    check_leaves(raw, locks=len(locks), providers=len(providers))
+    committed = committed_leaves(raw, locks, [provider.encode() for provider in providers])
+    assert [leaf.hex() for leaf in committed] == [entry["committed"] for entry in case["receipts"]]
+    path = [bytes.fromhex(node) for node in case["proof"]]
+    root = range_root(committed, start=case["start"], count=case["count"], path=path)
+    assert root is not None and root.hex() == case["root"]
+
+
+@cases("batches", "refused_leaves")
+def test_refused_leaves(case: Json) -> None:
+    tables = {name: case[name] for name in ("locks", "providers", "leaves")}
+
+    def accept() -> None:
+        payload = convert({"batch": "0" * 64, "start": 0, "proof": []} | tables, settle.Settle)
+        settle.check(payload, None, bytes(32))
+
+    assert reason_of(accept) == case["reason"]
+
+
+@cases("batches", "ranges")
+def test_ranges(case: Json) -> None:
+    count, root = case["count"], bytes.fromhex(case["root"])
+    leaves = [f"leaf {i}".encode() for i in range(count)]
+    assert list_root(leaves) == root
+    for entry in case["proofs"]:
+        start, stop = entry["start"], entry["stop"]
+        path = prove_range(leaves, start, stop)
+        assert [node.hex() for node in path] == entry["proof"]
+        assert range_root(leaves[start:stop], start=start, count=count, path=path) == root
+        assert range_root(leaves[start:stop], start=start + 1, count=count, path=path) != root
+
+
+@cases("batches", "refused_ranges", "cases")
+def test_refused_range(case: Json) -> None:
+    leaves, path = ([bytes.fromhex(part) for part in case[name]] for name in ("leaves", "proof"))
+    root = range_root(leaves, start=case["start"], count=case["count"], path=path)
+    assert root is None or root.hex() != vectors("batches")["refused_ranges"]["root"]
+
+
+# Digests of version 2
+
+
+def _assert_signed(case: Json, signed: bytes) -> None:
+    assert signed.hex() == case["digest"] == digest(bytes.fromhex(case["preimage"])).hex()
+    assert verify(bytes.fromhex(case["auth_key"]), signed, bytes.fromhex(case["sig"]))
+
+
+def _genesis_hash() -> bytes:
+    return bytes.fromhex(vectors("digests")["genesis_hash"])
+
+
+@cases("digests", "rotations")
+def test_rotation(case: Json) -> None:
+    new_key = key_from_text(case["key_text"])
+    assert new_key.hex() == case["new_auth_key"]
+    _assert_signed(case, digests.rotation_digest(case["sender"], new_key, _genesis_hash()))
+
+
+@cases("digests", "updates")
+def test_update(case: Json) -> None:
+    payload = convert(case["payload"], param_update.ParamUpdate)
+    _assert_signed(case, digests.param_update_digest(jcs(payload), _genesis_hash()))
+
+
+@cases("digests", "votes")
+def test_vote(case: Json) -> None:
+    voted = digests.vote_digest(
+        kind=case["kind"],
+        epoch=case["epoch"],
+        slot=case["slot"],
+        candidate=bytes.fromhex(case["candidate"]),
+        chain_id=vectors("digests")["chain_id"],
+        genesis_hash=_genesis_hash(),
+    )
+    _assert_signed(case, voted)
+
+
+@cases("digests", "countersignatures")
+def test_countersignatures(case: Json) -> None:
+    _assert_signed(case, digests.countersignature_digest(case["provider"], case["by"], _genesis_hash()))
+
+
+@cases("digests", "calibrations")
+def test_calibration(case: Json) -> None:
+    drawn = calibration_nonce(_genesis_hash(), case["epoch"], case["seed"], case["provider"])
+    assert drawn == case["digest"] == digest(bytes.fromhex(case["preimage"])).hex()
+    assert calibration_job(case["epoch"], case["provider"]) == case["job_id"]
+
+
+@cases("digests", "offences")
+def test_offence(case: Json) -> None:
+    what = [str(case[name]) for name in ("epoch", "lock", "task", "attempt") if name in case]
+    offence = digests.offence_digest(case["kind"], case["offender"], *what)
+    assert offence.hex() == case["digest"] == digest(bytes.fromhex(case["preimage"])).hex()
+
+
+# Fees and parameters
+
+
+@cases("fees", "tariffs")
+def test_least_fee(case: Json) -> None:
+    params = convert(case["params"], Params)
+    keys = {entry["name"]: bytes.fromhex(entry["auth_key"]) for entry in vectors("fees")["keys"]}
+    for entry in case["least"]:
+        assert required_fee(params, entry["payload_bytes"], keys[entry["key"]]) == entry["fee"]
+
+
+@cases("fees", "keys")
+def test_verifications(case: Json) -> None:
+    assert list(verifications(bytes.fromhex(case["auth_key"]))) == case["verifications"]
+
+
+@cases("fees", "splits")
+def test_fee_split(case: Json) -> None:
+    params = Params(fee_burn_bp=case["fee_burn_bp"])
+    assert split_fee(params, case["fee"]) == (case["burned"], case["earned"])
+
+
+@cases("params", "versions")
+def test_version(case: Json) -> None:
+    params = convert({"activations": case["activations"]}, Params)
+    assert [[height, version_at(params, height)] for height, _ in case["of"]] == case["of"]
+
+
+@cases("params", "updates")
+def test_updated_parameter(case: Json) -> None:
+    assert _refusal_of_update({"set": {case["parameter"]: case["value"]}}) == case["reason"]
+
+
+@cases("params", "authorities")
+def test_updated_authorities(case: Json) -> None:
+    assert _refusal_of_update({"authorities": case["authorities"]}) == case["reason"]
+
+
+def _refusal_of_update(fields: Json) -> str:
+    def accept() -> None:
+        payload = convert({"number": 1} | fields, param_update.ParamUpdate)
+        param_update.check(payload, param_update.Approvals(bitmap=1, sigs=[]), bytes(32))
+
+    return reason_of(accept) or ""
 
 
 # Receipts

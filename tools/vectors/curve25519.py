@@ -3,6 +3,7 @@
 `verify` is the rule of docs/spec/keys.md: canonical encodings, no small order, cofactorless equation.
 """
 
+from functools import cache
 from hashlib import sha512
 
 P = 2**255 - 19
@@ -91,13 +92,14 @@ def challenge(r: bytes, key: bytes, message: bytes) -> int:
     return int.from_bytes(sha512(r + key + message).digest(), "little") % L
 
 
+@cache
 def public_key(seed: bytes) -> bytes:
     return encode(multiply(_expand(seed)[0], BASE))
 
 
 def sign(seed: bytes, message: bytes) -> bytes:
     scalar, prefix = _expand(seed)
-    key = encode(multiply(scalar, BASE))
+    key = public_key(seed)
     nonce = int.from_bytes(sha512(prefix + message).digest(), "little") % L
     r = encode(multiply(nonce, BASE))
     s = (nonce + challenge(r, key, message) * scalar) % L

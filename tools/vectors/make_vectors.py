@@ -10,12 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import batches
 import blocks
 import by_the_book as book
 import schemes
 import signatures
 import texts
 import transactions
+import version2
 import work
 
 Json = Any
@@ -26,7 +28,11 @@ FILES: dict[str, Callable[[], Json]] = {
     "ed25519.json": signatures.ed25519,
     "schemes.json": schemes.schemes,
     "certificates.json": signatures.certificates,
-    "transactions.json": transactions.transactions,
+    "transactions.json": version2.transactions,
+    "batches.json": batches.batches,
+    "digests.json": version2.digests,
+    "fees.json": version2.fees,
+    "params.json": version2.params,
     "receipts.json": transactions.receipts,
     "headers.json": blocks.headers,
     "lists.json": blocks.lists,

@@ -1,5 +1,7 @@
 """Vectors of the schemes beside Ed25519: keys, signatures good and bad, and bytes that are no key."""
 
+from collections.abc import Callable
+from functools import cache, partial
 from hashlib import sha1, sha256, sha512
 from typing import Any
 
@@ -31,7 +33,7 @@ def schemes() -> Json:
             "refused_keys": _refused(_rsa_refused()),
         },
         "multisig": {
-            "keys": [_key(name, key) for name, key in _multisigs().items()],
+            "keys": [_key(name, key) for name, key in multisigs().items()],
             "cases": _cases(_multisig_cases()),
             "refused_keys": _refused(_multisig_refused()),
         },
@@ -78,7 +80,7 @@ def _joined(parts: list[bytes]) -> bytes:
     return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
-def _verifications(auth_key: bytes) -> list[str]:
+def verifications(auth_key: bytes) -> list[str]:
     if auth_key[0] != 3:
         return [NAMES[auth_key[0]]]
     members = _parts(auth_key[3:])
@@ -87,15 +89,43 @@ def _verifications(auth_key: bytes) -> list[str]:
     return sorted((NAMES[member[0]] for member in members), key=dear.index)[: auth_key[1]]
 
 
+def key_text(auth_key: bytes) -> str:
+    return (f"{NAMES[auth_key[0]]}:" if auth_key[0] else "") + auth_key[1:].hex()
+
+
+def address_of(auth_key: bytes) -> str:
+    tag = NAMES[auth_key[0]].encode() if auth_key[0] else b""
+    return book.bech32(sha256(tag + auth_key[1:]).digest()[:20])
+
+
 def _key(name: str, auth_key: bytes) -> Json:
-    scheme = NAMES[auth_key[0]]
     return {
         "name": name,
         "auth_key": auth_key.hex(),
-        "key_text": f"{scheme}:{auth_key[1:].hex()}",
-        "address": book.bech32(sha256(scheme.encode() + auth_key[1:]).digest()[:20]),
-        "verifications": _verifications(auth_key),
+        "key_text": key_text(auth_key),
+        "address": address_of(auth_key),
+        "verifications": verifications(auth_key),
     }
+
+
+class Owner:
+    """Somebody with a test key of any scheme; a `book.Key` looks the same from outside."""
+
+    def __init__(self, auth_key: bytes, sign: Callable[[bytes], bytes]) -> None:
+        self.auth, self.sign = auth_key, sign
+        self.text, self.address = key_text(auth_key), address_of(auth_key)
+
+
+@cache
+def owners() -> dict[str, Owner]:
+    """One of each scheme, and a key of every kind in one."""
+    named = {
+        "secp256k1": _secp(_SECRETS["a secret"]),
+        "rsa-pss": _rsa(2048),
+        "2 of 3": multisigs()["2 of 3"],
+        "3 of 4, of every scheme": multisigs()["3 of 4, of every scheme"],
+    }
+    return {name: Owner(auth_key, partial(_signed, auth_key)) for name, auth_key in named.items()}
 
 
 def _cases(cases: list[Case]) -> list[Json]:
@@ -348,7 +378,8 @@ def _multisig(k: int, members: list[bytes], *, n: int | None = None) -> bytes:
     return bytes([3, k, len(members) if n is None else n]) + _joined(members)
 
 
-def _multisigs() -> dict[str, bytes]:
+@cache
+def multisigs() -> dict[str, bytes]:
     three = sorted(_ED[:3])
     mixed = sorted([_ED[0], _ED[1], _secp(1), _rsa(2048)])
     sixteen = sorted(curve25519.public_key(h(f"member {i}")) for i in range(16))
@@ -364,13 +395,16 @@ def _multisigs() -> dict[str, bytes]:
 
 
 def _signed(member: bytes, digest: bytes) -> bytes:
-    """By whoever of the test keys it is."""
-    owners = {owner.auth: owner.sign for owner in keys().values()}
-    owners |= {_rsa(2048): rsa.test_key(2048).sign, _secp(1): lambda digest: ec.sign(1, digest)}
+    """By whoever of the test keys it is; for k of n by the first k."""
+    if member[0] == 3:
+        return _assembled(member, digest, list(range(member[1])))
+    known: dict[bytes, Callable[[bytes], bytes]] = {owner.auth: owner.sign for owner in keys().values()}
+    known |= {_rsa(2048): rsa.test_key(2048).sign}
+    known |= {_secp(secret): partial(ec.sign, secret) for secret in _SECRETS.values()}
     for i in range(16):
         seed = h(f"member {i}")
-        owners[b"\x00" + curve25519.public_key(seed)] = book.Key(seed).sign
-    return owners[member](digest)
+        known[b"\x00" + curve25519.public_key(seed)] = book.Key(seed).sign
+    return known[member](digest)
 
 
 def _assembled(auth_key: bytes, digest: bytes, places: list[int], *, bitmap: int | None = None) -> bytes:
@@ -381,7 +415,7 @@ def _assembled(auth_key: bytes, digest: bytes, places: list[int], *, bitmap: int
 
 
 def _multisig_cases() -> list[Case]:
-    digest, all_keys = h(MESSAGE), _multisigs()
+    digest, all_keys = h(MESSAGE), multisigs()
     one, three, mixed = all_keys["1 of 1"], all_keys["2 of 3"], all_keys["3 of 4, of every scheme"]
     sixteen = all_keys["16 of 16"]
     good = _assembled(three, digest, [0, 2])

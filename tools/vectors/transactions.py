@@ -7,6 +7,7 @@ from typing import Any
 
 import by_the_book as book
 from fixtures import AIT, NOW_MS, genesis_hash, h, keys, sha
+from schemes import Owner, key_text
 
 Json = Any
 
@@ -16,7 +17,7 @@ class Envelope:
 
     def __init__(
         self,
-        signer: str,
+        signer: str | book.Key | Owner,
         type: str,
         payload: Json,
         *,
@@ -25,7 +26,7 @@ class Envelope:
         witness: Json = None,
         **changed: Any,
     ) -> None:
-        owner = keys()[signer]
+        owner = keys()[signer] if isinstance(signer, str) else signer
         self.type, self.nonce, self.fee = type, nonce, fee
         self.sender = changed.get("sender", owner.address)
         self.pubkey: bytes = changed.get("pubkey", owner.auth)
@@ -52,7 +53,7 @@ class Envelope:
             "fee": self.fee,
             "payload": json.loads(self.payload),
             "sig": self.sig.hex(),
-            "pubkey": self.pubkey[1:].hex(),
+            "pubkey": key_text(self.pubkey),
         }
         return view | ({"witness": json.loads(self.witness)} if self.witness else {})
 
@@ -231,8 +232,8 @@ def transactions() -> Json:
     return {
         "spec": "docs/spec/transactions.md",
         "genesis_hash": genesis_hash().hex(),
-        "good": [_transaction(name, envelope) for name, envelope in good.items()],
-        "refused_json": [{"name": n, "text": text, "reason": why} for n, text, why in _refused_json()],
+        "good": [transaction(name, envelope) for name, envelope in good.items()],
+        "refused_json": [refused_json(*case) for case in _refused_json()],
         "refused_wire": [{"name": n, "wire": raw.hex(), "reason": why} for n, raw, why in _refused_wire()],
         "wrong_key": [
             {"name": name, "json": envelope.plain(), "reason": "wrong_key"}
@@ -244,10 +245,10 @@ def transactions() -> Json:
     }  # fmt: skip
 
 
-def _transaction(name: str, envelope: Envelope) -> Json:
+def transaction(name: str, envelope: Envelope) -> Json:
     return {
         "name": name,
-        "seed": next(key.seed for key in keys().values() if key.auth == envelope.pubkey).hex(),
+        "seed": next((key.seed.hex() for key in keys().values() if key.auth == envelope.pubkey), None),
         "json": envelope.plain(),
         "payload": envelope.payload.hex(),
         "witness": envelope.witness.hex(),
@@ -257,6 +258,13 @@ def _transaction(name: str, envelope: Envelope) -> Json:
         "wid": envelope.wid.hex(),
         "wire": book.msgpack(envelope.array()).hex(),
     }
+
+
+def refused_json(name: str, text: str, reason: str) -> Json:
+    """A long row of spaces at the end is counted."""
+    spaces = len(text) - len(text.rstrip(" "))
+    counted = {"spaces": spaces} if spaces else {}
+    return {"name": name, "text": text[: len(text) - spaces]} | counted | {"reason": reason}
 
 
 def _refused_json() -> list[tuple[str, str, str]]:

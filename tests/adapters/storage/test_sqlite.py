@@ -1,258 +1,295 @@
-"""SQLite: the schema is the declared one, and a file that is not ours is refused in one line."""
+"""SQLite: a file that cannot be used is refused in one line that says what to do, and a commit is on disk."""
 
+import contextlib
+import os
+import resource
+import signal
 import sqlite3
-from importlib import resources
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from aitbc.adapters.storage import tables
-from aitbc.adapters.storage.sqlite import SCHEMA_VERSION, SqliteStore
-from aitbc.core.executor import Executor
-from aitbc.core.types.amounts import AIT
-from aitbc.core.types.blocks import Candidate, Certificate
-from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.adapters.storage import sql
+from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.ports import StorageError
-from support.chain import REQUEST, Chain
-from support.people import ALICE, BOB, FAUCET, HUB, PROVIDER, person
+from support.crashes import dies
+from support.made_up import ADDRESSES, GENESIS_HASH, MadeUpChain
+from support.store_model import check_everything, check_state
 
 
-def test_the_shipped_schema_is_what_the_sqlmodel_tables_declare() -> None:
-    shipped = resources.files("aitbc.adapters.storage").joinpath("schema.sql").read_text()
-    assert shipped == tables.sqlite_schema()
-    assert SCHEMA_VERSION == tables.SCHEMA_VERSION
-
-
-def test_the_tables_have_the_seeds_columns() -> None:
-    seed = {
-        "blocks": "id parent_id height timestamp proposer tx_count hash state_root sig",
-        "tx": "id block_id type payload_json sender nonce fee sig hash status",
-        "accounts": "address balance nonce pubkey",
-        "receipts": "receipt_id job_id client_addr miner_addr compute_units price output_hash miner_sig status",
-        "peers": "node_id addr last_seen score",
-        "params": "key value",
-    }
-    for name, columns in seed.items():
-        declared = tables.SQLModel.metadata.tables[name].columns.keys()
-        assert set(columns.split()) <= set(declared)
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> tuple[Path, Chain]:
-    """A database with three blocks."""
-    chain = Chain()
-    store = SqliteStore(tmp_path / "chain.db", chain.genesis_hash)
-    loaded = chain.executor.loaded
-    store.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
-    for _ in range(3):
-        built = chain.block(chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}))
-        store.commit(block=chain.executor.head, changes=built.changes, history_peaks=built.peaks)
+def filled(path: Path, blocks: int = 3) -> MadeUpChain:
+    chain = MadeUpChain(seed=31)
+    chain.grow(blocks)
+    store = SqliteStore(path, GENESIS_HASH)
+    for commit in chain.commits:
+        store.commit(commit)
     store.close()
-    return tmp_path / "chain.db", chain
+    return chain
 
 
-def reopen(path: Path, genesis_hash: bytes) -> None:
-    store = SqliteStore(path, genesis_hash)
-    try:
-        store.load()
-        store.block_by_height(2)
-    finally:
-        store.close()
+# Opening
 
 
-def test_a_database_of_another_chain_is_refused(stored: tuple[Path, Chain]) -> None:
-    with pytest.raises(StorageError, match="belongs to the chain"):
-        reopen(stored[0], bytes(32))
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "chain.db"
+    path.write_bytes(b"not a database, " * 1_000)
+    with pytest.raises(StorageError, match="cannot be used as a chain database"):
+        SqliteStore(path, GENESIS_HASH)
+    assert path.read_bytes() == b"not a database, " * 1_000
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "chain.db").write_bytes(b"not a database, " * 100)
-    with pytest.raises(StorageError, match="cannot be used"):
-        reopen(tmp_path / "chain.db", bytes(32))
-
-
-def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "chain.db")
+def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "chain.db"
+    connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipes(name TEXT)")
     connection.close()
-    with pytest.raises(StorageError, match="something else"):
-        reopen(tmp_path / "chain.db", bytes(32))
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="database of something else"):
+        SqliteStore(path, GENESIS_HASH)
+    assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE blocks SET raw = x'00' WHERE height = 2",
-        "UPDATE blocks SET raw = (SELECT raw FROM blocks WHERE height = 1) WHERE height = 2",
-        "UPDATE tx SET raw = x'93' WHERE height = 2",
-        "DELETE FROM tx WHERE height = 2",
-        "UPDATE blocks SET height = 9 - height WHERE height IN (2, 3)",
-        "UPDATE tx SET raw = (SELECT raw FROM tx WHERE height = 1) WHERE height = 2",
-        "UPDATE meta SET value = '99' WHERE key = 'schema_version'",
-        "DELETE FROM meta WHERE key = 'history_peaks'",
-        "DROP TABLE params",
-    ],
-)
-def test_damage_is_found_and_named(stored: tuple[Path, Chain], damage: str) -> None:
-    path, chain = stored
-    connection = sqlite3.connect(path)
-    connection.execute(damage)
-    connection.commit()
-    connection.close()
-    with pytest.raises(StorageError):
-        reopen(path, chain.genesis_hash)
+def test_a_folder_that_is_not_there_or_a_file_in_its_place_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere" / "chain.db", tmp_path):
+        with pytest.raises(StorageError, match="cannot be opened"):
+            SqliteStore(path, GENESIS_HASH)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE accounts SET balance = balance + 1 WHERE address = '{alice}'",
-        "UPDATE accounts SET nonce = 0 WHERE address = '{alice}'",
-        "DELETE FROM accounts WHERE address = '{alice}'",
-        "UPDATE params SET value = '3' WHERE key = 'base_fee'",
-        "UPDATE meta SET value = x'90' WHERE key = 'history_peaks'",
-    ],
-)
-def test_a_state_that_is_not_the_heads_is_not_believed(stored: tuple[Path, Chain], damage: str) -> None:
-    path, chain = stored
-    connection = sqlite3.connect(path)
-    connection.execute(damage.format(alice=ALICE.address))
-    connection.commit()
-    connection.close()
-    store = SqliteStore(path, chain.genesis_hash)
-    with pytest.raises(Rejected) as caught:
-        Executor(chain.document, store.load())
-    store.close()
-    assert caught.value.reason == Reason.DAMAGED
-
-
-def test_a_commit_that_breaks_off_leaves_the_block_before_it(stored: tuple[Path, Chain]) -> None:
-    """Every statement of a commit fails once; the database then holds the old head and takes the block again."""
-    path, chain = stored
-    built = chain.block(chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}))
-    head = chain.executor.head
-    assert isinstance(head.certificate, Certificate)
-    assert isinstance(head.certificate.candidate, Candidate)
-    for broken in ("blocks", "tx", "accounts", "params", "meta"):
-        store = SqliteStore(path, chain.genesis_hash)
-        connection = sqlite3.connect(path)
-        connection.execute(
-            f"CREATE TRIGGER broken BEFORE INSERT ON {broken} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-        )
-        connection.commit()
-        with pytest.raises(sqlite3.Error):
-            store.commit(block=head, changes=built.changes, history_peaks=built.peaks)
-        connection.execute("DROP TRIGGER broken")
-        connection.commit()
-        connection.close()
-        stored_chain = store.load()
-        store.close()
-        assert stored_chain is not None
-        assert stored_chain.head.block.header.height == 3, broken
-    store = SqliteStore(path, chain.genesis_hash)
-    store.commit(block=head, changes=built.changes, history_peaks=built.peaks)
-    store.close()
-
-
-def test_one_changed_byte_of_a_stored_transaction_is_never_served(stored: tuple[Path, Chain]) -> None:
-    path, chain = stored
-    connection = sqlite3.connect(path)
-    (raw,) = connection.execute("SELECT raw FROM tx WHERE height = 2").fetchone()
-    store = SqliteStore(path, chain.genesis_hash)
-    whole = store.block_by_height(2)
-    served = 0
-    for place in range(len(raw)):
-        connection.execute("UPDATE tx SET raw = ? WHERE height = 2", (flipped(raw, place),))
-        connection.commit()
-        try:
-            block = store.block_by_height(2)
-        except StorageError:
-            continue
-        assert block is not None and whole is not None
-        assert [outcome.message for outcome in block.outcomes] != [o.message for o in whole.outcomes]
-        served += 1
-    store.close()
-    connection.close()
-    assert served == 0, "this outcome has no message, so every byte is covered"
-
-
-def flipped(raw: bytes, place: int) -> bytes:
-    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
-
-
-def test_a_commit_waits_until_the_disk_has_it(stored: tuple[Path, Chain]) -> None:
-    """What was reported final survives a power cut: FULL is 2, and WAL keeps readers at the last whole commit."""
-    path, chain = stored
-    store = SqliteStore(path, chain.genesis_hash)
-    connection = store._connection()
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    store.close()
-
-
-def test_order_is_kept_however_the_rows_lie_in_the_file(tmp_path: Path) -> None:
-    """Several transactions a block, records of every kind out of key order, then every table turned upside down."""
-    chain = Chain()
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 512, 4_095])
+def test_a_file_that_was_cut_is_refused_or_empty(tmp_path: Path, size: int) -> None:
+    """SQLite takes a file without a whole header for an empty database."""
     path = tmp_path / "chain.db"
-    store = SqliteStore(path, chain.genesis_hash)
-    loaded = chain.executor.loaded
-    store.commit(block=loaded.block, changes=loaded.changes, history_peaks=[])
-
-    def keep(*txs: VerifiedTransaction) -> None:
-        built = chain.block(*txs)
-        assert [outcome.ok for outcome in built.outcomes] == [True] * len(txs)
-        store.commit(block=chain.executor.head, changes=built.changes, history_peaks=built.peaks)
-
-    registration = {"role": "provider", "models": []}
-    word = chain.countersignature(PROVIDER, HUB)
-    keep(chain.verified(PROVIDER, "REGISTER", registration, fee=0, witness=word))
-    for number in range(5):
-        stranger = person(f"stranger {number}")
-        lock = chain.verified(BOB, "JOB_LOCK", lock_payload(chain))
-        keep(
-            chain.verified(ALICE, "TRANSFER", {"to": stranger.address, "amount": 1}),
-            chain.verified(FAUCET, "FAUCET", {"to": stranger.address, "amount": 9}, fee=0),
-            lock,
-        )
-        payload, witness = chain.claim_parts(PROVIDER, lock.id.hex(), client=BOB)
-        keep(chain.verified(HUB, "RECEIPT_CLAIM", payload, witness=witness))
-    for name in ("accounts", "receipts", "locks"):
-        keys = list(chain.executor.state.records[name])
-        by_index = sorted(keys, key=lambda key: chain.executor.state.index_of(name, key))
-        assert by_index != sorted(keys)
-    heights = range(chain.executor.head.block.header.height + 1)
-    whole, blocks = store.load(), [store.block_by_height(height) for height in heights]
-    store.close()
-    assert whole is not None
-    for rows in whole.records.values():
-        assert [index for index, _, _ in rows] == list(range(1, len(rows) + 1))
-    turn_upside_down(path)
-    store = SqliteStore(path, chain.genesis_hash)
-    assert store.load() == whole
-    assert [store.block_by_height(height) for height in heights] == blocks
+    filled(path)
+    path.write_bytes(path.read_bytes()[:size])
+    try:
+        store = SqliteStore(path, GENESIS_HASH)
+    except StorageError:
+        return
+    assert size < 100
+    assert store.load() is None
     store.close()
 
 
-def lock_payload(chain: Chain) -> dict[str, Any]:
-    return {
-        "hub": HUB.address,
-        "job_id": "job-1",
-        "amount": 5 * AIT,
-        "request_hash": REQUEST,
-        "deliver_by_ms": chain.now_ms + 60_000,
-        "claim_until_ms": chain.now_ms + 60_000,
-    }
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_cannot_be_written_is_refused_at_opening(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "chain.db"
+    filled(path)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.owner() == "root" and parent != Path("/tmp") and parent != Path("/"):
+            parent.chmod(0o755)
+    path.chmod(0o644)
+    if what == "file":
+        tmp_path.chmod(0o777)
+
+    def open_as_nobody() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(StorageError, match=r"cannot be (written|opened)"):
+            SqliteStore(path, GENESIS_HASH)
+
+    dies(open_as_nobody)
 
 
-def turn_upside_down(path: Path) -> None:
-    """What a dump that was read in again may do: the same rows, the last one first."""
-    connection = sqlite3.connect(path)
-    for table in ("accounts", "receipts", "params", "records", "tx"):
-        connection.execute(f"CREATE TEMP TABLE turned AS SELECT * FROM {table} ORDER BY rowid DESC")
-        connection.execute(f"DELETE FROM {table}")
-        connection.execute(f"INSERT INTO {table} SELECT * FROM turned")
-        connection.execute("DROP TABLE turned")
-    connection.commit()
-    connection.close()
+def test_another_program_that_writes_is_waited_for_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chain.db"
+    chain = filled(path)
+    monkeypatch.setattr("aitbc.adapters.storage.sqlite.BUSY_S", 0.2)
+    store = SqliteStore(path, GENESIS_HASH)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="another program is writing"):
+        store.commit(chain.extend())
+    check_state(store, chain.commits[:-1])
+    other.execute("COMMIT")
+    other.close()
+    store.commit(chain.commits[-1])
+    check_state(store, chain.commits)
+    store.close()
+
+
+# Writing
+
+
+def test_a_commit_waits_until_the_disk_has_it(tmp_path: Path) -> None:
+    """What was reported final survives a power cut: FULL is 2, and WAL keeps readers at the last whole commit."""
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+    with store._database.writing() as session:
+        assert session.rows("PRAGMA synchronous") == [(2,)]
+        assert session.rows("PRAGMA journal_mode") == [("wal",)]
+    store.close()
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    chain = filled(tmp_path / "chain.db")
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+    with store._database.writing() as session:
+        (pages,) = session.rows("PRAGMA page_count")[0]
+        session.run(f"PRAGMA max_page_count = {pages}")
+    commit = chain.extend(transactions=500)
+    with pytest.raises(
+        StorageError, match=r"disk of .* is full; free space and start again, nothing is lost"
+    ):
+        store.commit(commit)
+    check_everything(store, chain.commits[:-1])
+    store.commit(commit)  # on a new connection, which has room
+    check_everything(store, chain.commits)
+    store.close()
+
+
+@pytest.mark.parametrize("room", [0, 5_000, 50_000, 500_000])
+def test_a_disk_that_fails_in_the_middle_is_named_and_nothing_is_lost(tmp_path: Path, room: int) -> None:
+    """The log may not grow beyond `room` bytes: writes fail wherever that happens to be."""
+    path = tmp_path / "chain.db"
+    chain = filled(path)
+    commit = chain.extend(transactions=2_000)
+
+    def commit_without_room() -> None:
+        store = SqliteStore(path, GENESIS_HASH)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        with pytest.raises(StorageError, match="disk of"):
+            store.commit(commit)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        check_state(store, chain.commits[:-1])
+
+    dies(commit_without_room)
+    store = SqliteStore(path, GENESIS_HASH)
+    check_everything(store, chain.commits[:-1])
+    store.commit(commit)
+    check_state(store, chain.commits)
+    store.close()
+
+
+def test_every_statement_of_a_commit_may_fail(tmp_path: Path) -> None:
+    """The database then holds the old head and takes the block again."""
+    path = tmp_path / "chain.db"
+    chain = filled(path)
+    while not {"accounts", "params"} <= {change.store for change in chain.extend(transactions=20).changes}:
+        chain.take_back(chain.height - 1)
+    store = SqliteStore(path, GENESIS_HASH)
+    for table in (
+        "meta",
+        "blocks",
+        "tx",
+        "account_tx",
+        "receipts",
+        "history_nodes",
+        "undo",
+        "accounts",
+        "params",
+    ):
+        hand = sqlite3.connect(path)
+        for event in ("INSERT", "UPDATE"):
+            hand.execute(
+                f"CREATE TRIGGER broken_{event} BEFORE {event} ON {table}"
+                " BEGIN SELECT RAISE(ABORT, 'a bug in the disk'); END"
+            )
+        hand.commit()
+        with pytest.raises(StorageError, match="a bug in the disk"):
+            store.commit(chain.commits[-1])
+        for event in ("INSERT", "UPDATE"):
+            hand.execute(f"DROP TRIGGER broken_{event}")
+        hand.commit()
+        hand.close()
+        check_everything(store, chain.commits[:-1])
+    store.commit(chain.commits[-1])
+    check_everything(store, chain.commits)
+    store.close()
+
+
+def test_an_error_of_a_writer_leaves_readers_and_the_next_write_alone(tmp_path: Path) -> None:
+    chain = filled(tmp_path / "chain.db")
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+
+    with contextlib.suppress(KeyError), store._database.writing() as session:
+        session.run("DELETE FROM blocks")
+        raise KeyError
+    check_everything(store, chain.commits)
+    store.commit(chain.extend())
+    check_everything(store, chain.commits)
+    store.close()
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (sql.SELECT_TX, (bytes(32),)),
+        (sql.SELECT_TXS_OF_BLOCK, (3,)),
+        (sql.SELECT_BLOCK["height"], (3,)),
+        (sql.SELECT_BLOCK["id"], (bytes(32),)),
+        (sql.SELECT_ACCOUNT_HISTORY, (ADDRESSES[0], 5, 5, 10)),
+        (sql.SELECT_RECEIPT, ("rcpt_", 1)),
+        *[(statement, ("x", 5, 5, 5, 10)) for statement in sql.SELECT_RECEIPTS.values()],
+    ],
+)
+def test_no_read_walks_through_a_table_or_sorts_one(
+    tmp_path: Path, statement: str, values: tuple[object, ...]
+) -> None:
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+    with store._database.reading() as session:
+        plan = [row[3] for row in session.rows(f"EXPLAIN QUERY PLAN {statement}", values)]
+    store.close()
+    assert not [step for step in plan if step.startswith("SCAN")], plan
+    if statement != sql.SELECT_RECEIPT:  # of one id there is one, or very few
+        assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
+def test_a_page_costs_as_much_as_its_items(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine: a page deep in a long history is no dearer than one of a short history."""
+    chain = MadeUpChain(seed=32)
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+    costs = []
+    for _ in range(3):
+        while len(chain.commits) < 60 * (len(costs) + 1):
+            store.commit(chain.commits[-1])
+            chain.extend()
+        before = (len(chain.commits) // 2, 0)
+        costs.append(steps(store, sql.SELECT_ACCOUNT_HISTORY, (ADDRESSES[0], *before, 10)))
+    store.close()
+    assert max(costs) <= costs[0] * 1.2
+
+
+def steps(store: SqliteStore, statement: str, values: tuple[object, ...]) -> int:
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    with store._database.reading() as session:
+        connection = session._connection  # type: ignore[attr-defined]
+        connection.set_progress_handler(tick, 1)
+        assert len(session.rows(statement, values)) == 10
+        connection.set_progress_handler(None, 1)
+    return count
+
+
+def test_many_threads_share_few_connections(tmp_path: Path) -> None:
+    chain = filled(tmp_path / "chain.db")
+    store = SqliteStore(tmp_path / "chain.db", GENESIS_HASH)
+    opened = []
+    connect = store._database._readers._open  # type: ignore[attr-defined]
+    store._database._readers._open = lambda: opened.append(1) or connect()  # type: ignore[attr-defined]
+    wrong: list[object] = []
+
+    def read() -> None:
+        for height in range(4):
+            if store.block_by_height(height) != chain.commits[height].block:
+                wrong.append(height)
+
+    threads = [threading.Thread(target=read) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.close()
+    assert wrong == []
+    assert len(opened) <= 8

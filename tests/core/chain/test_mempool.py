@@ -269,3 +269,53 @@ def test_what_waits_for_a_missing_nonce_gets_a_tenth_of_the_places(
         pool.add(pay(chain, 4, sender=BOB), now_ms=0)
     chain.block(*pool.select(max_txs=9, max_bytes=10**6))
     assert pool.pending(BOB.address) == 2
+
+
+def test_what_waits_reserves_what_it_spends(chain: Chain, pool: Mempool) -> None:
+    """Alice has 1,000 AIT: two payments of 600 do not wait together, one of 600 and one of 300 do."""
+    pool.add(pay(chain, 1), now_ms=0, spends=600 * AIT)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 2), now_ms=0, spends=600 * AIT)
+    assert caught.value.reason == Reason.INSUFFICIENT_BALANCE
+    assert "600.0001 AIT are reserved for what waits already" in caught.value.message
+    pool.add(pay(chain, 2), now_ms=0, spends=300 * AIT)
+    pool.add(pay(chain, 1, fee=200), now_ms=0, spends=700 * AIT - 300)
+    assert len(pool) == 2, "a replacement reserves instead of what it replaces"
+
+
+def test_a_payment_that_a_block_made_too_dear_is_dropped(chain: Chain, pool: Mempool) -> None:
+    """Bob's second payment was covered until his first one turned out to be another, larger one."""
+    small, next_one = pay(chain, 1, sender=BOB), pay(chain, 2, sender=BOB)
+    pool.add(small, now_ms=0, spends=100 * AIT)
+    pool.add(next_one, now_ms=0, spends=500 * AIT)
+    large = chain.verified(BOB, "TRANSFER", {"to": ALICE.address, "amount": 900 * AIT}, nonce=1)
+    chain.block(large)
+    settled = pool.settle([large])
+    assert (settled.overtaken, settled.unfunded) == ([small], [next_one])
+    assert len(pool) == 0
+
+
+def test_a_snapshot_has_each_lane_in_order(chain: Chain, pool: Mempool) -> None:
+    for nonce in (3, 1, 2):
+        pool.add(pay(chain, nonce), now_ms=0)
+    pool.add(pay(chain, 1, sender=BOB), now_ms=0)
+    assert [(tx.tx.sender, tx.tx.nonce) for tx in pool.waiting()] == [
+        (ALICE.address, 1),
+        (ALICE.address, 2),
+        (ALICE.address, 3),
+        (BOB.address, 1),
+    ]
+
+
+def test_a_head_that_goes_back_opens_the_earlier_nonces(chain: Chain, pool: Mempool) -> None:
+    first, second = pay(chain, 1), pay(chain, 2)
+    pool.add(first, now_ms=0)
+    pool.add(second, now_ms=0)
+    chain.block(first)
+    pool.settle([first])
+    assert pool.has_ready(), "the second is next"
+    chain.executor.retract()
+    pool.reopen([first])
+    assert not pool.has_ready(), "the first is next again, and it is not here"
+    pool.add(first, now_ms=0)
+    assert pool.select(max_txs=9, max_bytes=10**6) == [first, second]

@@ -64,6 +64,7 @@ def test_a_bent_proof_proves_nothing(index: int, count: int) -> None:
         assert not check_leaf_in_history(root, leaf, index, wrong_count, proof)
     for other in set(LEAVES) - {leaf} | {b"", leaf[1:], leaf + b"\x00"}:
         assert not check_leaf_in_history(root, other, index, count, proof)
+    assert not check_leaf_in_history(root, leaf, index, 2**64, [bytes(32)] * 64)
     assert not check_leaf_in_history(root, leaf, index, count, [*proof, bytes(32)])
     for place, node in enumerate(proof):
         assert not check_leaf_in_history(root, leaf, index, count, proof[:place] + proof[place + 1 :])

@@ -9,8 +9,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aitbc.core.crypto import indexed_tree
 from aitbc.core.crypto.indexed_tree import (
@@ -26,9 +24,31 @@ from support.second_implementation import book
 Block = dict[str, bytes | None]
 
 KEYS = ["a", "aa", "aaa", "ab", "b", "ba", "é", "\uff5e", "\U00010000", *[f"key {i:02}" for i in range(20)]]
-BLOCKS = st.dictionaries(st.sampled_from(KEYS), st.none() | st.binary(max_size=4), max_size=14)
-STORIES = st.lists(BLOCKS | st.integers(1, 6), max_size=16)
-"""Blocks; a number takes so many of them back."""
+
+
+def told_at_random(seed: int) -> list[Block | int]:
+    """Blocks that grow, churn or empty the store, large and small; a number takes so many of them back."""
+    chance = random.Random(seed)
+    story: list[Block | int] = []
+    for _ in range(24):
+        if chance.random() < 0.2:
+            story.append(chance.choice((1, 2, 5)))
+        else:
+            story.append(random_block(chance))
+    return story
+
+
+def random_block(chance: random.Random) -> Block:
+    """Of the keys that it names, nearly all, about half or few are removed."""
+    stay = chance.choice((0.1, 0.5, 0.5, 0.9))
+    return {
+        key: chance.randbytes(chance.choice((0, 3))) if chance.random() < stay else None
+        for key in chance.sample(KEYS, chance.choice((0, 1, 2, 3, 8, 20)))
+    }
+
+
+STORIES = [told_at_random(seed) for seed in range(60)]
+ALL_STORIES = pytest.mark.parametrize("story", STORIES, ids=range(60))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,8 +122,7 @@ def assert_is(tree: IndexedTree, model: Any) -> None:
     assert len(tree) == len(model.slots) - 1
 
 
-@given(STORIES)
-@settings(max_examples=250, deadline=None)
+@ALL_STORIES
 def test_after_every_step_the_tree_is_what_its_slots_say(story: list[Block | int]) -> None:
     told = Told()
     for step in story:
@@ -113,26 +132,24 @@ def test_after_every_step_the_tree_is_what_its_slots_say(story: list[Block | int
     assert_is(told.tree, book.IndexedTree("accounts"))
 
 
-@given(STORIES, BLOCKS, st.randoms(use_true_random=False))
-@settings(max_examples=250, deadline=None)
-def test_a_loaded_tree_goes_on_like_the_one_that_has_lived(
-    story: list[Block | int], block: Block, order: random.Random
-) -> None:
-    told = Told()
+@ALL_STORIES
+def test_a_loaded_tree_goes_on_like_the_one_that_has_lived(story: list[Block | int]) -> None:
+    told, chance = Told(), random.Random(1)
     for step in story:
         told.tell(step)
-    tree = loaded(told.models[-1], order=order)
-    assert_is(tree, told.models[-1])
-    before = told.models[-1]
-    told.tell(block)
-    undo = tree.update(block, values_of(told.models[-1]).__getitem__)
-    assert_is(tree, told.models[-1])
-    tree.undo(undo)
-    assert_is(tree, before)
+        before = told.models[-1]
+        tree = loaded(before, order=chance)
+        assert_is(tree, before)
+        block = random_block(chance)
+        told.tell(block)
+        undo = tree.update(block, values_of(told.models[-1]).__getitem__)
+        assert_is(tree, told.models[-1])
+        told.tell(1)
+        tree.undo(undo)
+        assert_is(tree, before)
 
 
-@given(STORIES)
-@settings(max_examples=100, deadline=None)
+@ALL_STORIES
 def test_every_past_state_is_proved_key_by_key(story: list[Block | int]) -> None:
     told = Told()
     for step in story:
@@ -147,6 +164,23 @@ def test_every_past_state_is_proved_key_by_key(story: list[Block | int]) -> None
                 assert proves_value(root, "accounts", key.encode(), values[key], proof)
             else:
                 assert proves_absence(root, "accounts", key.encode(), proof)
+
+
+def test_the_stories_are_worth_telling() -> None:
+    """Slots stay free in the middle, are taken again, are given up; levels come and go."""
+    free = again = given_up = levels = 0
+    for story in STORIES:
+        told = Told()
+        for step in story:
+            before = told.models[-1]
+            told.tell(step)
+            after = told.models[-1]
+            new = set(after.slots) - set(before.slots)
+            free += after.count() > len(after.slots)
+            again += any(slot < before.count() for slot in new)
+            given_up += after.count() < before.count()
+            levels += len(after.levels()) < len(before.levels())
+    assert min(free, again, given_up, levels) > 100, (free, again, given_up, levels)
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "aa", "b", "key 0", "key 2", "c", "\U00010000"])
@@ -193,14 +227,6 @@ def test_a_thousand_reorganisations_end_where_a_straight_run_ends() -> None:
     assert_is(told.tree, model)
 
 
-def random_block(chance: random.Random) -> Block:
-    """Some change, some come, about as many go."""
-    return {
-        key: chance.randbytes(chance.choice((0, 3))) if chance.random() < 0.6 else None
-        for key in chance.sample(KEYS, chance.choice((0, 1, 2, 3, 12)))
-    }
-
-
 def test_a_store_of_many_keys_grows_and_shrinks_over_six_levels() -> None:
     """With runs and chunks of their real length, and with values too long for a ready-made prefix."""
     chance = random.Random(7)
@@ -212,11 +238,13 @@ def test_a_store_of_many_keys_grows_and_shrinks_over_six_levels() -> None:
         for block in (
             {name: name.encode() for name in names[:1_100]},
             dict.fromkeys(chance.sample(names, 700)),
-            {name: chance.randbytes(chance.choice((0, 255, 256, 1_023, 1_024))) for name in names[900:]},
+            {name: chance.randbytes(chance.choice((0, 255, 256, 1_023, 1_024))) for name in names[900:]}
+            | dict.fromkeys(names[:50]),
             {name: None for name in names if name != "key 7"} | {"key 7": b"alone"},
         ):
             told.tell(block)
             assert told.tree.root() == told.models[-1].root()
+            assert max(len(run) for run in told.tree._order._runs) < 512
             if len(told.models) == 4:
                 assert loaded(told.models[-1], order=chance).root() == told.tree.root()
         while told.undos:
@@ -263,3 +291,15 @@ def test_proofs_of_other_states_do_not_pass() -> None:
     assert (old.index, new.index) == (2, 1)
     assert check_leaf(told.tree.root(), "accounts", new)
     assert not check_leaf(told.tree.root(), "accounts", old)
+
+
+def test_what_only_we_can_get_wrong_stops() -> None:
+    told = Told()
+    told.tell({"a": b""})
+    with pytest.raises(AssertionError, match="the sentinel belongs to the tree"):
+        told.tree.update({"": None}, {}.__getitem__)
+    with pytest.raises(AssertionError, match="only an empty tree is loaded"):
+        told.tree.load([(1, "a", b"")])
+    told.tell({"b": b""})
+    with pytest.raises(AssertionError, match="the latest update is taken back first"):
+        told.tree.undo(told.undos[0])

@@ -7,7 +7,7 @@ import pytest
 
 from aitbc.core.crypto.indexed_tree import IndexedTree, TreeProof, check_leaf, proves_absence, proves_value
 
-COUNTS = (1, 3, 4, 5, 16, 17, 40)
+COUNTS = (1, 3, 4, 5, 12, 16, 17, 40)
 
 
 def value_of(key: str) -> bytes:
@@ -39,23 +39,30 @@ def test_every_leaf_and_every_absence_is_proved(keys: int) -> None:
         proof = tree.prove(key.decode(), value_of)
         assert proves_value(root, "accounts", key, proof.value, proof)
         assert not proves_value(root, "locks", key, proof.value, proof)
+        assert not proves_value(root, "accounts", key, proof.value + b"x", proof)
+        assert not proves_value(root, "accounts", key + b"x", proof.value, proof)
         missing = key + b"!"
         absence = tree.prove(missing.decode(), value_of)
         assert proves_absence(root, "accounts", missing, absence)
         assert not proves_absence(root, "accounts", key, absence)
+        before = tree.prove(tree.keys()[number - 1] if number else "a", value_of)
+        assert before.next_key == key, "it jumps to the key, not over it"
+        assert not proves_absence(root, "accounts", key, before)
 
 
 @pytest.mark.parametrize("keys", COUNTS)
 def test_a_bent_proof_proves_nothing(keys: int) -> None:
     tree = tree_of(keys)
     root = tree.root()
-    for number in range(keys):
-        proof = tree.prove(f"key {number:02}", value_of)
+    for key in tree.keys("key") + tree.keys("z"):
+        proof = tree.prove(key, value_of)
         assert check_leaf(root, "accounts", proof)
-        group = proof.groups[0]
+        group, slots = proof.groups[0], 4 ** len(proof.groups)
         for bent in (
             but(proof, index=proof.index + 1),
             but(proof, index=-1),
+            but(proof, index=proof.index + slots),
+            but(proof, index=proof.index - slots),
             but(proof, count=proof.count + 1),
             but(proof, value=proof.value + b"x"),
             but(proof, next_key=b"key 00x"),

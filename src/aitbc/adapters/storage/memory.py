@@ -44,7 +44,9 @@ class MemoryStore:
                     store: sorted((index, key, data) for key, (index, data) in rows.items())
                     for store, rows in self._records.items()
                 },
-                before_head=[(c.store, c.key, c.before) for c in self._commits[-1].changes],
+                before_head=[
+                    (c.store, c.key, c.before) for c in self._commits[-1].changes if len(self._commits) > 1
+                ],
             )
 
     def commit(self, commit: Commit) -> None:
@@ -117,14 +119,19 @@ class MemoryStore:
         return StoredHead(header=block.block.header, hash=block.hash, certificate=block.certificate)
 
     def head_of(self, block_hash: bytes) -> StoredHead | None:
-        height = self._heights.get(block_hash)
-        return None if height is None else self.head_at(height)
+        block = self.block_by_hash(block_hash)
+        return None if block is None else self.head_at(block.block.header.height)
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        assert limit > 0, "a page has at least one item"
         with self._lock:
             block = self.block_by_height(height)
-            places = range(len(block.outcomes))[start : start + limit] if block else []
-            return [self._transaction_at(height, position) for position in places]
+            if block is None or start < 0:
+                return []
+            return [
+                self._transaction_at(height, place)
+                for place in range(len(block.outcomes))[start : start + limit]
+            ]
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         return self._places.get(tx_id)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from aitbc.adapters.storage.rows import (
+    NO_HEAD,
     BlockHead,
     Row,
     account_rows,
     block_row,
     damaged,
+    head_row,
     history_row,
     receipt_row,
     stored_receipts,
@@ -20,6 +22,7 @@ from aitbc.adapters.storage.sql import (
     ACCOUNT_TX,
     BLOCKS,
     HISTORY_NODES,
+    META,
     RECEIPTS,
     TX,
     Session,
@@ -58,6 +61,7 @@ def from_1(session: Session, genesis_hash: bytes) -> None:
     for statement in _COPY:
         session.run(statement)
     peaks: Peaks = []
+    head = NO_HEAD
     for (height,) in session.rows("SELECT height FROM blocks_1 ORDER BY height"):
         block = _block(session, height, genesis_hash)
         receipts = stored_receipts(block, _receipts(session, block))
@@ -68,6 +72,8 @@ def from_1(session: Session, genesis_hash: bytes) -> None:
         if height:
             peaks, nodes = append_leaf(peaks, block.block.header.parent)
             session.insert(HISTORY_NODES, [history_row(HistoryNode(*node)) for node in nodes])
+        head = head_row(height, block.hash)
+    session.insert(META, [head, ("migrated_at", head[1][:8])])
     for table in TABLES_OF_1:
         session.run(f"DROP TABLE {table}_1")
 

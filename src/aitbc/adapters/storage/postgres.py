@@ -28,6 +28,8 @@ OLDEST_SERVER = 130000
 CONNECT_S = 10
 DEAD_PEER_S = 30
 """A server that vanished without a word is given up after this."""
+LOCK_WAIT_MS = 2_000
+"""A node that was killed a moment ago may still be connected."""
 COPY_FROM = 50
 """Rows from which COPY is cheaper than one statement for each row."""
 
@@ -102,7 +104,7 @@ class PostgresSession:
         self._cursor.executemany(marked(statement), rows)
 
     def insert(self, insert: Insert, rows: Sequence[Row]) -> None:
-        """Many rows go through COPY; where some may be there already, through a table of this transaction first."""
+        """Many rows go through COPY; where some may be there already, through a table of this connection first."""
         if not rows:
             return
         if len(rows) < COPY_FROM:
@@ -112,7 +114,8 @@ class PostgresSession:
             self._copy(insert.table, insert.columns, rows)
             return
         passing = f"new_{insert.table}"
-        self.run(f"CREATE TEMP TABLE {passing} (LIKE {insert.table}) ON COMMIT DROP")
+        self.run(f"CREATE TEMP TABLE IF NOT EXISTS {passing} (LIKE {insert.table}) ON COMMIT DELETE ROWS")
+        self.run(f"DELETE FROM {passing}")  # noqa: S608
         self._copy(passing, insert.columns, rows)
         self.run(
             f"INSERT INTO {insert.table}({insert.columns}) SELECT {insert.columns} FROM {passing}"  # noqa: S608
@@ -186,13 +189,15 @@ class PostgresDatabase:
             **self._address.settings,
         }
         connection = psycopg.connect(make_conninfo(**settings), autocommit=True)
-        info = connection.info
-        encoding = info.parameter_status("server_encoding")
-        if info.server_version < OLDEST_SERVER or encoding != "UTF8":
+        version, encoding = (
+            connection.info.server_version,
+            connection.info.parameter_status("server_encoding"),
+        )
+        if version < OLDEST_SERVER or encoding != "UTF8":
             connection.close()
             raise StorageError(
-                f"{self.name} has PostgreSQL {info.server_version // 10000} and encoding {encoding}; 13 or later and"
-                " UTF8 are needed: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+                f"{self.name} has PostgreSQL {version // 10000} and encoding {encoding}; 13 or later and UTF8 are"
+                " needed: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )
         return connection
 
@@ -204,20 +209,33 @@ class PostgresDatabase:
 
     def _connect_to_write(self) -> Connection:
         connection = self._connect()
-        found = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended('aitbc node in ' || current_schema(), 0)),"
-            " current_setting('synchronous_commit')"
-        ).fetchone()
-        assert found is not None
-        locked, durable = found
-        if not locked:
+        try:
+            self._become_the_only_writer(connection)
+        except BaseException:
             connection.close()
+            raise
+        return connection
+
+    def _become_the_only_writer(self, connection: Connection) -> None:
+        """The lock goes with the connection; that of a machine that lost power within a minute."""
+        for name, value in (
+            ("tcp_keepalives_idle", DEAD_PEER_S),
+            ("tcp_keepalives_interval", DEAD_PEER_S // 3),
+            ("tcp_keepalives_count", 3),
+            ("lock_timeout", LOCK_WAIT_MS),
+        ):
+            connection.execute(f"SET {name} = {value}".encode())
+        try:
+            connection.execute(
+                "SELECT pg_advisory_lock(hashtextextended('aitbc node in ' || current_schema(), 0))"
+            )
+        except errors.LockNotAvailable:
             raise StorageError(
                 f"another node is using {self.name}; stop it, or give each node a database of its own"
-            )
-        if durable == "off":
+            ) from None
+        connection.execute("SET lock_timeout = DEFAULT")
+        if connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
             connection.execute("SET synchronous_commit = on")
-        return connection
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

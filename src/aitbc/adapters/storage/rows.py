@@ -7,7 +7,8 @@ database is kept out by it.
 
 | table | checksum covers, besides the row's place |
 |---|---|
-| blocks | header and certificate: no hash covers the certificate |
+| meta | of the head: height and hash, so that blocks that are lost are missed |
+| blocks | header, certificate (no hash covers it) and number of transactions (for a page of them) |
 | tx | time of the block, id, `raw`: the outcome's text is under no root, and a transaction is read alone |
 | receipts | every field, the transaction's id and time: they can be made again only by executing the block |
 | history_nodes | the hash: a wrong node makes wrong proofs |
@@ -18,12 +19,14 @@ database is kept out by it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import Any, NamedTuple
 
 import msgspec
 
 from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
 from aitbc.core.codec.records import record_bytes, record_from_bytes
+from aitbc.core.crypto.address import ADDRESS_LENGTH
 from aitbc.core.crypto.hashing import fields, u64
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
@@ -53,7 +56,7 @@ def checksum(table: str, *parts: bytes) -> bytes:
 
 _TAGS = {
     table: fields(f"aitbc/row/{table}/2".encode())
-    for table in ("blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
+    for table in ("meta", "blocks", "tx", "receipts", "history_nodes", "undo", "waiting")
 }
 
 
@@ -72,17 +75,18 @@ class BlockRow(msgspec.Struct, frozen=True, array_like=True):
 
     height: int
     id: bytes
+    tx_count: int
     raw: bytes
     checksum: bytes
 
 
-BLOCK_COLUMNS = "height, id, raw, checksum"
+BLOCK_COLUMNS = "height, id, tx_count, raw, checksum"
 _block_head = msgspec.msgpack.Decoder(BlockHead)
 
 
 def block_row(committed: CommittedBlock) -> Row:
     header, certificate = committed.block.header, committed.certificate
-    raw = _pack(BlockHead(header, certificate))
+    raw, count = _pack(BlockHead(header, certificate)), len(committed.block.txs)
     return (
         header.height,
         committed.hash,
@@ -90,19 +94,19 @@ def block_row(committed: CommittedBlock) -> Row:
         header.timestamp_ms // 1000,
         header.timestamp_ms,
         header.proposer,
-        len(committed.block.txs),
+        count,
         committed.hash,
         header.state_root,
         certificate.signatures[0] if certificate else b"",
         raw,
-        checksum("blocks", u64(header.height), committed.hash, raw),
+        checksum("blocks", u64(header.height), committed.hash, u64(count), raw),
     )
 
 
-def restore_head(row: BlockRow) -> StoredHead:
+def restore_block_head(row: BlockRow) -> StoredHead:
     """A block's header and certificate; raises StorageError when they are not what the hash says."""
     name = f"block {row.height} on disk"
-    if checksum("blocks", u64(row.height), row.id, row.raw) != row.checksum:
+    if checksum("blocks", u64(row.height), row.id, u64(row.tx_count), row.raw) != row.checksum:
         raise damaged(name, "its checksum differs")
     head = _block_head.decode(row.raw)
     if (header_hash(head.header), head.header.height) != (row.id, row.height):
@@ -112,17 +116,24 @@ def restore_head(row: BlockRow) -> StoredHead:
 
 def restore_block(row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes) -> CommittedBlock:
     """A block from its rows; raises StorageError when they are not what its hash says."""
-    name, head = f"block {row.height} on disk", restore_head(row)
+    name, head = f"block {row.height} on disk", restore_block_head(row)
     header = head.header
-    stored = [restore_transaction(tx, genesis_hash) for tx in txs]
-    if [(tx.height, tx.position) for tx in txs] != [(row.height, place) for place in range(len(txs))]:
-        raise damaged(name, "its transactions are not in order")
+    stored = restore_page(row, txs, genesis_hash, range(row.tx_count))
     if list_root([tx.hash for tx in txs]) != header.txs_root:
         raise damaged(name, "its transactions differ")
     if list_root([outcome_leaf(item.outcome) for item in stored]) != header.outcomes_root:
         raise damaged(name, "its outcomes differ")
     block = Block(header, [item.tx for item in stored])
     return CommittedBlock(block, row.id, [item.outcome for item in stored], head.certificate)
+
+
+def restore_page(
+    row: BlockRow, txs: Sequence["TransactionRow"], genesis_hash: bytes, positions: range
+) -> list[StoredTransaction]:
+    """The transactions of a block at some positions, all of them."""
+    if [(tx.height, tx.position) for tx in txs] != [(row.height, position) for position in positions]:
+        raise damaged(f"block {row.height} on disk", "its transactions are not all there")
+    return [restore_transaction(tx, genesis_hash) for tx in txs]
 
 
 # Transactions
@@ -212,20 +223,21 @@ def restore_transaction(row: TransactionRow, genesis_hash: bytes) -> StoredTrans
 
 def touched(tx: Transaction, outcome: Outcome) -> set[str]:
     """Accounts whose history a transaction belongs to: its sender, and every address that an event names."""
-    return {tx.sender, *[key for _, key, _ in outcome.events if len(key) == 42 and key.startswith("ait1")]}
+    named = {tx.sender}
+    for _, key, _ in outcome.events:
+        if key[:4] == "ait1" and len(key) == ADDRESS_LENGTH:
+            named.add(key)
+    return named
 
 
 def account_rows(committed: CommittedBlock) -> list[Row]:
     """(address, height, position), in the order of the table's key: neighbours in one page are written together."""
-    height = committed.block.header.height
-    pairs = zip(committed.block.txs, committed.outcomes, strict=True)
-    return sorted(
-        [
-            (address, height, position)
-            for position, (tx, outcome) in enumerate(pairs)
-            for address in touched(tx, outcome)
-        ]
-    )
+    height, rows = committed.block.header.height, []
+    for position, (tx, outcome) in enumerate(zip(committed.block.txs, committed.outcomes, strict=True)):
+        for address in touched(tx, outcome):
+            rows.append((address, height, position))
+    rows.sort()
+    return rows
 
 
 # Receipts
@@ -356,6 +368,9 @@ class StateRows(NamedTuple):
     written: dict[str, list[Row]]
 
 
+_BALANCE_AND_NONCE = Struct(">QQ")
+
+
 def state_rows(changes: Iterable[tuple[str, str, int, bytes | None]]) -> StateRows:
     """From (store, key, slot, record bytes; None: removed)."""
     gone: dict[str, list[Row]] = {"accounts": [], "params": [], "records": []}
@@ -368,8 +383,7 @@ def state_rows(changes: Iterable[tuple[str, str, int, bytes | None]]) -> StateRo
             else:
                 gone["records"].append((store, key))
         elif store == "accounts":
-            balance, nonce = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
-            accounts.append((key, index, balance, nonce, data[16:]))
+            accounts.append((key, index, *_BALANCE_AND_NONCE.unpack_from(data), data[16:]))
         elif store == "params":
             record = record_from_bytes(store, key, data)
             assert isinstance(record, Param)
@@ -393,6 +407,25 @@ def param_bytes(value: str) -> bytes:
 
 
 # The rest
+
+
+NO_HEAD: Row = ("head", b"")
+"""For `meta`: nothing was committed yet."""
+
+
+def head_row(height: int, block_hash: bytes) -> Row:
+    """For `meta`: which block is the head."""
+    return ("head", u64(height) + block_hash + checksum("meta", u64(height), block_hash))
+
+
+def restore_head(value: bytes) -> tuple[int, bytes]:
+    """Height and hash; -1 and zeros before genesis."""
+    if not value:
+        return -1, bytes(32)
+    height, block_hash = int.from_bytes(value[:8], "big"), value[8:40]
+    if head_row(height, block_hash)[1] != value:
+        raise damaged("the head on disk", "its checksum differs")
+    return height, block_hash
 
 
 def history_row(node: HistoryNode) -> Row:

@@ -7,6 +7,7 @@ Writes come from one thread at a time, reads from any.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from aitbc.adapters.storage.rows import (
     BLOCK_COLUMNS,
     MEND,
+    NO_HEAD,
     RECEIPT_COLUMNS,
     TRANSACTION_COLUMNS,
     BlockRow,
@@ -21,6 +23,7 @@ from aitbc.adapters.storage.rows import (
     Row,
     StateRows,
     TransactionRow,
+    Undo,
     account_bytes,
     account_rows,
     block_row,
@@ -29,11 +32,14 @@ from aitbc.adapters.storage.rows import (
     check_waiting_row,
     damaged,
     escaped,
+    head_row,
     history_row,
     param_bytes,
     receipt_row,
     restore_block,
+    restore_block_head,
     restore_head,
+    restore_page,
     restore_receipt,
     restore_transaction,
     restore_undo,
@@ -44,6 +50,7 @@ from aitbc.adapters.storage.rows import (
     undo_row,
     waiting_rows,
 )
+from aitbc.core.crypto.hashing import u64
 from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.amounts import MAX_TOTAL
 from aitbc.core.types.blocks import CommittedBlock
@@ -102,7 +109,8 @@ RECORDS_OF = {
 RECEIPT_COLUMN: dict[ReceiptIndex, str] = {"provider": "miner_addr", "client": "client_addr", "job": "job_id"}
 
 # ruff: noqa: S608 - statements are put together from the constants of this page only
-SELECT_HEAD = "SELECT height, id FROM blocks ORDER BY height DESC LIMIT 1"
+SELECT_HEAD = "SELECT value FROM meta WHERE \"key\" = 'head'"
+SELECT_MIGRATED = "SELECT 1 FROM meta WHERE \"key\" = 'migrated_at' AND value = ?"
 SELECT_BLOCK = {
     column: f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE {column} = ?" for column in ("height", "id")
 }
@@ -183,18 +191,19 @@ class SqlStore:
     # Opening
 
     def _prepare(self) -> None:
-        """Look first, so that what is not ours is left as it is; then make or migrate it in one transaction."""
+        """Look first, so that what is not ours is left as it is; then make or migrate it in one transaction.
+
+        The version is written each time: a database that cannot be written is better refused now than at a block.
+        """
         with self._reading() as session:
             self._version(session)
         with self._database.writing() as session, self._checked():
             version = self._version(session)
             if version is None:
                 self._create(session)
-                return
-            while version < SCHEMA_VERSION:
-                self._database.migrations[version](session, self._genesis_hash)
-                version += 1
-                session.insert(META, [("schema_version", str(version).encode())])
+            for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                self._database.migrations[old](session, self._genesis_hash)
+            session.insert(META, [("schema_version", str(SCHEMA_VERSION).encode())])
 
     def _version(self, session: Session) -> int | None:
         """The schema's version, None for an empty database; raises StorageError for what is not to be touched."""
@@ -225,17 +234,17 @@ class SqlStore:
     def _create(self, session: Session) -> None:
         for statement in schema_statements(self._database.kind):
             session.run(statement)
-        version = str(SCHEMA_VERSION).encode()
-        session.insert(META, [("schema_version", version), ("genesis_hash", self._genesis_hash)])
+        session.insert(META, [("genesis_hash", self._genesis_hash), NO_HEAD])
 
     def load(self) -> StoredChain | None:
         with self._reading(snapshot=True) as session:
-            found = session.rows(SELECT_HEAD)
-            if not found:
+            height, block_hash = self._head(session)
+            if height < 0:
                 return None
-            head = self._block(session, "height", found[0][0])
-            assert head is not None
-            places = peak_places(head.block.header.height)
+            head = self._block(session, "height", height)
+            if head is None or head.hash != block_hash:
+                raise damaged(self._database.name, f"the head, block {height}, is missing")
+            places = peak_places(height)
             nodes = self._nodes(session, places)
             return StoredChain(
                 genesis_hash=self._genesis_hash,
@@ -245,12 +254,19 @@ class SqlStore:
                 before_head=self._before(session, head.block.header.height),
             )
 
-    @staticmethod
-    def _before(session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
-        """What the head's block changed, as it was."""
+    def _before(self, session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
+        """What the head's block changed, as it was; nothing where there is no undo."""
         found = session.rows("SELECT height, raw, checksum FROM undo WHERE height = ?", (height,))
+        if not found and not self._has_no_undo(session, height):
+            raise damaged(self._database.name, f"the undo of block {height} is missing")
         undone = [restore_undo(*row) for row in _typed(found, list[tuple[int, bytes, bytes]])]
         return [(store, key, before) for undo in undone for store, key, _, before in undo]
+
+    def _head(self, session: Session) -> tuple[int, bytes]:
+        found = session.rows(SELECT_HEAD)
+        if not found:
+            raise damaged(self._database.name, "its head is missing")
+        return restore_head(_plain_bytes(found[0][0]))
 
     def _records(self, session: Session, store: str) -> list[tuple[int, str, bytes]]:
         """Not checked here: the state root covers every byte."""
@@ -276,20 +292,20 @@ class SqlStore:
         with self._database.writing() as session, self._checked():
             if not self._is_next(session, block):
                 return
+            session.insert(META, [head_row(height, block.hash)])
             session.insert(BLOCKS, [block_row(block)])
             session.insert(TX, txs)
             session.insert(ACCOUNT_TX, accounts)
             session.insert(RECEIPTS, receipts)
             session.insert(HISTORY_NODES, nodes)
             session.insert(UNDO, undo)
-            session.run("DELETE FROM undo WHERE height <= ?", (height - UNDO_DEPTH,))
+            session.run("DELETE FROM undo WHERE height < ?", (height - UNDO_DEPTH,))
             self._write_state(session, state)
 
     def _is_next(self, session: Session, block: CommittedBlock) -> bool:
         """Whether the block is to be written; False: it is the head already, as after a lost answer."""
         header = block.block.header
-        found = session.rows(SELECT_HEAD)
-        height, head = found[0] if found else (-1, bytes(32))
+        height, head = self._head(session)
         if (header.height, block.hash) == (height, head):
             return False
         if (header.height, header.parent) != (height + 1, head):
@@ -309,30 +325,45 @@ class SqlStore:
 
     def rewind(self, height: int) -> None:
         with self._database.writing() as session, self._checked():
-            found = session.rows(SELECT_HEAD)
-            head = found[0][0] if found else -1
+            head, _ = self._head(session)
             if not 0 <= height <= head:
                 raise StorageError(f"cannot go back to block {height}: the head is block {head}")
-            undo = _typed(
-                session.rows(
-                    "SELECT height, raw, checksum FROM undo WHERE height > ? ORDER BY height DESC", (height,)
-                ),
-                list[tuple[int, bytes, bytes]],
-            )
-            if head - height > UNDO_DEPTH or [row[0] for row in undo] != list(range(head, height, -1)):
-                raise StorageError(
-                    f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
-                    " and none that an older release wrote; sync again into an empty folder"
-                )
+            undo = self._undo(session, height, head)
             before: dict[tuple[str, str], tuple[int, bytes | None]] = {}
-            for row in undo:
-                for store, key, index, data in restore_undo(*row):
+            for changes in undo:
+                for store, key, index, data in changes:
                     before[store, key] = (index, data)
             self._forget_blocks(session, height, head)
             self._write_state(session, state_rows((*name, *value) for name, value in before.items()))
 
+    def _undo(self, session: Session, height: int, head: int) -> Iterator[Undo]:
+        """How to take back the blocks above a height, the newest first. The block at that height keeps its own too,
+        which whoever loads it as the head needs."""
+        statement = "SELECT height, raw, checksum FROM undo WHERE height >= ? ORDER BY height DESC"
+        rows = _typed(session.rows(statement, (height,)), list[tuple[int, bytes, bytes]])
+        last = height + 1 if self._has_no_undo(session, height) else height
+        if [row[0] for row in rows] != list(range(head, last - 1, -1)):
+            raise StorageError(
+                f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
+                " and none that an older release wrote; sync again into an empty folder"
+            )
+        return (restore_undo(*row) for row in rows if row[0] > height)
+
+    @staticmethod
+    def _has_no_undo(session: Session, height: int) -> bool:
+        """Genesis, and the head that an older release wrote."""
+        return height == 0 or bool(session.rows(SELECT_MIGRATED, (u64(height),)))
+
     def _forget_blocks(self, session: Session, height: int, head: int) -> None:
         """Remove the blocks above a height and all history about them."""
+        if height == head:
+            return
+        found = _typed(
+            session.rows("SELECT height, id FROM blocks WHERE height = ?", (height,)), list[tuple[int, bytes]]
+        )
+        if not found:
+            raise damaged(self._database.name, f"block {height} is missing")
+        session.insert(META, [head_row(*found[0])])
         addresses: set[str] = set()
         for above in range(height + 1, head + 1):
             for tx in self._transactions_of(session, above):
@@ -369,22 +400,23 @@ class SqlStore:
         if not 0 <= height <= MAX_TOTAL:
             return None
         with self._reading(snapshot=True) as session:
-            block = self._block(session, "height", height)
-            head = session.rows(SELECT_HEAD) if block is None else []
-            if head and height < head[0][0]:
-                raise damaged(self._database.name, f"block {height} is missing")
-            return block
+            return self._block(session, "height", height)
 
     def block_by_hash(self, block_hash: bytes) -> CommittedBlock | None:
         with self._reading(snapshot=True) as session:
             return self._block(session, "id", block_hash)
 
     def _block(self, session: Session, column: str, value: object) -> CommittedBlock | None:
-        found = session.rows(SELECT_BLOCK[column], (value,))
-        if not found:
+        row = self._block_row(session, column, value)
+        if row is None:
             return None
-        row = _typed(found[0], BlockRow)
         return restore_block(row, self._transactions_of(session, row.height), self._genesis_hash)
+
+    def _block_row(self, session: Session, column: str, value: Any) -> BlockRow | None:
+        found = session.rows(SELECT_BLOCK[column], (value,))
+        if not found and column == "height" and value <= self._head(session)[0]:
+            raise damaged(self._database.name, f"block {value} is missing")
+        return _typed(found[0], BlockRow) if found else None
 
     @staticmethod
     def _transactions_of(session: Session, height: int) -> list[TransactionRow]:
@@ -393,22 +425,28 @@ class SqlStore:
     def head_at(self, height: int) -> StoredHead | None:
         if not 0 <= height <= MAX_TOTAL:
             return None
-        with self._reading() as session:
-            found = session.rows(SELECT_BLOCK["height"], (height,))
-            return restore_head(_typed(found[0], BlockRow)) if found else None
+        with self._reading(snapshot=True) as session:
+            row = self._block_row(session, "height", height)
+            return restore_block_head(row) if row else None
 
     def head_of(self, block_hash: bytes) -> StoredHead | None:
         with self._reading() as session:
-            found = session.rows(SELECT_BLOCK["id"], (block_hash,))
-            return restore_head(_typed(found[0], BlockRow)) if found else None
+            row = self._block_row(session, "id", block_hash)
+            return restore_block_head(row) if row else None
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
+        assert limit > 0, "a page has at least one item"
         if not (0 <= height <= MAX_TOTAL and 0 <= start <= MAX_TOTAL):
             return []
-        with self._reading() as session:
-            found = session.rows(SELECT_TXS_PAGE, (height, start, limit))
-            rows = _typed(found, list[TransactionRow])
-            return [restore_transaction(row, self._genesis_hash) for row in rows]
+        with self._reading(snapshot=True) as session:
+            row = self._block_row(session, "height", height)
+            if row is None:
+                return []
+            restore_block_head(row)
+            found = _typed(session.rows(SELECT_TXS_PAGE, (height, start, limit)), list[TransactionRow])
+            return restore_page(
+                row, found, self._genesis_hash, range(start, min(start + limit, row.tx_count))
+            )
 
     def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
         found = self.transaction(tx_id)
@@ -428,7 +466,9 @@ class SqlStore:
         if not _can_be_stored(address):
             return []
         with self._reading() as session:
-            found = session.rows(SELECT_ACCOUNT_HISTORY, (address, *(before or NEWEST[:2]), limit))
+            before = before or NEWEST[:2]
+            found = session.rows(SELECT_ACCOUNT_HISTORY, (address, *before, limit))
+            _check_order([before, *[row[:2] for row in found]])
             return [self._of_account(address, (height, position), row) for height, position, *row in found]
 
     def _of_account(self, address: str, place: tuple[int, int], row: list[Any]) -> StoredTransaction:
@@ -446,7 +486,10 @@ class SqlStore:
     ) -> list[StoredReceipt]:
         assert limit > 0, "a page has at least one item"
         value = escaped(value) if by == "job" else value
-        return self._receipts(SELECT_RECEIPTS[by], (value, *(before or NEWEST), limit))
+        before = before or NEWEST
+        found = self._receipts(SELECT_RECEIPTS[by], (value, *before, limit))
+        _check_order([before, *[(item.height, item.receipt.tx_position, item.place) for item in found]])
+        return found
 
     def receipt(self, receipt_id: str) -> StoredReceipt | None:
         found = self._receipts(SELECT_RECEIPT, (receipt_id, 1))
@@ -483,8 +526,7 @@ class SqlStore:
     def block_hashes(self, start: int, stop: int) -> list[bytes]:
         start = max(start, 0)
         with self._reading(snapshot=True) as session:
-            head = session.rows(SELECT_HEAD)
-            stop = min(stop, head[0][0] + 1 if head else 0)
+            stop = min(stop, self._head(session)[0] + 1)
             if start >= stop:
                 return []
             found = session.rows(
@@ -543,6 +585,12 @@ def on_conflict(insert: Insert) -> str:
 def _typed(value: Any, kind: type[T]) -> T:
     """SQLite keeps any type in any column, so what comes is not believed; raises ValidationError."""
     return msgspec.convert(value, kind)
+
+
+def _check_order(places: Sequence[tuple[int, ...]]) -> None:
+    """The newest first, none twice: an index that was damaged may say otherwise."""
+    if any(later >= earlier for earlier, later in pairwise(places)):
+        raise damaged("an index on disk", "its items are out of order")
 
 
 def _plain_bytes(value: object) -> bytes:

@@ -21,9 +21,10 @@ BUSY_S = 10
 """How long a write waits for another program's, such as a backup."""
 CACHE_KIB = 64 * 1024
 """A block of 10,000 transfers changes some 20 MB of pages; with less room they are written twice."""
-WAL_PAGES = 4_096
-"""16 MiB: the log is copied into the file when it has grown to this."""
-MAX_WAL_BYTES = 64 * 1024 * 1024
+WAL_PAGES = 16_384
+"""64 MiB: the log is copied into the file when it has grown to this. A page that several blocks change is copied once;
+with 16 MiB a full block costs a sixth more."""
+MAX_WAL_BYTES = 128 * 1024 * 1024
 """A log that has been larger is cut to this afterwards."""
 
 

@@ -31,7 +31,8 @@ def number(**options: Any) -> Any:
 
 
 class MetaRow(SQLModel, table=True):
-    """`schema_version` and `genesis_hash`."""
+    """`schema_version`, `genesis_hash`, `head` (height u64 ‖ hash ‖ checksum), `migrated_at` (height u64 of the head
+    that an older release wrote)."""
 
     __tablename__ = "meta"
     key: str = text(primary_key=True)

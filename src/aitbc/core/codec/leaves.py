@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,8 @@ LEAF = struct.Struct(">32sHHHBBQQ")
 TAIL = 36
 """Where a leaf's own fields begin, after the two places."""
 ROUTED = ("chosen", "random")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_TO_BASE64 = str.maketrans("-_", "+/")
 
 
 class Leaf(NamedTuple):
@@ -38,28 +41,32 @@ def pack_leaves(leaves: Sequence[Leaf]) -> str:
 
 def leaf_bytes_of(text: str) -> bytes:
     """The bytes of packed leaves; refuses every second spelling."""
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Rejected(Reason.MALFORMED, f"leaves are not base64url: {error}") from None
+    if text.endswith("="):
+        raise Rejected(Reason.NOT_CANONICAL, "leaves are base64url without padding")
+    if not _BASE64URL.match(text) or len(text) % 4 == 1:
+        raise Rejected(Reason.MALFORMED, "leaves are not base64url without padding")
+    raw = unpack_leaves(text)
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        raise Rejected(Reason.NOT_CANONICAL, "leaves are base64url without padding, in its one spelling")
+        raise Rejected(Reason.NOT_CANONICAL, "leaves are base64url in its one spelling: spare bits are 0")
     if not raw or len(raw) % LEAF.size:
         raise Rejected(Reason.MALFORMED, f"{len(raw)} bytes of leaves; each has {LEAF.size}")
     return raw
 
 
+def unpack_leaves(text: str) -> bytes:
+    """The bytes of packed leaves that `leaf_bytes_of` has accepted."""
+    return binascii.a2b_base64(text.translate(_TO_BASE64) + "=" * (-len(text) % 4))
+
+
 def check_leaves(raw: bytes, *, locks: int, providers: int) -> None:
     """Refuse numbers out of range and tables that are not used up."""
-    used_locks, used_providers = set(), set()
-    for _, lock, provider, task, _, routed, units, price in LEAF.iter_unpack(raw):
-        if lock >= locks or provider >= providers or task >= MAX_TASKS or routed >= len(ROUTED):
-            raise Rejected(Reason.OUT_OF_RANGE, "a leaf names a place, task or route that does not exist")
-        if not 1 <= units <= MAX_UNITS or price > MAX_SIGNED:
-            raise Rejected(Reason.OUT_OF_RANGE, "units or price of a leaf are out of range")
-        used_locks.add(lock)
-        used_providers.add(provider)
-    if len(used_locks) != locks or len(used_providers) != providers:
+    columns = zip(*LEAF.iter_unpack(raw), strict=True)
+    _, lock, provider, task, _, routed, units, price = columns
+    if max(lock) >= locks or max(provider) >= providers or max(task) >= MAX_TASKS:
+        raise Rejected(Reason.OUT_OF_RANGE, "a leaf names a place or a task that does not exist")
+    if max(routed) >= len(ROUTED) or min(units) < 1 or max(units) > MAX_UNITS or max(price) > MAX_SIGNED:
+        raise Rejected(Reason.OUT_OF_RANGE, "route, units or price of a leaf are out of range")
+    if len(set(lock)) != locks or len(set(provider)) != providers:
         raise Rejected(Reason.NOT_CANONICAL, "every lock and provider in the tables is some leaf's")
 
 

@@ -55,7 +55,7 @@ class TreeUndo:
     36 bytes for each hash that changed, which is 130 bytes for each key when blocks are large.
     """
 
-    __slots__ = ("added", "count", "links", "nodes", "removed")
+    __slots__ = ("added", "count", "gone", "held", "links", "nodes", "removed")
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -64,6 +64,10 @@ class TreeUndo:
         """Key that came → its slot."""
         self.removed: dict[str, int] = {}
         """Key that went → the slot it had."""
+        self.gone: list[str] = []
+        """The keys that went, in order."""
+        self.held: dict[int, str] = {}
+        """Slot that a key left → that key."""
         self.links: dict[int, int] = {}
         """Slot whose next key changed → the slot of the next key before."""
         self.nodes: list[tuple[array[int], bytes]] = []
@@ -154,8 +158,6 @@ class IndexedTree:
         if not rows:
             return
         index = {key: slot for slot, key, _ in rows}
-        if len(index) != len(rows) or SENTINEL in index:
-            raise ValueError(f"store {self.name} has a key twice, or an empty one")
         slots = list(index.values())
         count = max(slots) + 1
         if not 0 < min(slots) < count <= MAX_SLOTS:
@@ -163,7 +165,7 @@ class IndexedTree:
         keys = [SENTINEL] * count
         _each(keys.__setitem__, slots, index)
         if keys.count(SENTINEL) != count - len(rows):
-            raise ValueError(f"store {self.name} has a slot twice")
+            raise ValueError(f"store {self.name} has a slot or a key twice, or an empty key")
         in_order = array("I", [0, *sorted(slots, key=keys.__getitem__)])
         index[SENTINEL] = 0
         self._index, self._keys = index, keys
@@ -203,7 +205,8 @@ class IndexedTree:
                 gone.append(key)
             else:
                 leaves[slot] = value
-        for key in sorted(gone):
+        undo.gone = sorted(gone)
+        for key in undo.gone:
             self._remove(key, undo)
         for key, value in sorted(new):
             leaves[self._add(key, undo)] = value
@@ -226,7 +229,7 @@ class IndexedTree:
         slot, before = self._leave(key)
         self._link(before, self._next[slot], undo)
         self._link(slot, 0, undo)
-        undo.removed[key] = slot
+        undo.removed[key], undo.held[slot] = slot, key
 
     def _link(self, slot: int, following: int, undo: TreeUndo) -> None:
         undo.links.setdefault(slot, self._next[slot])
@@ -471,24 +474,28 @@ class _Past:
         found = keys[order.before(key)]
         while self.slot_of(found) is None:
             found = keys[order.before(found)]
-        gone = [name for undo in self._since for name in undo.removed if found < name < key]
-        return max([name for name in gone if self.slot_of(name) is not None], default=found)
+        for undo in self._since:
+            at = bisect_left(undo.gone, key) - 1
+            while at >= 0 and undo.gone[at] > found:
+                if self.slot_of(undo.gone[at]) is not None:
+                    found = undo.gone[at]
+                at -= 1
+        return found
 
     def next_key(self, slot: int) -> str:
         links = [undo.links[slot] for undo in self._since if slot in undo.links]
         following = links[0] if links else self._tree._next[slot]
-        gone = [key for undo in self._since for key, at in undo.removed.items() if at == following]
-        return gone[0] if gone else self._tree._keys[following]
+        held = [undo.held[following] for undo in self._since if following in undo.held]
+        return held[0] if held else self._tree._keys[following]
 
     def node(self, level: int, position: int) -> bytes:
         if position >= self._widths[level]:
             return EMPTY
         for undo in self._since:
-            if level < len(undo.nodes):
-                positions, nodes = undo.nodes[level]
-                at = bisect_left(positions, position)
-                if at < len(positions) and positions[at] == position:
-                    return nodes[32 * at : 32 * at + 32]
+            positions, nodes = undo.nodes[level]
+            at = bisect_left(positions, position)
+            if at < len(positions) and positions[at] == position:
+                return nodes[32 * at : 32 * at + 32]
         return self._tree._levels.node(level, position)
 
 

@@ -78,7 +78,7 @@ def range_root(leaves: list[bytes], *, start: int, count: int, path: list[bytes]
     """Root of the list of `count` leaves that has these from `start` on; None when the path does not fit."""
     if not leaves or not 0 <= start <= count - len(leaves):
         return None
-    row, width = [_leaf(data) for data in leaves], count
+    row, width = [sha256(b"\x00" + data).digest() for data in leaves], count
     beside = iter(path)
     while width > 1:
         if start % 2:
@@ -92,7 +92,8 @@ def range_root(leaves: list[bytes], *, start: int, count: int, path: list[bytes]
             if right is None:
                 return None
             row.append(right)
-        above = [_inner(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+        pairs = zip(row[::2], row[1::2], strict=False)
+        above = [sha256(b"\x01" + a + b).digest() for a, b in pairs]
         if len(row) % 2:
             above.append(row[-1])
         row, start, width = above, start // 2, (width + 1) // 2

@@ -17,7 +17,6 @@ from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import (
     MAX_PAYLOAD_BYTES,
     MAX_SIGNATURE_BYTES,
-    MAX_WITNESS_BYTES,
     Transaction,
     VerifiedTransaction,
 )
@@ -43,7 +42,7 @@ def _check_envelope(tx: Transaction) -> TransactionType:
         raise Rejected(Reason.UNKNOWN_TYPE, f"{tx.type[:32]!r} is not one of {', '.join(sorted(TYPES))}")
     sizes = {
         "payload": (len(tx.payload), MAX_PAYLOAD_BYTES),
-        "witness": (len(tx.witness), MAX_WITNESS_BYTES),
+        "witness": (len(tx.witness), kind.max_witness),
         "sig": (len(tx.sig), MAX_SIGNATURE_BYTES),
     }
     for name, (size, most) in sizes.items():

@@ -11,6 +11,7 @@ from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import peaks_root
+from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.params import Params, names_of, params_to_texts, version_at
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
@@ -93,6 +94,8 @@ def _check(genesis: Genesis) -> None:
     keys = [authority.pubkey for authority in genesis.authorities]
     if len(set(keys)) != len(keys):
         raise Rejected(Reason.BAD_GENESIS, "authorities lists a key twice")
+    if any(key_from_text(key)[0] != ED25519 for key in keys):
+        raise Rejected(Reason.BAD_GENESIS, "authorities sign with Ed25519")
     params = genesis.params
     _check_versions(params)
     for name in (params.faucet, params.synthetic_attester):

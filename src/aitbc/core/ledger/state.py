@@ -42,6 +42,9 @@ from aitbc.core.types.records import (
 NEW_ACCOUNT = Account(0, 0, b"")
 MAX_JOURNAL = 64
 """Published blocks whose changes stay in memory: how far `retract` and proofs of older heights reach."""
+MAX_JOURNAL_CHANGES = 200_000
+"""Changed records of all of them, about 150 MB: after full blocks it reaches less far, and going back further means to
+load the state from the store. The newest block always stays."""
 
 SUPPLY_SOURCES = ("genesis", "minted", "faucet", "rewards")
 SUPPLY_SINK = "burned"
@@ -210,7 +213,7 @@ class State:
         for change in staged.changes:
             self._set(change, change.data if change.record is not None else None)
         self.params = staged.params
-        self._journal = (*self._journal[-MAX_JOURNAL + 1 :], staged)
+        self._journal = _bounded((*self._journal[-MAX_JOURNAL + 1 :], staged))
         self._staged = self._staged[1:]
 
     def forget_journal(self) -> None:
@@ -263,9 +266,7 @@ class State:
         return value
 
     def _params_after(self, after: Mapping[tuple[str, str], bytes | None]) -> Params:
-        data = {key: self.tip_data("params", key) for key in self.data["params"]}
-        for staged in self._staged:
-            data.update({key: value for (store, key), value in staged.after.items() if store == "params"})
+        data = {key: self.tip_data("params", key) for key in self.tip_keys("params", "")}
         data.update({key: value for (store, key), value in after.items() if store == "params"})
         return self._read_params({key: value for key, value in data.items() if value is not None})
 
@@ -301,6 +302,16 @@ class State:
 def root_of_stores(roots: Mapping[str, bytes]) -> bytes:
     """`state_root` from the roots of the stores."""
     return tagged("aitbc/state/1", *[roots[store] for store in STORES])
+
+
+def _bounded(journal: tuple[Staged, ...]) -> tuple[Staged, ...]:
+    """Without the oldest blocks that are too much together."""
+    changes = sum([len(staged.changes) for staged in journal])
+    first = 0
+    while changes > MAX_JOURNAL_CHANGES and first < len(journal) - 1:
+        changes -= len(journal[first].changes)
+        first += 1
+    return journal[first:]
 
 
 class Tip:

@@ -1,9 +1,17 @@
 """The validator set of the running epoch, as the state has it. docs/spec/epochs.md"""
 
 from aitbc.core.codec.keytext import key_from_text
+from aitbc.core.crypto.schemes import ED25519, scheme_of
 from aitbc.core.ledger.state import Base
 from aitbc.core.types.blocks import Validator
+from aitbc.core.types.reasons import Failed, Reason
 from aitbc.core.types.records import ValidatorRecord
+
+
+def check_voting_key(key: bytes) -> None:
+    """Fail for a key that cannot vote: certificates and approvals are sized, and timed, for Ed25519."""
+    if key[0] != ED25519:
+        raise Failed(Reason.BAD_KEY, f"validators sign with Ed25519, not {scheme_of(key).name}")
 
 
 def members_of(state: Base) -> list[tuple[str, ValidatorRecord]]:

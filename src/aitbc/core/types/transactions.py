@@ -7,8 +7,8 @@ import msgspec
 
 MAX_PAYLOAD_BYTES = 16 * 1024
 """A REGISTER with 64 models fits four times; a transfer is about 100 bytes."""
-MAX_WITNESS_BYTES = 4 * 1024
-"""An attestation is about 700 bytes."""
+MAX_WITNESS_BYTES = 8 * 1024
+"""The most that any type takes; each says how much it does."""
 MAX_PUBKEY_BYTES = 1024
 """Room for a 4,096-bit RSA key (ccoin) and k-of-n sets."""
 MAX_SIGNATURE_BYTES = 4 * 1024

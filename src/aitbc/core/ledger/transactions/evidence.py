@@ -23,6 +23,8 @@ from aitbc.core.types.receipts import HexHash, SignedAttestation
 from aitbc.core.types.records import ValidatorRecord
 from aitbc.core.types.transactions import VerifiedTransaction
 
+NO_CANDIDATE = "00" * 32
+"""What a skip vote names."""
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_SIGNED)]
 
 
@@ -72,11 +74,12 @@ def _check_votes(votes: Votes) -> None:
     unhex(votes.second.sig)
     kinds = (votes.first.kind, votes.second.kind)
     same_kind = kinds[0] == kinds[1] != "skip" and votes.first.candidate < votes.second.candidate
-    if not same_kind and kinds != ("final", "skip"):
+    final_and_skip = kinds == ("final", "skip") and votes.second.candidate == NO_CANDIDATE
+    if not same_kind and not final_and_skip:
         raise Rejected(
             Reason.NO_CONFLICT,
             "conflicting are two candidate, notar or final votes for different candidates (the lower one first), or"
-            " a final and a skip vote (in this order)",
+            " a final and a skip vote, which names no candidate (in this order)",
         )
 
 

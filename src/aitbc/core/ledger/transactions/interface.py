@@ -42,6 +42,8 @@ class TransactionType(NamedTuple):
     """Is this transaction accepted without a fee?"""
     spends: Callable[[Any], int] = no_spending
     """payload → what it takes from the sender's balance beside the fee; a mempool reserves it."""
+    max_witness: int = 4 * 1024
+    """Most bytes of a witness; an attestation is about 700."""
     since: int = 1
     """Protocol version that brought the type."""
     form_since: Callable[[Any, Any], int] = since_its_type

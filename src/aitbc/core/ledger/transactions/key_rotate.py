@@ -14,6 +14,7 @@ from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
+from aitbc.core.ledger.validators import check_voting_key
 from aitbc.core.types.reasons import Failed, Reason
 from aitbc.core.types.records import Account, KeyHistory, OldKey
 from aitbc.core.types.transactions import MAX_PUBKEY_BYTES, MAX_SIGNATURE_BYTES, VerifiedTransaction
@@ -44,6 +45,8 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     digest = rotation_digest(sender, key, context.genesis_hash)
     if not context.verify(key, digest, unhex(payload.sig)):
         raise Failed(Reason.BAD_KEY_PROOF, f"sig is not the new key's over the rotation of {sender}")
+    if state.get("validators", sender) is not None or state.bond("validator", sender).amount:
+        check_voting_key(key)
     history = state.key_history(sender)
     old = OldKey(key=key_to_text(account.auth), until_height=context.height)
     keys = [*(history.keys if history else []), old][-MAX_OLD_KEYS:]

@@ -17,7 +17,7 @@ from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.params import UPDATE_BOUNDS, Activation, Params
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
-from aitbc.core.ledger.validators import members_of, validators_of
+from aitbc.core.ledger.validators import check_voting_key, members_of, validators_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Failed, Reason, Rejected
 from aitbc.core.types.records import Param
@@ -27,6 +27,8 @@ MAX_QUEUED = 16
 """Updates that may wait for a boundary."""
 MAX_AUTHORITIES = 50
 MAX_HUBS = 100
+MAX_APPROVALS_BYTES = 8 * 1024
+"""Fifty Ed25519 signatures in JSON are 6.7 KB: a threshold can never ask for more than fit."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -74,7 +76,11 @@ def _check_value(name: str, value: Any) -> None:
     """The bounds of one parameter, whatever the state."""
     if name in UPDATE_BOUNDS:
         least, most = UPDATE_BOUNDS[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        if isinstance(value, float):
+            raise Rejected(Reason.FLOAT, f"{name} is an integer")
+        if type(value) is not int:
+            raise Rejected(Reason.WRONG_TYPE, f"{name} is an integer")
+        if not least <= value <= most:
             raise Rejected(Reason.OUT_OF_RANGE, f"{name} is an integer from {least} to {most}")
     elif name == "treasury":
         if not isinstance(value, str):
@@ -143,8 +149,10 @@ def _check_authorities(state: Overlay, wanted: list[Member]) -> None:
     if isinstance(mode, Param) and mode.value == "hybrid":
         raise Failed(Reason.BAD_UPDATE, "under `hybrid` stake makes the validator set")
     for member in wanted:
-        if not state.account(member.address).auth and not member.pubkey:
+        known = state.account(member.address).auth
+        if not known and not member.pubkey:
             raise Failed(Reason.PUBKEY_REQUIRED, f"the chain does not know {member.address}'s key yet")
+        check_voting_key(known or key_from_text(member.pubkey))
     now = {address for address, _ in members_of(state)}
     leaving = now - {member.address for member in wanted}
     most = max(1, len(now) // 3)
@@ -176,5 +184,12 @@ def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction
 
 
 PARAM_UPDATE = TransactionType(
-    "PARAM_UPDATE", ParamUpdate, check, apply, witness=Approvals, check_witness=check_witness, since=2
+    "PARAM_UPDATE",
+    ParamUpdate,
+    check,
+    apply,
+    witness=Approvals,
+    check_witness=check_witness,
+    max_witness=MAX_APPROVALS_BYTES,
+    since=2,
 )

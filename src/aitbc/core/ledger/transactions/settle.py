@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from aitbc.core.codec.canonical import unhex
-from aitbc.core.codec.leaves import LEAF, check_leaves, committed_leaves, leaf_bytes_of
+from aitbc.core.codec.leaves import LEAF, check_leaves, committed_leaves, leaf_bytes_of, unpack_leaves
 from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import range_root
 from aitbc.core.ledger.context import BlockContext
@@ -76,19 +76,21 @@ class _LockLedger:
 
     def take(self, task: int, price: int) -> None:
         """Count a payment; raises Failed when the lock cannot make it."""
-        if self.refusal is not None:
-            raise Failed(self.refusal, "the lock pays nothing")
-        assert self.lock is not None
-        check_task(self.lock, task, paid_tasks=self.paid_tasks)
-        check_price(self.lock, price, paid=self.paid)
-        self.paid_tasks |= 1 << task
+        lock, bit = self.lock, 1 << task
+        if self.refusal is not None or lock is None:
+            raise Failed(self.refusal or Reason.UNKNOWN_LOCK, "the lock pays nothing")
+        if task >= lock.tasks or self.paid_tasks & bit:
+            check_task(lock, task, paid_tasks=self.paid_tasks)
+        if price > lock.amount - self.paid:
+            check_price(lock, price, paid=self.paid)
+        self.paid_tasks |= bit
         self.paid += price
 
 
 class _Payouts:
     """What one provider has earned in this SETTLE."""
 
-    __slots__ = ("address", "known", "mints", "paid", "units")
+    __slots__ = ("address", "full", "known", "mints", "paid", "units")
 
     def __init__(self, context: BlockContext, state: Overlay, provider: str) -> None:
         registration = state.registration("provider", provider)
@@ -96,6 +98,8 @@ class _Payouts:
         self.address = registration.payout if registration else provider
         self.mints = not is_jailed(context, state, "provider", provider)
         self.paid = 0
+        self.full = 0
+        """Its part of the mint, before scale and bounds."""
         self.units = 0
         """Of receipts that count for its validator."""
 
@@ -108,7 +112,7 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
         raise Failed(Reason.UNKNOWN_BATCH, f"there is no batch {payload.batch}")
     if context.timestamp_ms > batch.expires_ms:
         raise Failed(Reason.BATCH_EXPIRED, f"the batch was settled until block time {batch.expires_ms}")
-    raw = leaf_bytes_of(payload.leaves)
+    raw = unpack_leaves(payload.leaves)
     _check_range(payload, batch, raw)
     return _Settlement(context, state, payload, batch).run(raw)
 
@@ -160,6 +164,7 @@ class _Settlement:
         full = 0
         if routed and self.hub_mints and payout.mints:
             full = full_mint(self.context.params, units=units, price=price)
+            payout.full += full
             payout.units += units if price else 0
         self.paid.append((lock, provider, task, attempt, units, price, receipt, full))
 
@@ -181,18 +186,12 @@ class _Settlement:
     def _mint(self) -> None:
         """Shares are rounded down once for each provider, not once for each receipt; so are the scale's."""
         params, state = self.context.params, self.state
-        full = with_shares(params, sum(entry[7] for entry in self.paid))
+        full = with_shares(params, sum([payout.full for payout in self.payouts]))
         allowed = allowance(self.context, state, hub=self.hub, full=full.total) if full.total else 0
-        earned = [0] * len(self.payouts)
-        for entry in self.paid:
-            earned[entry[1]] += entry[7]
         if allowed:
             check_room(state, allowed)
             minted = 0
-            shares = [
-                (payout.address, amount * allowed // full.total)
-                for payout, amount in zip(self.payouts, earned, strict=True)
-            ]
+            shares = [(payout.address, payout.full * allowed // full.total) for payout in self.payouts]
             shares += [
                 (self.hub, full.hub * allowed // full.total),
                 (params.treasury, full.treasury * allowed // full.total),

@@ -5,6 +5,7 @@ import msgspec
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
+from aitbc.core.ledger.validators import check_voting_key
 from aitbc.core.types.amounts import MAX_SIGNED, Amount, format_ait
 from aitbc.core.types.reasons import Failed, Reason
 from aitbc.core.types.records import Role
@@ -29,6 +30,8 @@ def apply(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> li
             Reason.INSUFFICIENT_BALANCE,
             f"{format_ait(payload.amount)} to stake, {format_ait(balance)} left after the fee",
         )
+    if payload.role == "validator":
+        check_voting_key(tx.tx.pubkey)
     bond = state.bond(payload.role, sender)
     if bond.amount + payload.amount > MAX_SIGNED:
         raise Failed(Reason.OUT_OF_RANGE, f"one bond holds at most {format_ait(MAX_SIGNED)}")

@@ -1,0 +1,368 @@
+"""An account changes its key and keeps its name; what was signed before stays good. docs/spec/keys.md"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aitbc.core.codec.digests import rotation_digest, validators_hash
+from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.crypto.schemes import SCHEMES
+from aitbc.core.ledger.fees import signature_fee
+from aitbc.core.ledger.keys import key_at
+from aitbc.core.ledger.validators import validators_of
+from aitbc.core.types.amounts import AIT
+from aitbc.core.types.records import KeyHistory, OldKey
+from support.ledger import FEE, Batches, Holder, Ledger, Work, holding, people
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
+from support.schemes import every_scheme
+
+NEW, NEWER = person("new key"), person("newer key")
+PAY_BOB = {"to": BOB.address, "amount": 1}
+
+
+@pytest.fixture
+def chain() -> Ledger:
+    chain = Ledger(more=[PROVIDER])
+    chain.register(PROVIDER)
+    return chain
+
+
+def test_the_new_key_signs_and_the_old_one_does_not(chain: Ledger) -> None:
+    outcome = chain.do(ALICE, "KEY_ROTATE", chain.rotation(ALICE, NEW))
+    assert outcome.events == [("rotated", ALICE.address, 0)]
+    rotated_at = chain.height
+    alice = holding(ALICE, NEW)
+    assert chain.said(ALICE, "TRANSFER", PAY_BOB) == "invalid wrong_key"
+    assert chain.said(alice, "TRANSFER", PAY_BOB) == "done"
+    account = chain.view.account(ALICE.address)
+    assert (account.auth, account.nonce, account.balance) == (NEW.auth_key, 2, 1_000 * AIT - 2 * FEE - 1)
+    assert chain.executor.state.get("registry", f"keys:{ALICE.address}") == KeyHistory(
+        keys=[OldKey(key=key_to_text(ALICE.auth_key), until_height=rotated_at)]
+    )
+    assert chain.nonce(NEW) == 0, "the key's own address is nobody"
+
+
+def test_the_old_key_cannot_take_the_account_back(chain: Ledger) -> None:
+    chain.rotate(ALICE, NEW)
+    assert chain.said(ALICE, "KEY_ROTATE", chain.rotation(ALICE, NEWER)) == "invalid wrong_key"
+
+
+def test_back_and_forth(chain: Ledger) -> None:
+    alice = chain.rotate(ALICE, NEW)
+    chain.rotate(alice, ALICE)
+    assert chain.said(ALICE, "TRANSFER", PAY_BOB) == "done"
+    assert chain.said(alice, "TRANSFER", PAY_BOB) == "invalid wrong_key"
+    history = chain.view.key_history(ALICE.address)
+    assert history is not None
+    assert [old.key for old in history.keys] == [key_to_text(ALICE.auth_key), key_to_text(NEW.auth_key)]
+
+
+# What shows that somebody holds the new key.
+
+
+def proof(
+    chain: Ledger, *, key: Any = NEW, owner: Any = ALICE, signer: Any = None, genesis: bytes | None = None
+) -> dict[str, str]:
+    digest = rotation_digest(owner.address, key.auth_key, genesis or chain.genesis_hash)
+    return {"pubkey": key_to_text(key.auth_key), "sig": (signer or key).sign(digest).hex()}
+
+
+PROOFS: list[tuple[str, Callable[[Ledger], dict[str, str]], str]] = [
+    ("the new key's own", proof, "done"),
+    ("signed by the old key", lambda chain: proof(chain, signer=ALICE), "failed bad_key_proof"),
+    ("for another account", lambda chain: proof(chain, owner=BOB), "failed bad_key_proof"),
+    ("for another chain", lambda chain: proof(chain, genesis=bytes(32)), "failed bad_key_proof"),
+    ("for another key", lambda chain: {**proof(chain), "pubkey": key_to_text(NEWER.auth_key)}, "failed bad_key_proof"),
+    ("the key it has", lambda chain: proof(chain, key=ALICE), "failed bad_key_proof"),
+    ("no signature", lambda chain: {**proof(chain), "sig": ""}, "failed bad_key_proof"),
+    ("half a signature", lambda chain: {**proof(chain), "sig": "ab" * 32}, "failed bad_key_proof"),
+    ("a signature in capitals", lambda chain: {**proof(chain), "sig": "AB" * 64}, "invalid bad_hex"),
+    ("a key of another length", lambda chain: {**proof(chain), "pubkey": "ab" * 31}, "invalid bad_hex"),
+    ("no key", lambda chain: {**proof(chain), "pubkey": ""}, "invalid bad_hex"),
+    ("a scheme that nobody knows", lambda chain: {**proof(chain), "pubkey": "rot13:ab"}, "invalid unknown_scheme"),
+    ("a second spelling", lambda chain: {**proof(chain), "pubkey": "ed25519:" + "ab" * 32}, "invalid unknown_scheme"),
+    ("a key that is no point", lambda chain: {**proof(chain), "pubkey": "00" * 32}, "failed bad_key_proof"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("story", "make", "outcome"), PROOFS, ids=[row[0] for row in PROOFS])
+def test_nobody_rotates_to_a_key_that_nobody_holds(
+    chain: Ledger, story: str, make: Callable[[Ledger], dict[str, str]], outcome: str
+) -> None:
+    assert chain.said(ALICE, "KEY_ROTATE", make(chain), fee=200) == outcome
+    expected = NEW.auth_key if outcome == "done" else ALICE.auth_key
+    assert chain.said(holding(ALICE, _Key(expected)), "TRANSFER", PAY_BOB) == "done"
+
+
+class _Key:
+    """The signer of one of two keys."""
+
+    def __init__(self, auth_key: bytes) -> None:
+        who = {ALICE.auth_key: ALICE, NEW.auth_key: NEW}[auth_key]
+        self.address, self.auth_key, self.sign = who.address, who.auth_key, who.sign
+
+
+# Every scheme.
+
+
+@pytest.mark.parametrize("name", [scheme.name for scheme in SCHEMES.values()])
+def test_an_account_moves_to_a_key_of_any_scheme_and_back(chain: Ledger, name: str) -> None:
+    key = every_scheme()[name]
+    extra = signature_fee(chain.executor.state.params, key.auth_key)
+    alice = chain.rotate(ALICE, key, fee=1_000)
+    assert chain.said(alice, "TRANSFER", PAY_BOB, fee=5 + extra) == "invalid fee_too_low"
+    assert chain.said(alice, "TRANSFER", PAY_BOB, fee=6 + extra) == "done"
+    assert chain.said(ALICE, "TRANSFER", PAY_BOB) == "invalid wrong_key"
+    chain.rotate(alice, ALICE, fee=1_000)
+    assert chain.said(ALICE, "TRANSFER", PAY_BOB) == "done"
+
+
+@pytest.mark.parametrize("name", [scheme.name for scheme in SCHEMES.values()])
+def test_work_signed_under_a_key_of_any_scheme_is_paid(chain: Ledger, name: str) -> None:
+    """Provider and hub both rotate, work, attest and are paid."""
+    key = every_scheme()[name]
+    provider, hub = chain.rotate(PROVIDER, key, fee=1_000), chain.rotate(HUB, key, fee=1_000)
+    lock = chain.lock()
+    payload, witness = chain.claim_parts(provider, lock, hub=hub)  # type: ignore[arg-type]
+    assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness, fee=1_000) == "done"
+
+
+def test_through_every_scheme_in_turn(chain: Ledger) -> None:
+    alice: Any = ALICE
+    for key in every_scheme().values():
+        alice = chain.rotate(alice, key, fee=1_000)
+        assert chain.said(alice, "TRANSFER", PAY_BOB, fee=1_000) == "done"
+
+
+# Work that was begun under an old key.
+
+WHEN: list[tuple[str, str, bool, bool, str]] = [
+    ("provider", "a lock from before, the old key", True, True, "done"),
+    ("provider", "a lock from before, the new key", True, False, "failed bad_provider_signature"),
+    ("provider", "a lock from after, the old key", False, True, "failed bad_provider_signature"),
+    ("provider", "a lock from after, the new key", False, False, "done"),
+    ("hub", "a lock from before, the old key", True, True, "done"),
+    ("hub", "a lock from before, the new key", True, False, "failed bad_attestation_signature"),
+    ("hub", "a lock from after, the old key", False, True, "failed bad_attestation_signature"),
+    ("hub", "a lock from after, the new key", False, False, "done"),
+]
+
+
+@pytest.mark.parametrize(
+    ("role", "story", "before", "old", "outcome"), WHEN, ids=[f"{row[0]}-{row[1]}" for row in WHEN]
+)
+def test_a_receipt_counts_under_the_keys_of_its_locks_height(
+    chain: Ledger, role: str, story: str, before: bool, old: bool, outcome: str
+) -> None:
+    who: Any = {"provider": PROVIDER, "hub": HUB}[role]
+    lock = chain.lock() if before else ""
+    rotated = chain.rotate(who, NEW)
+    lock = lock or chain.lock()
+    signs = {role: who if old else rotated}
+    provider, hub = signs.get("provider", PROVIDER), signs.get("hub", HUB)
+    payload, witness = chain.claim_parts(provider, lock, hub=hub)
+    assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == outcome
+
+
+@pytest.mark.parametrize("first", ["the lock", "the rotation"])
+def test_in_the_block_of_the_rotation_the_old_key_still_speaks(chain: Ledger, first: str) -> None:
+    """Heights are blocks: within one there is no before and after."""
+    lock = {
+        "hub": HUB.address,
+        "job_id": "job-1",
+        "amount": 5 * AIT,
+        "request_hash": "sha256:" + "cd" * 32,
+        "deliver_by_ms": chain.now_ms + 60_000,
+        "claim_until_ms": chain.now_ms + 60_000,
+    }
+    locking = chain.verified(ALICE, "JOB_LOCK", lock)
+    rotating = chain.verified(PROVIDER, "KEY_ROTATE", chain.rotation(PROVIDER, NEW))
+    txs = [locking, rotating] if first == "the lock" else [rotating, locking]
+    assert all(outcome.ok for outcome in chain.block(*txs).outcomes)
+    for key, outcome in ((holding(PROVIDER, NEW), "failed bad_provider_signature"), (PROVIDER, "done")):
+        payload, witness = chain.claim_parts(key, locking.id.hex())  # type: ignore[arg-type]
+        assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == outcome
+
+
+def test_a_claim_without_a_lock_counts_under_the_key_of_now() -> None:
+    chain = Ledger(calibration_budget=100 * AIT, more=[PROVIDER])
+    chain.register(PROVIDER)
+    chain.close_epoch()
+    provider = chain.rotate(PROVIDER, NEW)
+    for key, outcome in ((PROVIDER, "failed bad_provider_signature"), (provider, "done")):
+        payload, witness = chain.calibration(key)
+        assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == outcome
+
+
+def test_a_batch_needs_no_key_but_the_one_that_sent_it(chain: Ledger) -> None:
+    batch = Batches([Work(chain.lock(), PROVIDER.address)]).send(chain)
+    hub = chain.rotate(HUB, NEW)
+    chain.rotate(PROVIDER, NEWER)
+    assert chain.said(BOB, "SETTLE", batch.settle()) == "done"
+    assert chain.said(HUB, "RECEIPT_BATCH", batch.payload) == "invalid wrong_key"
+    assert chain.said(hub, "RECEIPT_BATCH", batch.payload) == "done"
+
+
+def test_a_hubs_word_for_a_provider_is_by_its_key_of_now(chain: Ledger) -> None:
+    hub = chain.rotate(HUB, NEW)
+    payload = {"role": "provider", "models": []}
+    for key, outcome in ((HUB, "invalid fee_too_low"), (hub, "done")):
+        witness = chain.countersignature(EVE, key)  # type: ignore[arg-type]
+        assert chain.said(EVE, "REGISTER", payload, witness=witness, fee=0) == outcome
+
+
+# More keys than are remembered.
+
+
+def rotate_times(chain: Ledger, owner: Any, times: int) -> Holder:
+    who = owner
+    for key in people(f"key of {owner.address}", times):
+        who = chain.rotate(who, key)
+    return who  # type: ignore[no-any-return]
+
+
+def test_eight_old_keys_are_remembered(chain: Ledger) -> None:
+    keys = people(f"key of {ALICE.address}", 11)
+    start = chain.height
+    rotate_times(chain, ALICE, 11)
+    history = chain.view.key_history(ALICE.address)
+    assert history is not None
+    assert [old.key for old in history.keys] == [key_to_text(key.auth_key) for key in keys[2:10]]
+    assert [old.until_height for old in history.keys] == list(range(start + 4, start + 12))
+    assert chain.view.account(ALICE.address).auth == keys[10].auth_key
+
+
+def test_the_key_at_each_height(chain: Ledger) -> None:
+    """Compared with writing down, block by block, which key the account had."""
+    keys = people("seven keys", 7)
+    owner: Any = BOB
+    had = {}
+    for step in range(21):
+        had[chain.height + 1] = owner.auth_key
+        if step % 3 == 0:
+            owner = chain.rotate(owner, keys[step // 3])
+        else:
+            chain.block()
+    for height, key in had.items():
+        assert key_at(chain.view, BOB.address, height) == key, height
+
+
+def test_work_under_a_key_that_was_not_forgotten_is_paid_after_eight_rotations(chain: Ledger) -> None:
+    lock = chain.lock()
+    rotate_times(chain, PROVIDER, 8)
+    payload, witness = chain.claim_parts(PROVIDER, lock)
+    assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == "done"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a hub makes its own attestations worthless: nine KEY_ROTATEs push the key of the lock's height out of"
+    " the history (MAX_OLD_KEYS) while the lock still pays",
+)
+def test_a_hub_cannot_rotate_out_of_what_it_attested(chain: Ledger) -> None:
+    """Henry attests, then rotates nine times for 900 base units; Paula's signed work can no longer be claimed and
+    the money goes back to the client, who is Henry's friend."""
+    lock = chain.lock()
+    payload, witness = chain.claim_parts(PROVIDER, lock)
+    rotate_times(chain, HUB, 9)
+    assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == "done"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a validator rotates out of its punishment: after nine KEY_ROTATEs and a boundary neither the record in"
+    " `validators` nor the history holds the key that voted",
+)
+def test_a_validator_cannot_rotate_out_of_its_punishment() -> None:
+    """Viktor has 1,000 AIT at stake, votes twice, and pays 900 base units for nine rotations."""
+    chain = Ledger(more=[VALIDATOR], epoch_length=20)
+    chain.stake(VALIDATOR, 900 * AIT)
+    evidence = chain.double_vote(VALIDATOR)
+    rotate_times(chain, VALIDATOR, 9)
+    chain.close_epoch()
+    assert chain.said(ALICE, "EVIDENCE", evidence) == "done"
+
+
+# A validator.
+
+
+@pytest.mark.parametrize("mode", ["poa", "cbp", "hybrid"])
+def test_a_validators_key_follows_at_the_boundary(mode: str) -> None:
+    chain = Ledger(mode=mode, epoch_length=5, more=[VALIDATOR], min_validator_stake=AIT)
+    chain.stake(VALIDATOR, AIT)
+    chain.close_epoch()
+    chain.rotate(VALIDATOR, NEW)
+
+    def keys() -> list[bytes]:
+        return [member.auth_key for member in validators_of(chain.executor.state)]
+
+    while chain.height % 5:
+        assert keys() == [VALIDATOR.auth_key]
+        chain.block()
+    assert keys() == [NEW.auth_key]
+    assert chain.executor.head.block.header.next_validators_hash == validators_hash(
+        validators_of(chain.executor.state)
+    )
+    assert [address for address, _ in chain.validators()] == [VALIDATOR.address]
+
+
+def test_an_authority_that_never_sent_anything_keeps_the_key_of_genesis() -> None:
+    chain = Ledger(epoch_length=2)
+    for _ in range(3):
+        chain.close_epoch()
+    assert [member.auth_key for member in validators_of(chain.executor.state)] == [VALIDATOR.auth_key]
+
+
+def test_until_the_boundary_a_validator_approves_with_its_old_key() -> None:
+    chain = Ledger(epoch_length=5, more=[VALIDATOR])
+    validator = chain.rotate(VALIDATOR, NEW)
+    assert chain.change([validator], set={"base_fee": 3}) == "failed bad_approval"
+    assert chain.change([VALIDATOR], set={"base_fee": 3}) == "done"
+    chain.close_epoch()
+    assert chain.change([VALIDATOR], set={"base_fee": 4}) == "failed bad_approval"
+    assert chain.change([validator], set={"base_fee": 4}) == "done"
+
+
+def test_two_rotations_in_the_closing_block() -> None:
+    chain = Ledger(epoch_length=3, more=[VALIDATOR])
+    chain.block()
+    chain.block()
+    first = chain.verified(VALIDATOR, "KEY_ROTATE", chain.rotation(VALIDATOR, NEW))
+    second = chain.verified(holding(VALIDATOR, NEW), "KEY_ROTATE", chain.rotation(VALIDATOR, NEWER), nonce=2)
+    assert all(outcome.ok for outcome in chain.block(first, second).outcomes)
+    assert [member.auth_key for member in validators_of(chain.executor.state)] == [NEWER.auth_key]
+    assert key_at(chain.view, VALIDATOR.address, 3) == VALIDATOR.auth_key
+    assert key_at(chain.view, VALIDATOR.address, 4) == NEWER.auth_key
+
+
+OTHERS = [scheme.name for scheme in SCHEMES.values() if scheme.name != "ed25519"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_validators_sign_with_ed25519_and_nothing_else(name: str) -> None:
+    """As one who stakes, as one who has stake, as a member without stake, and as a new authority."""
+    key = every_scheme()[name]
+    chain = Ledger(epoch_length=5, more=[VALIDATOR])
+    assert chain.do(ALICE, "TRANSFER", {"to": key.address, "amount": 10 * AIT}).ok
+    assert chain.said(key, "STAKE", {"role": "validator", "amount": 1}, fee=1_000) == "failed bad_key"
+    assert chain.said(key, "STAKE", {"role": "hub", "amount": 1}, fee=1_000) == "done"
+
+    chain.stake(BOB, AIT)
+    assert chain.said(BOB, "KEY_ROTATE", chain.rotation(BOB, key), fee=1_000) == "failed bad_key"
+    assert chain.said(VALIDATOR, "KEY_ROTATE", chain.rotation(VALIDATOR, key), fee=1_000) == "failed bad_key"
+    assert chain.said(BOB, "KEY_ROTATE", chain.rotation(BOB, NEW), fee=1_000) == "done"
+
+    for member in ({"address": key.address}, {"address": key.address, "pubkey": key_to_text(key.auth_key)}):
+        wish = [{"address": VALIDATOR.address}, member]
+        assert chain.change([VALIDATOR], authorities=wish, fee=2_000) == "failed bad_key"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_who_has_taken_all_stake_out_may_have_any_key(name: str) -> None:
+    chain = Ledger(unbonding_ms=60_000)
+    chain.stake(BOB, AIT)
+    assert chain.do(BOB, "UNSTAKE", {"role": "validator", "amount": AIT}).ok
+    bob = chain.rotate(BOB, every_scheme()[name], fee=1_000)
+    assert chain.said(bob, "WITHDRAW", {"role": "validator"}, fee=1_000, after_ms=60_000) == "done"
+    assert chain.said(bob, "STAKE", {"role": "validator", "amount": 1}, fee=1_000) == "failed bad_key"
