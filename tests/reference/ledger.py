@@ -411,8 +411,6 @@ class Ledger:
         if hub not in self.param("hubs"):
             return False
         key = self.key_of(hub) or _key_offered(witness["pubkey"], hub)
-        if "key_in_block" in self.as_the_code:
-            key = self.key_at(hub, self.height) or key
         said = tagged("aitbc/countersign/1", self.genesis_hash, provider.encode(), hub.encode())
         return verify(key, said, bytes.fromhex(witness["sig"]))
 
@@ -516,9 +514,6 @@ class Ledger:
             parts = [0, 0, 0]
             if self._may_mint(price, said["routed"], hub, provider):
                 parts = self._parts_of(self._provider_part(payload["compute_units"], price))
-            counts = sum(parts) > 0 or self._may_mint(1, said["routed"], hub, provider)
-            if "zero_claimed" in self.as_the_code and counts and self.param("mint_budget_per_day"):
-                self._put_text("mint.claimed", str(self.counter("mint.claimed")))
             parts = self._scaled(parts, self._allowance(sum(parts), hub))
         self._put(
             "receipts",
@@ -595,8 +590,6 @@ class Ledger:
 
     def _check_signatures(self, tx: Transaction, payload: Plain, witness: Plain, height: int | None) -> None:
         provider, hub = payload["miner_addr"], witness["attestation"]["hub"]
-        if height is None and "key_in_block" in self.as_the_code:
-            height = self.height
         key = self.key_of(provider) if height is None else self.key_at(provider, height)
         digest = core_digest(json.loads(tx.payload), self.genesis_hash)
         need(
@@ -658,17 +651,18 @@ class Ledger:
             return full
         allowed = full
         budgeted = self.param("mint_budget_per_day") > 0
-        if budgeted:
-            self._count("mint.claimed", full)
-            allowed = min(full * self.counter("mint.scale") // SCALE, self.counter("mint.budget"))
         per_bond = self.param("hub_mint_per_bond_bp")
-        if per_bond > 0 and hub in self.param("hubs"):
-            bond = self.bond("hub", hub)
-            minted = bond["minted"] if bond["epoch"] == self.epoch else 0
+        bonded = per_bond > 0 and hub in self.param("hubs")
+        bond = self.bond("hub", hub)
+        minted = bond["minted"] if bond["epoch"] == self.epoch else 0
+        if bonded:
             allowed = min(allowed, max(0, bond["amount"] * per_bond // 10_000 - minted))
-            if allowed > 0:
-                self._put_bond("hub", hub, epoch=self.epoch, minted=minted + allowed)
-        if budgeted:
+        if budgeted and allowed > 0:
+            self._count("mint.claimed", allowed)
+            allowed = min(allowed * self.counter("mint.scale") // SCALE, self.counter("mint.budget"))
+        if bonded and allowed > 0:
+            self._put_bond("hub", hub, epoch=self.epoch, minted=minted + allowed)
+        if budgeted and allowed > 0:
             self._count("mint.budget", -allowed)
         return int(allowed)
 
@@ -709,12 +703,12 @@ class Ledger:
             return
         counted = registration["epoch_units"] if registration["epoch"] == self.epoch else 0
         most = self.param("score_units_per_provider")
-        adds = min(units, max(0, most - counted)) if most > 0 else units
+        adds = min(units, max(0, (most or MAX) - counted))
         if adds:
             self._change("registry", f"provider:{provider}", epoch=self.epoch, epoch_units=counted + adds)
             key = f"score:{registration['validator']}"
             score = self.stores["validators"].get(key, {"score": 0, "units": 0})
-            self._put("validators", key, score=score["score"], units=score["units"] + adds)
+            self._put("validators", key, score=score["score"], units=min(score["units"] + adds, MAX))
 
     # Batches (docs/spec/batches.md)
 
@@ -729,7 +723,7 @@ class Ledger:
             root=payload["root"],
             count=payload["count"],
             height=self.height,
-            expires_ms=self.time + self.param("max_lock_ms"),
+            expires_ms=min(self.time + self.param("max_lock_ms"), MAX),
         )
         self._event("batched", name, payload["count"])
 
@@ -838,9 +832,11 @@ class Ledger:
 
     def _stake(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
         role, amount = payload["role"], payload["amount"]
+        need(role != "validator" or tx.pubkey[0] == 0, "bad_key")
         need(self.balance(tx.sender) >= amount, "insufficient_balance")
         staked = self.bond(role, tx.sender)["amount"] + amount
         need(staked <= MAX, "out_of_range")
+        need(role != "validator" or staked >= self.param("min_validator_stake"), "insufficient_stake")
         self._debit(tx.sender, amount)
         self._put_bond(role, tx.sender, amount=staked)
         self._event("staked", tx.sender, amount)
@@ -855,15 +851,26 @@ class Ledger:
             total = sum(member["power"] for member in running.values())
             need(self.counter("epoch.leaving") + amount <= total // 3, "leaving_too_fast")
             self._count("epoch.leaving", amount)
-        part = {"amount": amount, "free_ms": self.time + self.param("unbonding_ms")}
-        self._put_bond(role, tx.sender, amount=bond["amount"] - amount, unbonding=[*bond["unbonding"], part])
+        left = bond["amount"] - amount
+        if role == "validator":
+            need(left == 0 or left >= self.param("min_validator_stake"), "insufficient_stake")
+        wait = self.param("unbonding_ms")
+        if role == "hub":
+            wait = max(wait, self.param("max_lock_ms"))
+        part = {"amount": amount, "free_ms": min(self.time + wait, MAX)}
+        self._put_bond(role, tx.sender, amount=left, unbonding=[*bond["unbonding"], part])
         self._event("unstaked", tx.sender, amount)
 
     def _withdraw(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
         parts = self.bond(payload["role"], tx.sender)["unbonding"]
         free = [part for part in parts if part["free_ms"] <= self.time]
         need(free != [], "nothing_to_withdraw")
-        self._put_bond(payload["role"], tx.sender, unbonding=[part for part in parts if part not in free])
+        bond = self.bond(payload["role"], tx.sender)
+        kept = [part for part in parts if part not in free]
+        if bond["amount"] == 0 and kept == [] and bond["jailed_until_ms"] <= self.time:
+            del self.stores["registry"][f"bond:{payload['role']}:{tx.sender}"]
+        else:
+            self._put_bond(payload["role"], tx.sender, unbonding=kept)
         self.credit(tx.sender, sum(part["amount"] for part in free))
         self._event("withdrawn", tx.sender, sum(part["amount"] for part in free))
 
@@ -874,9 +881,13 @@ class Ledger:
         old = self.key_of(tx.sender)
         said = tagged("aitbc/rotate/1", self.genesis_hash, tx.sender.encode(), new)
         need(new != old and verify(new, said, bytes.fromhex(payload["sig"])), "bad_key_proof")
+        votes = tx.sender in self.stores["validators"] or self.bond("validator", tx.sender)["amount"]
+        need(not votes or new[0] == 0, "bad_key")
         keys = self.stores["registry"].get(f"keys:{tx.sender}", {"keys": []})["keys"]
-        keys = [*keys, {"key": key_to_text(old), "until_height": self.height}]
-        self._put("registry", f"keys:{tx.sender}", keys=keys[-8:])
+        keys = [key for key in keys if key["until_ms"] + self.param("max_lock_ms") >= self.time]
+        need(len(keys) < 8, "too_many_rotations")
+        entry = {"key": key_to_text(old), "until_height": self.height, "until_ms": self.time}
+        self._put("registry", f"keys:{tx.sender}", keys=[*keys, entry])
         self._change("accounts", tx.sender, auth=new)
         self._event("rotated", tx.sender, 0)
 
@@ -893,14 +904,17 @@ class Ledger:
         self._check_approvals(tx.payload, witness)
         need(len(self._queued()) < 16, "too_many_queued")
         if "activations" in payload["set"]:
+            need(all("activations" not in one.get("set", {}) for _, one in self._queued()), "bad_update")
             need(self._good_activations(payload["set"]["activations"]), "bad_update")
         if payload["authorities"]:
             need(all("authorities" not in waiting for _, waiting in self._queued()), "bad_update")
             need(self.consensus("mode") != "hybrid", "bad_update")
             listed = [member["address"] for member in payload["authorities"]]
             for member in payload["authorities"]:
-                known = self.key_of(member["address"]) or self._named_key(member["address"])
-                need(bool(known) or "pubkey" in member, "pubkey_required")
+                key = self.key_of(member["address"])
+                text = self._named_key(member["address"]) or member.get("pubkey", "")
+                need(bool(key) or text != "", "pubkey_required")
+                need((key or key_from_text(text))[0] == 0, "bad_key")
             members = [address for address, _ in self.members()]
             leaving = [address for address in members if address not in listed]
             need(len(leaving) <= max(1, len(members) // 3), "bad_update")
@@ -909,9 +923,7 @@ class Ledger:
         self._event("queued", f"update:{payload['number']}", 0)
 
     def _named_key(self, address: str) -> str:
-        """What the record of a member names; the code does not look there: disagreement 2."""
-        if "named_key" in self.as_the_code:
-            return ""
+        """What the record of a member names."""
         return str(self.stores["validators"].get(address, {"auth_key": ""})["auth_key"])
 
     def _good_activations(self, new: list[Plain]) -> bool:
@@ -995,7 +1007,7 @@ class Ledger:
             burned += loss
             if part["amount"] > loss:
                 parts.append({"amount": part["amount"] - loss, "free_ms": part["free_ms"]})
-        until = max(bond["jailed_until_ms"], self.time + self.param("jail_ms"))
+        until = max(bond["jailed_until_ms"], min(self.time + self.param("jail_ms"), MAX))
         self._put_bond(role, offender, amount=left, unbonding=parts, jailed_until_ms=until)
         self._count("supply.burned", burned)
         self._put("registry", mark, offender=offender, height=self.height, expires_ms=expires_ms)
@@ -1047,7 +1059,7 @@ class Ledger:
         self._accrue()
         for key, score in list(self.stores["validators"].items()):
             if key.startswith("score:"):
-                now = score["score"] * self.param("score_decay_bp") // 10_000 + score["units"]
+                now = min(score["score"] * self.param("score_decay_bp") // 10_000 + score["units"], MAX)
                 del self.stores["validators"][key]
                 if now:
                     self._put("validators", key, score=now, units=0)

@@ -60,6 +60,8 @@ def genesis(
         "faucet_limit": 1_000 * AIT,
         "synthetic_attester": SYNTHETIC.address,
     }
+    if "activations" in params:
+        defaults |= {"min_validator_stake": 1, "hub_mint_per_bond_bp": 0}
     return Genesis(
         chain_id="ait-test",
         timestamp=START_MS // 1000,

@@ -355,7 +355,11 @@ def records() -> Json:
             registration | {"role": "hub", "models": [], "endpoint": "https://hub.example"},
         ),
         ("registry", "bond:validator:" + hub.address, bond),
-        ("registry", "keys:" + hub.address, {"keys": [{"key": alice.text, "until_height": 77}]}),
+        (
+            "registry",
+            "keys:" + hub.address,
+            {"keys": [{"key": alice.text, "until_height": 77, "until_ms": NOW_MS}]},
+        ),
         ("registry", "offence:" + lock_id, {"offender": hub.address, "height": 9, "expires_ms": 0}),
         ("params", "mint_per_unit", {"value": "1000"}),
         ("params", "hubs", {"value": json.dumps([hub.address])}),

@@ -49,7 +49,7 @@ VERSION_2_PARAMS: dict[str, Json] = DEFAULT_PARAMS | {
     "fee_secp256k1": 6,
     "fee_rsa_pss": 2,
     "hub_bond": 0,
-    "hub_mint_per_bond_bp": 0,
+    "hub_mint_per_bond_bp": 10_000,
     "mint_budget_per_day": 0,
     "calibration_budget": 0,
     "calibration_until_ms": 0,
@@ -82,7 +82,11 @@ def _devnet_document(version: int) -> bytes:
         {"address": owners[name].address, "balance": balances.get(name, 0), "pubkey": owners[name].text}
         for name in named
     ]
-    defaults = DEFAULT_PARAMS if version == 1 else VERSION_2_PARAMS | {"unbonding_ms": 60_000}
+    defaults = (
+        DEFAULT_PARAMS
+        if version == 1
+        else VERSION_2_PARAMS | {"unbonding_ms": 60_000, "hub_mint_per_bond_bp": 0}
+    )
     params = defaults | {
         "devnet": 1,
         "mint_price_cap_bp": 0,

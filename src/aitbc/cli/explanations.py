@@ -176,6 +176,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "bad_key_proof": Explanation(
         "The new key did not sign its own rotation, or is the old one.", "Sign the rotation with the new key."
     ),
+    "too_many_rotations": Explanation(
+        "The account has had eight keys that open locks may still need.",
+        "Wait until the block time in the message.",
+    ),
     "unknown_param": Explanation("No parameter of this name can be updated.", "Use a name of params.md."),
     "wrong_update_number": Explanation(
         "Not one more than the last update's number.", "Take the next number and have it signed again."

@@ -27,6 +27,17 @@ def ratio(text: str) -> int:
     return int(points)
 
 
+def ratio_above_one(text: str) -> int:
+    """Like `ratio`, up to a thousand."""
+    try:
+        points = Decimal(text) * BASIS_POINTS
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is no decimal number such as 1.5") from None
+    if not points.is_finite() or points != int(points) or not 0 <= points <= 1_000 * BASIS_POINTS:
+        raise click.BadParameter(f"{text} is not between 0 and 1000 in steps of 0.0001")
+    return int(points)
+
+
 def funded(text: str) -> tuple[str, int]:
     """`ait1…=25ait`."""
     address, equals, money = text.partition("=")
@@ -72,6 +83,14 @@ def command() -> None:
 )
 @click.option(
     "--coordinator-ratio", envvar="COORDINATOR_RATIO", type=ratio, default="0.05", show_default=True
+)
+@click.option(
+    "--hub-mint-per-bond",
+    type=ratio_above_one,
+    default="1",
+    show_default=True,
+    metavar="RATIO",
+    help="A listed hub's receipts mint at most this part of its stake in an epoch; 0: no bound.",
 )
 @click.option(
     "--hub-bond",
@@ -124,6 +143,7 @@ def _genesis(
     accounts: tuple[tuple[str, int], ...],
     mint_per_unit: int,
     coordinator_ratio: int,
+    hub_mint_per_bond: int,
     hub_bond: int,
     mint_budget_per_day: int,
     calibration_budget: int,
@@ -143,6 +163,7 @@ def _genesis(
             mint_per_unit=mint_per_unit,
             coordinator_ratio_bp=coordinator_ratio,
             hubs=list(hubs),
+            hub_mint_per_bond_bp=hub_mint_per_bond,
             hub_bond=hub_bond,
             mint_budget_per_day=mint_budget_per_day,
             calibration_budget=calibration_budget,

@@ -430,11 +430,6 @@ def test_netted_payouts_equal_the_sum_of_what_was_not_skipped() -> None:
         assert outcome.ok == bool(taken)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="expires_ms = block time + max_lock_ms passes 2^53 - 1 with a parameter that genesis.md allows; the batch is"
-    " written and can never be read again, by no block and by no node that starts",
-)
 def test_a_batch_on_a_chain_without_a_bound_for_locks() -> None:
     """params.md: max_lock_ms 1 … 2^53 - 1."""
     chain = Ledger(max_lock_ms=MAX_SIGNED)

@@ -305,11 +305,6 @@ def test_the_budget_is_never_passed_and_ends_calibration() -> None:
     assert last == "failed calibration_over"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="writes `calibration.minted` = 0 where nothing came into being: _take() of calibration.py counts before it"
-    " looks whether each part was rounded to nothing",
-)
 def test_a_receipt_whose_parts_are_rounded_to_nothing_writes_no_counter() -> None:
     """One base unit is left. state.md: a counter exists from its first change on."""
     chain = Ledger(**{**NO_COINS, "base_fee": 0, "fee_per_kib": 0, "calibration_budget": 1})

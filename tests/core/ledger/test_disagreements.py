@@ -43,7 +43,6 @@ def rotate(world: World, who: str) -> None:
 disagreement = pytest.mark.xfail(strict=True, raises=AssertionError)
 
 
-@disagreement
 def test_the_record_of_a_member_names_its_key() -> None:
     """params.md: `pubkey_required` for a member whose key neither the chain nor the update knows. An authority of
     genesis that has sent nothing has its key in the store `validators`; the code asks its account only."""
@@ -61,7 +60,6 @@ def registered(world: World) -> None:
     add(world, PROVIDER.address, "REGISTER", {"role": "provider", "models": []}, witness=witness, fee=0)
 
 
-@disagreement
 def test_without_a_lock_the_key_of_now_counts_also_right_after_a_rotation() -> None:
     """receipts.md: under the keys that the accounts have now, without a lock. In the block of a rotation the code
     takes the key before it."""
@@ -81,7 +79,6 @@ def test_without_a_lock_the_key_of_now_counts_also_right_after_a_rotation() -> N
     world.commit()
 
 
-@disagreement
 def test_a_hubs_word_is_signed_with_its_key_of_now_also_right_after_a_rotation() -> None:
     """registry.md: good under the hub account's key. The same block again; of a validator's word the code takes the
     key of now."""
@@ -91,7 +88,6 @@ def test_a_hubs_word_is_signed_with_its_key_of_now_also_right_after_a_rotation()
     world.commit()
 
 
-@disagreement
 def test_a_claim_that_mints_nothing_claims_nothing() -> None:
     """minting.md: a sum of 0 is no full mint, so nothing is counted; a SETTLE counts nothing either."""
     world = strict_world(mint_per_unit=0, mint_budget_per_day=AIT)

@@ -347,11 +347,6 @@ def test_the_new_list_stands_back_when_everybody_on_it_is_jailed() -> None:
     assert chain.validators() == [(A.address, 1)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pubkey_required though the record in `validators` holds the key: _check_authorities of param_update.py asks"
-    " the account only",
-)
 def test_a_member_whose_key_genesis_named_needs_no_key_in_a_list() -> None:
     """params.md: pubkey_required for a member whose key neither the chain nor the update knows."""
     chain = Ledger(authorities=[A, B], epoch_length=LENGTH)
@@ -437,11 +432,6 @@ def test_a_version_that_this_release_does_not_know_stops_the_node_with_what_to_d
     assert chain.executor.state.root() == root
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="two updates of one epoch may both set `activations`: each is compared with the running list, so the later"
-    " one takes back what the earlier announced",
-)
 def test_two_updates_of_one_epoch_do_not_take_back_each_others_versions() -> None:
     """params.md: the known list and then new versions; nothing that was announced is taken back."""
     chain = Ledger(epoch_length=6)

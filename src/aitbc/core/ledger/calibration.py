@@ -76,6 +76,8 @@ def _take(context: BlockContext, state: Overlay, units: int, left: int) -> Mint:
     if not full.total:
         return NOTHING
     mint = full if full.total <= left else Mint(*[part * left // full.total for part in full])
+    if not mint.total:
+        return NOTHING
     check_room(state, mint.total)
     state.set_number("calibration.minted", state.number("calibration.minted") + mint.total)
     return mint

@@ -6,6 +6,7 @@ import msgspec
 
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.params import Params
+from aitbc.core.types.amounts import MAX_SIGNED
 
 Verifier = Callable[[bytes, bytes, bytes], bool]
 """(auth key, digest, signature) → is it good. A host may pass one that remembers."""
@@ -30,6 +31,10 @@ class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
     def epoch(self) -> int:
         """Number of the epoch that the block is in; block 1 begins epoch 0."""
         return (self.height - 1) // self.epoch_length
+
+    def after(self, wait_ms: int) -> int:
+        """Block time so much later; never more than a record can hold."""
+        return min(self.timestamp_ms + wait_ms, MAX_SIGNED)
 
     @property
     def closes_epoch(self) -> bool:

@@ -45,6 +45,7 @@ def devnet_genesis(
         devnet=1,
         activations=[Activation(version=PROTOCOL_VERSION, height=0)],
         unbonding_ms=UNBONDING_MS,
+        hub_mint_per_bond_bp=0,
         mint_price_cap_bp=0,
         hubs=[addresses["hub"]],
         faucet=addresses["faucet"],

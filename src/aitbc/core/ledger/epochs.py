@@ -6,7 +6,7 @@ Parameters, validators, their keys and their power, scores and the mint's scale 
 import msgspec
 
 from aitbc.core.codec.canonical import jcs
-from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.minting import refill_budget
 from aitbc.core.ledger.params import Params, params_from_texts
@@ -66,7 +66,7 @@ def _by_list(
     """`poa`, `cbp`: one vote each, in the order of the list; who is jailed keeps the place and has no vote."""
     keys = {address: record.auth_key for address, record in before.items()}
     if members:
-        keys = {member.address: member.pubkey for member in members}
+        keys = {member.address: member.pubkey or keys.get(member.address, "") for member in members}
     after = {}
     for position, (address, text) in enumerate(keys.items()):
         jailed = state.bond("validator", address).jailed_until_ms > context.timestamp_ms
@@ -96,5 +96,5 @@ def _by_stake(context: BlockContext, state: Overlay) -> dict[str, ValidatorRecor
 def _with_key(state: Overlay, address: str, record: ValidatorRecord) -> ValidatorRecord:
     """The account's key of today, which a KEY_ROTATE may have changed; its first key while it has sent nothing."""
     known = state.account(address).auth
-    text = key_to_text(known) if known else key_to_text(key_from_text(record.auth_key))
+    text = key_to_text(known) if known else record.auth_key
     return msgspec.structs.replace(record, auth_key=text)

@@ -19,9 +19,10 @@ def key_at(state: Overlay, address: str, height: int) -> bytes:
     return state.account(address).auth
 
 
-def key_or_offered(state: Overlay, address: str, height: int, offered: str) -> bytes:
-    """The account's key, or while the chain knows none, the offered one if it makes the address."""
-    known = key_at(state, address, height)
+def key_or_offered(state: Overlay, address: str, height: int | None, offered: str) -> bytes:
+    """The account's key at a height (None: now), or while the chain knows none, the offered one if it makes the
+    address."""
+    known = state.account(address).auth if height is None else key_at(state, address, height)
     if known or not offered:
         return known
     try:

@@ -69,18 +69,22 @@ def allowance(context: BlockContext, state: Overlay, *, hub: str, full: int) -> 
     The scale was fixed when the epoch began; what is left of the budget is a hard stop.
     """
     params, allowed = context.params, full
-    if params.mint_budget_per_day:
-        state.set_number("mint.claimed", state.number("mint.claimed") + full)
-        allowed = min(full * state.number("mint.scale") // SCALE, state.number("mint.budget"))
-    if params.hub_mint_per_bond_bp and hub in params.hubs:
-        bond = state.bond("hub", hub)
-        minted = bond.minted if bond.epoch == context.epoch else 0
+    if context.version < 2:
+        return full
+    bond = state.bond("hub", hub)
+    bounded = params.hub_mint_per_bond_bp > 0 and hub in params.hubs
+    minted = bond.minted if bond.epoch == context.epoch else 0
+    if bounded:
         bound = bond.amount * params.hub_mint_per_bond_bp // BASIS_POINTS
-        allowed = max(0, min(allowed, bound - minted))
-        if allowed:
-            state.put_bond(
-                "hub", hub, msgspec.structs.replace(bond, epoch=context.epoch, minted=minted + allowed)
-            )
+        allowed = max(0, min(full, bound - minted))
+    if params.mint_budget_per_day and allowed:
+        # what the bond does not let through presses nobody's scale
+        state.set_number("mint.claimed", state.number("mint.claimed") + allowed)
+        allowed = min(allowed * state.number("mint.scale") // SCALE, state.number("mint.budget"))
+    if bounded and allowed:
+        state.put_bond(
+            "hub", hub, msgspec.structs.replace(bond, epoch=context.epoch, minted=minted + allowed)
+        )
     if params.mint_budget_per_day and allowed:
         state.set_number("mint.budget", state.number("mint.budget") - allowed)
     return allowed

@@ -60,7 +60,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fee_rsa_pss: AmountOrZero = 2
     hub_bond: AmountOrZero = 0
     """Stake that a listed hub must have for its receipts to mint."""
-    hub_mint_per_bond_bp: Count = 0
+    hub_mint_per_bond_bp: Count = BASIS_POINTS
     """A hub's receipts mint at most this part of its stake in one epoch; 0: no bound."""
     mint_budget_per_day: AmountOrZero = 0
     """Base units that receipts may mint in 24 hours of block time; 0: no budget."""

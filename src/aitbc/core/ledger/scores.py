@@ -8,7 +8,7 @@ import msgspec
 
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.state import Overlay
-from aitbc.core.types.amounts import BASIS_POINTS
+from aitbc.core.types.amounts import BASIS_POINTS, MAX_SIGNED
 from aitbc.core.types.records import Score
 
 
@@ -19,7 +19,7 @@ def count_units(context: BlockContext, state: Overlay, provider: str, units: int
         return
     counted = registration.epoch_units if registration.epoch == context.epoch else 0
     bound = context.params.score_units_per_provider
-    added = min(units, bound - counted) if bound else units
+    added = min(units, (bound or MAX_SIGNED) - counted)
     if added <= 0:
         return
     state.put(
@@ -31,7 +31,7 @@ def count_units(context: BlockContext, state: Overlay, provider: str, units: int
     state.put(
         "validators",
         f"score:{registration.validator}",
-        Score(score=score.score, units=score.units + added),
+        Score(score=score.score, units=min(score.units + added, MAX_SIGNED)),
     )
 
 
@@ -40,5 +40,5 @@ def decay_scores(context: BlockContext, state: Overlay) -> None:
     kept = context.params.score_decay_bp
     for key, record in state.items("validators", "score:"):
         assert isinstance(record, Score)
-        score = record.score * kept // BASIS_POINTS + record.units
+        score = min(record.score * kept // BASIS_POINTS + record.units, MAX_SIGNED)
         state.put("validators", key, Score(score=score, units=0) if score else None)

@@ -39,7 +39,7 @@ def punish(
         burned += lost
         if part.amount > lost:
             unbonding.append(msgspec.structs.replace(part, amount=part.amount - lost))
-    jailed_until_ms = max(bond.jailed_until_ms, context.timestamp_ms + context.params.jail_ms)
+    jailed_until_ms = max(bond.jailed_until_ms, context.after(context.params.jail_ms))
     state.put_bond(
         role,
         offender,

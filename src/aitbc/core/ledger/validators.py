@@ -14,6 +14,12 @@ def check_voting_key(key: bytes) -> None:
         raise Failed(Reason.BAD_KEY, f"validators sign with Ed25519, not {scheme_of(key).name}")
 
 
+def member_key(state: Base, address: str) -> bytes:
+    """The key that the record of a member names; empty for others."""
+    record = state.get("validators", address)
+    return key_from_text(record.auth_key) if isinstance(record, ValidatorRecord) else b""
+
+
 def members_of(state: Base) -> list[tuple[str, ValidatorRecord]]:
     """Everybody who is or may come back into the set, in set order; power 0 is out of it."""
     members = [

@@ -83,6 +83,7 @@ class Reason(StrEnum):
     LEAVING_TOO_FAST = "leaving_too_fast"
     NOTHING_TO_WITHDRAW = "nothing_to_withdraw"
     BAD_KEY_PROOF = "bad_key_proof"
+    TOO_MANY_ROTATIONS = "too_many_rotations"
     UNKNOWN_PARAM = "unknown_param"
     WRONG_UPDATE_NUMBER = "wrong_update_number"
     TOO_MANY_QUEUED = "too_many_queued"

@@ -138,6 +138,8 @@ class OldKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Key text."""
     until_height: int
     """The height of the KEY_ROTATE: locks up to this height know this key."""
+    until_ms: Milliseconds
+    """Its block time: when no lock of that time can be open any more, the key is forgotten."""
 
 
 class KeyHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

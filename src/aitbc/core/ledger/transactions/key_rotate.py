@@ -20,7 +20,8 @@ from aitbc.core.types.records import Account, KeyHistory, OldKey
 from aitbc.core.types.transactions import MAX_PUBKEY_BYTES, MAX_SIGNATURE_BYTES, VerifiedTransaction
 
 MAX_OLD_KEYS = 8
-"""Keys that are remembered; the oldest is forgotten first, and receipts under it are then no longer payable."""
+"""Keys that are remembered: rotations within `max_lock_ms`. One more is refused, because forgetting a key would make
+its receipts worthless and its double signatures free."""
 
 
 class KeyRotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +49,16 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     if state.get("validators", sender) is not None or state.bond("validator", sender).amount:
         check_voting_key(key)
     history = state.key_history(sender)
-    old = OldKey(key=key_to_text(account.auth), until_height=context.height)
-    keys = [*(history.keys if history else []), old][-MAX_OLD_KEYS:]
-    state.put("registry", f"keys:{sender}", KeyHistory(keys=keys))
+    needed_ms = context.timestamp_ms - context.params.max_lock_ms
+    keys = [old for old in (history.keys if history else []) if old.until_ms >= needed_ms]
+    if len(keys) >= MAX_OLD_KEYS:
+        raise Failed(
+            Reason.TOO_MANY_ROTATIONS,
+            f"{MAX_OLD_KEYS} keys are still needed; the next rotation is possible after block time"
+            f" {keys[0].until_ms + context.params.max_lock_ms}",
+        )
+    old = OldKey(key=key_to_text(account.auth), until_height=context.height, until_ms=context.timestamp_ms)
+    state.put("registry", f"keys:{sender}", KeyHistory(keys=[*keys, old]))
     state.put("accounts", sender, Account(account.balance, account.nonce, key))
     return [("rotated", sender, 0)]
 

@@ -17,7 +17,7 @@ from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.params import UPDATE_BOUNDS, Activation, Params
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
-from aitbc.core.ledger.validators import check_voting_key, members_of, validators_of
+from aitbc.core.ledger.validators import check_voting_key, member_key, members_of, validators_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Failed, Reason, Rejected
 from aitbc.core.types.records import Param
@@ -83,6 +83,8 @@ def _check_value(name: str, value: Any) -> None:
         if not least <= value <= most:
             raise Rejected(Reason.OUT_OF_RANGE, f"{name} is an integer from {least} to {most}")
     elif name == "treasury":
+        if isinstance(value, float):
+            raise Rejected(Reason.FLOAT, "treasury is an address or empty")
         if not isinstance(value, str):
             raise Rejected(Reason.WRONG_TYPE, "treasury is an address or empty")
         if value:
@@ -110,6 +112,8 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     if len(queued) >= MAX_QUEUED:
         raise Failed(Reason.TOO_MANY_QUEUED, f"{MAX_QUEUED} updates wait for the boundary already")
     if "activations" in payload.set:
+        if any("activations" in update.set for _, update in queued):
+            raise Failed(Reason.BAD_UPDATE, "other activations wait for the boundary")
         _check_activations(context, convert(payload.set["activations"], list[Activation]))
     if payload.authorities:
         if any(update.authorities for _, update in queued):
@@ -149,7 +153,7 @@ def _check_authorities(state: Overlay, wanted: list[Member]) -> None:
     if isinstance(mode, Param) and mode.value == "hybrid":
         raise Failed(Reason.BAD_UPDATE, "under `hybrid` stake makes the validator set")
     for member in wanted:
-        known = state.account(member.address).auth
+        known = state.account(member.address).auth or member_key(state, member.address)
         if not known and not member.pubkey:
             raise Failed(Reason.PUBKEY_REQUIRED, f"the chain does not know {member.address}'s key yet")
         check_voting_key(known or key_from_text(member.pubkey))

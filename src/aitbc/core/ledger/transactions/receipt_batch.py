@@ -42,7 +42,7 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
         root=payload.root,
         count=payload.count,
         height=context.height,
-        expires_ms=context.timestamp_ms + context.params.max_lock_ms,
+        expires_ms=context.after(context.params.max_lock_ms),
     )
     state.put("receipts", f"batch:{tx.id.hex()}", batch)
     return [("batched", tx.id.hex(), payload.count)]

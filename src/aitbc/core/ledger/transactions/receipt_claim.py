@@ -192,7 +192,7 @@ def _check_signatures(
 ) -> None:
     """Both signatures, under the keys of the lock's height: a rotation leaves finished work payable."""
     lock = state.lock(claim.lock) if claim.lock else None
-    height = lock.height if lock else context.height
+    height = lock.height if lock else None
     digest = receipt_core_digest(core_of(claim), context.genesis_hash)
     provider_key = key_or_offered(state, claim.miner_addr, height, "")
     if not context.verify(provider_key, digest, unhex(claim.miner_sig)):
@@ -218,6 +218,8 @@ def _mint(context: BlockContext, state: Overlay, claim: ReceiptClaim, hub: str, 
     full = with_shares(
         context.params, full_mint(context.params, units=claim.compute_units, price=claim.price)
     )
+    if not full.total:
+        return NOTHING
     allowed = allowance(context, state, hub=hub, full=full.total)
     mint = full if allowed == full.total else Mint(*[part * allowed // full.total for part in full])
     if mint != NOTHING:

@@ -106,7 +106,7 @@ def _is_countersigned(
     context: BlockContext, state: Overlay, provider: str, witness: Countersignature
 ) -> bool:
     digest = countersignature_digest(provider, witness.hub, context.genesis_hash)
-    key = key_or_offered(state, witness.hub, context.height, witness.pubkey)
+    key = key_or_offered(state, witness.hub, None, witness.pubkey)
     return witness.hub in context.params.hubs and context.verify(key, digest, unhex(witness.sig))
 
 

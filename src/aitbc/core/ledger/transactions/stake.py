@@ -21,20 +21,23 @@ def check(_payload: Stake, _witness: None, _genesis_hash: bytes) -> None:
     """The form says everything."""
 
 
-def apply(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Event]:
+def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Event]:
     payload, sender = tx.payload, tx.tx.sender
     assert isinstance(payload, Stake)
+    if payload.role == "validator":
+        check_voting_key(tx.tx.pubkey)
     balance = state.account(sender).balance
     if balance < payload.amount:
         raise Failed(
             Reason.INSUFFICIENT_BALANCE,
             f"{format_ait(payload.amount)} to stake, {format_ait(balance)} left after the fee",
         )
-    if payload.role == "validator":
-        check_voting_key(tx.tx.pubkey)
     bond = state.bond(payload.role, sender)
     if bond.amount + payload.amount > MAX_SIGNED:
         raise Failed(Reason.OUT_OF_RANGE, f"one bond holds at most {format_ait(MAX_SIGNED)}")
+    least = context.params.min_validator_stake
+    if payload.role == "validator" and bond.amount + payload.amount < least:
+        raise Failed(Reason.INSUFFICIENT_STAKE, f"a validator stakes {format_ait(least)} or more")
     state.debit(sender, payload.amount)
     state.put_bond(payload.role, sender, msgspec.structs.replace(bond, amount=bond.amount + payload.amount))
     return [("staked", sender, payload.amount)]

@@ -39,13 +39,26 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
         )
     if payload.role == "validator":
         _check_pace(state, sender, payload.amount)
-    part = Unbonding(amount=payload.amount, free_ms=context.timestamp_ms + context.params.unbonding_ms)
+    left = bond.amount - payload.amount
+    least = context.params.min_validator_stake
+    if payload.role == "validator" and 0 < left < least:
+        raise Failed(
+            Reason.INSUFFICIENT_STAKE,
+            f"{format_ait(left)} would be left; a validator has {format_ait(least)} or nothing",
+        )
+    part = Unbonding(amount=payload.amount, free_ms=context.after(_wait_ms(context, payload.role)))
     state.put_bond(
         payload.role,
         sender,
-        msgspec.structs.replace(bond, amount=bond.amount - payload.amount, unbonding=[*bond.unbonding, part]),
+        msgspec.structs.replace(bond, amount=left, unbonding=[*bond.unbonding, part]),
     )
     return [("unstaked", sender, payload.amount)]
+
+
+def _wait_ms(context: BlockContext, role: Role) -> int:
+    """A hub's stake stays as long as a lock can: evidence about its attestations counts until the lock ends."""
+    params = context.params
+    return max(params.unbonding_ms, params.max_lock_ms) if role == "hub" else params.unbonding_ms
 
 
 def _check_pace(state: Overlay, validator: str, amount: int) -> None:

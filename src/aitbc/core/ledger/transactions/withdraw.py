@@ -28,8 +28,10 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
         soonest = min((part.free_ms for part in waiting), default=None)
         when = f"the next part is free at block time {soonest}" if soonest else "nothing is on its way out"
         raise Failed(Reason.NOTHING_TO_WITHDRAW, when)
-    bond = msgspec.structs.replace(bond, unbonding=waiting)
-    state.put_bond(payload.role, sender, bond)
+    if bond.amount == 0 and not waiting and bond.jailed_until_ms <= context.timestamp_ms:
+        state.remove("registry", f"bond:{payload.role}:{sender}")
+    else:
+        state.put_bond(payload.role, sender, msgspec.structs.replace(bond, unbonding=waiting))
     state.credit(sender, amount)
     return [("withdrawn", sender, amount)]
 
