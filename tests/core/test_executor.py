@@ -135,8 +135,8 @@ def one_key_twice(rows: list[tuple[int, str, bytes]]) -> list[tuple[int, str, by
     ("bend", "message"),
     [
         (shifted, "the stored state is not the state of block 3"),
-        (one_slot_for_two, "store accounts has a slot twice"),
-        (one_key_twice, "store accounts has a key twice, or an empty one"),
+        (one_slot_for_two, "store accounts has a slot or a key twice, or an empty key"),
+        (one_key_twice, "store accounts has a slot or a key twice, or an empty key"),
     ],
 )
 def test_records_out_of_place_are_refused(chain: Chain, bend: Any, message: str) -> None:

@@ -311,6 +311,14 @@ def test_a_receipt_is_what_provider_and_hub_both_signed(
     assert sent(payload, witness) == together
 
 
+@pytest.mark.parametrize("field", ["client_addr", "miner_addr"])
+@pytest.mark.parametrize("value", ["", "paula", EVE.address.upper(), EVE.address[:-1]])
+def test_whose_receipt_it_is_must_be_an_address(field: str, value: str) -> None:
+    payload, witness = claim_of(**{field: value})
+    told = {**witness["attestation"], IN_ATTESTATION[field]: value, "receipt_id": payload["receipt_id"]}
+    assert sent(payload, {**witness, "attestation": told}) == "invalid bad_address"
+
+
 ATTESTED: list[tuple[str, Any, str]] = [
     ("receipt_id", "rcpt_" + "00" * 32, "invalid attestation_mismatch"),
     ("lock", "", "invalid attestation_mismatch"),

@@ -161,7 +161,7 @@ RECORDS: dict[type, Record] = {
         Batch(hub=HUB.address, root="ab" * 32, count=1, height=2, expires_ms=3),
         Registration(role="provider", models=[], endpoint="", payout=ALICE.address, validator="", height=1),
         Bond(amount=1, unbonding=[Unbonding(amount=2, free_ms=3)], jailed_until_ms=4, epoch=5, minted=6),
-        KeyHistory(keys=[OldKey(key=key_to_text(ALICE.auth_key), until_height=7)]),
+        KeyHistory(keys=[OldKey(key=key_to_text(ALICE.auth_key), until_height=7, until_ms=8)]),
         Offence(offender=ALICE.address, height=1, expires_ms=2),
         ValidatorRecord(auth_key=key_to_text(ALICE.auth_key), power=1, position=0),
         Score(score=1, units=2),

@@ -9,8 +9,8 @@ import pytest
 
 from aitbc.core.codec.leaves import LEAF, leaf_bytes_of
 from aitbc.core.crypto.merkle import list_root, prove_range, range_root
-from aitbc.core.types.amounts import AIT, MAX_SIGNED, MAX_UNITS
-from aitbc.core.types.records import Batch, Lock
+from aitbc.core.types.amounts import AIT, MAX_SIGNED, MAX_TOTAL, MAX_UNITS
+from aitbc.core.types.records import Batch, Lock, PaidReceipt
 from support.chain import REQUEST
 from support.ledger import FEE, MINUTE_MS, Batches, Ledger, Work, people
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, person
@@ -436,6 +436,60 @@ def test_a_batch_on_a_chain_without_a_bound_for_locks() -> None:
     chain.register(PROVIDER)
     batch = Batches([Work(chain.lock(), PROVIDER.address)]).send(chain)
     assert chain.said(BOB, "SETTLE", batch.settle()) == "done"
+
+
+# What the history is told.
+
+
+def test_each_receipt_is_told_with_its_part_of_the_mint(chain: Ledger) -> None:
+    """Two thirds of the units, two thirds of what was minted; a claim is told likewise."""
+    lock = session(chain)
+    works = [
+        Work(lock, PROVIDER.address, task=3, attempt=2, units=2_000, price=5, receipt="aa" * 32),
+        Work(lock, CAROL.address, task=4, units=1_000, price=7, receipt="bb" * 32),
+        Work(lock, CAROL.address, task=4, units=1, price=1, receipt="cc" * 32),
+        Work(lock, CAROL.address, task=5, units=9, price=0, routed=0, receipt="dd" * 32),
+    ]
+    batch = Batches(works).send(chain)
+    paying = chain.verified(BOB, "SETTLE", batch.settle())
+    other = chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
+    built = chain.block(other, paying)
+    common = {"tx_position": 1, "job_id": "job-1", "client": ALICE.address, "hub": HUB.address, "lock": lock}
+    told = {"output_hash": "", "provider_sig": "", **common}
+
+    def receipt(name: str, provider: Any, units: int, price: int, minted: int, **fields: int) -> PaidReceipt:
+        parts = {"provider": provider.address, "units": units, "price": price, "minted": minted}
+        return PaidReceipt(receipt_id="rcpt_" + name * 32, **parts, **fields, **told)
+
+    assert built.receipts == [
+        receipt("aa", PROVIDER, 2_000, 5, 2 * AIT, task=3, attempt=2),
+        receipt("bb", CAROL, 1_000, 7, AIT, task=4, attempt=0),
+        receipt("dd", CAROL, 9, 0, 0, task=5, attempt=0),
+    ]
+    payload, witness = chain.claim_parts(PROVIDER, lock, task=9)
+    built = chain.block(chain.verified(BOB, "RECEIPT_CLAIM", payload, witness=witness))
+    assert built.receipts == [
+        PaidReceipt(
+            receipt_id=payload["receipt_id"],
+            provider=PROVIDER.address,
+            units=2_000,
+            price=2 * AIT,
+            minted=2 * AIT,
+            output_hash=payload["output_hash"],
+            provider_sig=payload["miner_sig"],
+            task=9,
+            attempt=1,
+            **{**common, "tx_position": 0},
+        )
+    ]
+
+
+def test_a_settlement_that_fails_is_not_told(chain: Ledger) -> None:
+    """The leaf is paid in the rules and then the supply is full: nothing of it happened."""
+    batch = Batches([Work(session(chain), PROVIDER.address)]).send(chain)
+    chain.endow(person("whale"), MAX_TOTAL - chain.supply() - 1)
+    built = chain.block(chain.verified(BOB, "SETTLE", batch.settle()))
+    assert ([outcome.reason for outcome in built.outcomes], built.receipts) == (["supply_exhausted"], [])
 
 
 # Forms.

@@ -355,6 +355,27 @@ def test_which_attestations_contradict_each_other(
     assert (market.bond(HUB, "hub").amount < 5 * AIT) == (outcome == "done")
 
 
+@pytest.mark.parametrize("which", ["first", "second"])
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({"sig": "signed"}, "invalid bad_hex"),
+        ({"sig": "AB" * 64}, "invalid bad_hex"),
+        ({"sig": ""}, UNSIGNED),
+        ({"sig": "ab" * 64}, UNSIGNED),
+        ({"extra": 1}, "invalid unknown_field"),
+        ({"attestation": {}}, "invalid missing_field"),
+    ],
+    ids=str,
+)
+def test_the_form_of_two_attestations(
+    market: Ledger, which: str, change: dict[str, Any], outcome: str
+) -> None:
+    evidence = attested_twice(market, market.lock())
+    evidence["attestations"][which].update(change)
+    assert punished(market, evidence) == outcome
+
+
 @pytest.mark.parametrize(("late_ms", "outcome"), [(0, "done"), (1, "failed evidence_too_old")])
 def test_until_when_a_hub_is_punished(market: Ledger, late_ms: int, outcome: str) -> None:
     until_ms = market.now_ms + 90_000

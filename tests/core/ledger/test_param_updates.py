@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from aitbc.core.chain.builder import UnknownVersion
+from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.params import Params
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
@@ -234,6 +235,34 @@ def test_approvals_are_of_this_update_and_no_other(story: str, spoil: Any, outco
     chain = council()
     update, witness = spoil(*chain.update({"set": {"base_fee": 3}}, A, B, C))
     assert chain.said(BOB, "PARAM_UPDATE", update, witness=witness) == outcome
+
+
+def test_fifty_approvals_have_room_and_more_have_not() -> None:
+    fifty = people("fifty", 50)
+    chain = Ledger(authorities=fifty, governance_threshold=50)
+    update, witness = chain.update({"set": {"base_fee": 3}}, *fifty)
+    assert 6_000 < len(jcs(witness)) < 8 * 1024
+    swollen = {**witness, "sigs": [*witness["sigs"][:-1], witness["sigs"][-1] + "0" * 2_000]}
+    for sigs, outcome in (
+        (swollen["sigs"], "invalid too_large"),
+        ([*witness["sigs"], ""], "invalid out_of_range"),
+        (witness["sigs"][:49], "failed bad_approval"),
+        (witness["sigs"], "done"),
+    ):
+        assert chain.said(BOB, "PARAM_UPDATE", update, witness={**witness, "sigs": sigs}) == outcome
+
+
+@pytest.mark.parametrize(
+    ("size", "outcome"), [(8 * 1024, "failed bad_approval"), (8 * 1024 + 1, "invalid too_large")]
+)
+def test_the_last_byte_of_a_witness(size: int, outcome: str) -> None:
+    chain = Ledger(authorities=FOUR)
+    update, witness = chain.update({"set": {"base_fee": 3}}, A, B, C)
+    bare = len(jcs({**witness, "sigs": []}))
+    odd = (size - bare - 2) % 2
+    sigs = ["0" * (size - bare - 2 - 3 * odd), *["" for _ in range(odd)]]
+    assert len(jcs({**witness, "sigs": sigs})) == size
+    assert chain.said(BOB, "PARAM_UPDATE", update, witness={**witness, "sigs": sigs}) == outcome
 
 
 def test_approvals_of_another_chain_are_none_here() -> None:
