@@ -289,7 +289,8 @@ def transaction_id(tx: Transaction, genesis_hash: bytes) -> bytes:
 def check_form(tx: Transaction, genesis_hash: bytes) -> None:
     """Raises Invalid with the first reason."""
     need(tx.type in PAYLOADS, "unknown_type")
-    need(len(tx.payload) <= 16 * 1024 and len(tx.witness) <= 4 * 1024 and len(tx.sig) <= 4096, "too_large")
+    most = 8 * 1024 if tx.type == "PARAM_UPDATE" else 4 * 1024
+    need(len(tx.payload) <= 16 * 1024 and len(tx.witness) <= most and len(tx.sig) <= 4096, "too_large")
     need(len(tx.sender) == 42 and tx.sender.startswith("ait1"), "bad_address")
     integer(1, MAX)(tx.nonce)
     integer(0, MAX)(tx.fee)
@@ -376,11 +377,11 @@ def _receipt_claim(payload: Plain, witness: Plain | None, genesis_hash: bytes) -
 
 
 def _register(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
-    models = [offer["model"] for offer in payload["models"]]
-    need(len(models) == len(set(models)), "duplicate_key")
     for name in ("payout", "validator"):
         if payload.get(name, "") != "":
             _address(payload[name])
+    models = [offer["model"] for offer in payload["models"]]
+    need(len(models) == len(set(models)), "duplicate_key")
     if witness is not None:
         said = filled(witness, WITNESSES["REGISTER"])
         need((said["hub"] == "") == (said["sig"] == ""), "missing_field")
@@ -450,9 +451,8 @@ def _param_update(payload: Plain, witness: Plain | None, genesis_hash: bytes) ->
     members = payload.get("authorities", [])
     addresses = [member["address"] for member in members]
     need(len(members) <= 50 and len(addresses) == len(set(addresses)), "out_of_range")
-    for address in addresses:
-        _address(address)
     for member in members:
+        _address(member["address"])
         if "pubkey" in member:
             _same_reason(lambda member=member: key_from_text(member["pubkey"]))  # type: ignore[misc]
             need(address_of(key_from_text(member["pubkey"])) == member["address"], "wrong_key")
@@ -469,23 +469,24 @@ def _key_rotate(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> N
 
 def _evidence(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
     need(("votes" in payload) != ("attestations" in payload), "missing_field")
-    if "votes" in payload:
-        said = payload["votes"]
-        _address(said["validator"])
-        first, second = said["first"], said["second"]
-        kinds = (first["kind"], second["kind"])
-        same = kinds[0] == kinds[1] != "skip" and first["candidate"] < second["candidate"]
-        skipped = kinds == ("final", "skip") and second["candidate"] == "00" * 32
-        need(same or skipped, "no_conflict")
-        _hexadecimal(first["sig"])
-        _hexadecimal(second["sig"])
-        return
-    first, second = (payload["attestations"][name]["attestation"] for name in ("first", "second"))
-    about = ("hub", "lock", "task", "attempt")
-    need(all(first[name] == second[name] for name in about) and first["lock"] != "", "no_conflict")
-    need(first["receipt_id"] < second["receipt_id"], "no_conflict")
-    for name in ("first", "second"):
-        _hexadecimal(payload["attestations"][name]["sig"])
+    both = payload.get("votes") or payload["attestations"]
+    _address(both["validator"] if "votes" in payload else both["first"]["attestation"]["hub"])
+    _hexadecimal(both["first"]["sig"])
+    _hexadecimal(both["second"]["sig"])
+    conflict = _votes_conflict if "votes" in payload else _attestations_conflict
+    need(conflict(both["first"], both["second"]), "no_conflict")
+
+
+def _votes_conflict(first: Plain, second: Plain) -> bool:
+    if (first["kind"], second["kind"]) == ("final", "skip"):
+        return bool(second["candidate"] == "00" * 32)
+    return bool(first["kind"] == second["kind"] != "skip" and first["candidate"] < second["candidate"])
+
+
+def _attestations_conflict(first: Plain, second: Plain) -> bool:
+    one, other = first["attestation"], second["attestation"]
+    same = all(one[name] == other[name] for name in ("hub", "lock", "task", "attempt"))
+    return bool(same and one["lock"] != "" and one["receipt_id"].encode() < other["receipt_id"].encode())
 
 
 OWN: dict[str, Callable[[Plain, Plain | None, bytes], None]] = {

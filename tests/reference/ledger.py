@@ -832,7 +832,7 @@ class Ledger:
 
     def _stake(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
         role, amount = payload["role"], payload["amount"]
-        need(role != "validator" or tx.pubkey[0] == 0, "bad_key")
+        need(role != "validator" or tx.pubkey[0] == ED25519, "bad_key")
         need(self.balance(tx.sender) >= amount, "insufficient_balance")
         staked = self.bond(role, tx.sender)["amount"] + amount
         need(staked <= MAX, "out_of_range")
@@ -881,8 +881,8 @@ class Ledger:
         old = self.key_of(tx.sender)
         said = tagged("aitbc/rotate/1", self.genesis_hash, tx.sender.encode(), new)
         need(new != old and verify(new, said, bytes.fromhex(payload["sig"])), "bad_key_proof")
-        votes = tx.sender in self.stores["validators"] or self.bond("validator", tx.sender)["amount"]
-        need(not votes or new[0] == 0, "bad_key")
+        votes = tx.sender in self.stores["validators"] or self.bond("validator", tx.sender)["amount"] > 0
+        need(not votes or new[0] == ED25519, "bad_key")
         keys = self.stores["registry"].get(f"keys:{tx.sender}", {"keys": []})["keys"]
         keys = [key for key in keys if key["until_ms"] + self.param("max_lock_ms") >= self.time]
         need(len(keys) < 8, "too_many_rotations")
@@ -914,7 +914,7 @@ class Ledger:
                 key = self.key_of(member["address"])
                 text = self._named_key(member["address"]) or member.get("pubkey", "")
                 need(bool(key) or text != "", "pubkey_required")
-                need((key or key_from_text(text))[0] == 0, "bad_key")
+                need((key or key_from_text(text))[0] == ED25519, "bad_key")
             members = [address for address, _ in self.members()]
             leaving = [address for address in members if address not in listed]
             need(len(leaving) <= max(1, len(members) // 3), "bad_update")
@@ -1099,7 +1099,10 @@ class Ledger:
             powers = [(who, min(amount, MAX)) for amount, who in standing[: self.param("max_validators")]]
         else:
             addresses = [one["address"] for one in listed] or [address for address, _ in members]
-            powers = [(who, 0 if self.jailed("validator", who) else 1) for who in addresses]
+            powers = [
+                (who, 0 if self.jailed("validator", who) or self.key_of(who)[:1] not in (b"", b"\0") else 1)
+                for who in addresses
+            ]
         places = [(who, power, position) for position, (who, power) in enumerate(powers)]
         if not any(power for _, power in powers):
             places = [(who, record["power"], record["position"]) for who, record in members]

@@ -124,6 +124,7 @@ class Twin:
             self.seen.update([("event", kind) for kind, _, _ in events])
             self.seen.update([("skipped", key.split(":")[1]) for kind, key, _ in events if kind == "skipped"])
         self._note()
+        self._check_history(built, included)
         self._check_promises([(tx, result) for tx, result in included if result[0]])
         return built
 
@@ -241,7 +242,7 @@ class Twin:
         self._slots = ledger.slots
         for key, record in after["registry"].items():
             old = before["registry"].get(key)
-            if key.startswith("keys:") and old and old != record and len(old["keys"]) == 8:
+            if key.startswith("keys:") and old and old["keys"][0] not in record["keys"]:
                 self.seen["state", "key_forgotten"] += 1
             if key.startswith("bond:") and old and old["minted"] < record["minted"]:
                 self.seen["state", "minted_on_bond"] += 1
@@ -254,6 +255,47 @@ class Twin:
                 self.seen["set", what] += 1
         self.seen["state", "scale_below_one"] += 0 < ledger.counter("mint.scale") < 10**9
         self.seen["state", "score"] += any(key.startswith("score:") for key in after["validators"])
+
+    @staticmethod
+    def _check_history(built: BuiltBlock, included: list[tuple[VerifiedTransaction, Outcome]]) -> None:
+        """What a store is told of paid receipts is what was paid, and what was minted for them."""
+        told = [
+            (
+                one.tx_position,
+                one.receipt_id,
+                one.provider,
+                one.units,
+                one.price,
+                one.lock,
+                one.task,
+                one.attempt,
+            )
+            for one in built.receipts
+        ]
+        paid = []
+        for position, (tx, (ok, _, _, events)) in enumerate(included):
+            payload = json.loads(tx.tx.payload)
+            minted = sum(one.minted for one in built.receipts if one.tx_position == position)
+            assert minted <= sum(amount for kind, _, amount in events if kind == "minted")
+            if ok and tx.tx.type == "RECEIPT_CLAIM":
+                core = (
+                    payload["receipt_id"],
+                    payload["miner_addr"],
+                    payload["compute_units"],
+                    payload["price"],
+                )
+                which = (payload.get("lock", ""), payload.get("task", 0), payload.get("attempt", 0))
+                paid.append((position, *core, *which))
+            if ok and tx.tx.type == "SETTLE":
+                skipped = {int(key.split(":")[0]) for kind, key, _ in events if kind == "skipped"}
+                for place, leaf in enumerate(leaves_of(payload["leaves"]), payload["start"]):
+                    if place not in skipped:
+                        provider = payload["providers"][leaf["provider"]]
+                        said = ("rcpt_" + leaf["receipt"].hex(), provider, leaf["units"], leaf["price"])
+                        paid.append(
+                            (position, *said, payload["locks"][leaf["lock"]], leaf["task"], leaf["attempt"])
+                        )
+        assert told == paid
 
     def _check_payments(self, done: list[tuple[VerifiedTransaction, Outcome]]) -> None:
         """Each receipt and each (lock, task) is paid once, for ever; a lock counts what it paid."""

@@ -691,7 +691,7 @@ class World:
         amount = (
             self.near(left)
             if self.chance(12)
-            else self.some(1, 400, 500, least, least + 7, 5_000, AIT, 3 * AIT)
+            else self.some(1, 500, least - 1, least, least, least + 7, 5_000, AIT, 3 * AIT)
         )
         return self.sign(sender, "STAKE", {"role": role, "amount": min(MAX, amount)})
 
@@ -710,6 +710,9 @@ class World:
         total = sum(member["power"] for _, member in self.ledger.validator_set())
         third = total // 3 - self.ledger.counter("epoch.leaving")
         amount = self.some(1, 1, 10, self.near(staked), self.near(third))
+        least = self.ledger.param("min_validator_stake")
+        if role == "validator" and not self.chance(3):
+            amount = self.some(staked, staked - least, staked - least + 1)
         if role == "validator" and self.setting.mode == "hybrid" and self.chance(2):
             amount = self.some(third, third, third + 1)
         return self.sign(sender, "UNSTAKE", {"role": role, "amount": max(1, amount)})
@@ -854,6 +857,8 @@ class World:
         candidates = [self.fresh(), self.fresh()]
         if self.chance(15):
             candidates = self.some([candidates[0]] * 2, candidates[::-1])
+        if kinds[1] == "skip" and not self.chance(10):
+            candidates[1] = "00" * 32
         votes = []
         for kind, candidate in zip(kinds, candidates, strict=True):
             said = tagged(
@@ -1013,7 +1018,7 @@ UPDATES: dict[str, tuple[Any, ...]] = {
     "hub_bond": (0, 500, AIT),
     "hub_mint_per_bond_bp": (0, 5_000, 20_000, 10_000_000),
     "mint_budget_per_day": (0, 10_000 * AIT, 60_000 * AIT, MAX),
-    "calibration_budget": (0, 5 * AIT, 30 * AIT, 100 * AIT),
+    "calibration_budget": (0, 1, 5 * AIT, 30 * AIT, 100 * AIT),
     "calibration_until_ms": (0, START_MS + 60_000),
     "calibration_units": (0, 1_500, 10_000),
     "lock_retention_ms": (60_000, 70_000),

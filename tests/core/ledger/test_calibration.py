@@ -9,7 +9,7 @@ import pytest
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.calibration import calibration_nonce
 from aitbc.core.ledger.state import Overlay
-from aitbc.core.types.amounts import AIT
+from aitbc.core.types.amounts import AIT, MAX_TOTAL
 from aitbc.core.types.records import Bond, Registration
 from support.ledger import FEE, MINUTE_MS, Ledger
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
@@ -313,6 +313,13 @@ def test_a_receipt_whose_parts_are_rounded_to_nothing_writes_no_counter() -> Non
     payload, witness = chain.calibration(PROVIDER, with_key=True)
     assert chain.do(PROVIDER, "RECEIPT_CLAIM", payload, witness=witness, fee=0).events == []
     assert chain.executor.state.get("params", "calibration.minted") is None
+
+
+@pytest.mark.parametrize(("room", "outcome"), [(2_100_000, "done"), (2_099_999, "failed supply_exhausted")])
+def test_calibration_stops_at_the_bound_of_the_supply(chain: Ledger, room: int, outcome: str) -> None:
+    chain.endow(PROVIDER, AIT)
+    chain.endow(person("whale"), MAX_TOTAL - chain.supply() - room)
+    assert calibrate(chain) == outcome
 
 
 def test_a_jailed_hub_or_provider_calibrates_nothing(chain: Ledger) -> None:

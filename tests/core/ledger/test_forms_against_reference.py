@@ -19,7 +19,7 @@ ZERO, ONE = "0" * 64, "1" * 64
 APPROVALS = {"bitmap": 1, "sigs": ["00" * 64]}
 
 VALUES: dict[str, Sequence[Any]] = {
-    "base_fee": [-1, 0, 10**6, 10**6 + 1, 2**60, -(2**60)],
+    "base_fee": [-1, 0, 10**6, 10**6 + 1, 2**60, -(2**60), "x", True, None, [], {}, 1.5],
     "treasury": [5, None, "ait1x", "x", "", True],
     "hubs": [[5], [H, H], ["x"], [], "x", {}, [""], [H], 1.5],
     "activations": [

@@ -160,6 +160,40 @@ def test_a_hubs_offence_leaves_when_it_can_no_longer_be_brought_up_and_a_validat
     assert chain.count("registry", "offence:") == 1
 
 
+def test_two_thousand_of_a_kind_leave_with_one_block(chain: Ledger) -> None:
+    """Of two kinds at once, 2,001 of each: one of each is left for the next block."""
+    assert chain.do(BOB, "TRANSFER", {"to": EVE.address, "amount": 3_000}).ok
+    now_ms = chain.now_ms
+    lock = Lock(
+        client=EVE.address,
+        hub=HUB.address,
+        job_id="job",
+        amount=1,
+        paid=0,
+        tasks=1,
+        paid_tasks="0",
+        request_hash="",
+        deliver_by_ms=0,
+        claim_until_ms=now_ms - RETENTION_MS,
+        height=1,
+        status="open",
+    )
+    for node in (chain.executor, chain.second):
+        overlay = type(chain.view)(node.state)
+        for number in range(2_001):
+            offence = Offence(offender=EVE.address, height=1, expires_ms=now_ms)
+            overlay.put("registry", f"offence:{number:064x}", offence)
+            overlay.put("locks", f"{number:064x}", lock)
+        overlay.debit(EVE.address, 2_001)
+        node.state.stage(overlay.writes)
+        node.state.publish()
+    chain.block()
+    assert (chain.count("registry", "offence:"), chain.balance(EVE)) == (1, 2_999)
+    assert status(chain, f"{2_000:064x}") == "open", "of the same age the last by key"
+    chain.block()
+    assert (chain.count("registry", "offence:"), chain.balance(EVE)) == (0, 3_000)
+
+
 def test_one_block_takes_out_a_bounded_number_the_oldest_first(
     chain: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,8 @@ Parameters, validators, their keys and their power, scores and the mint's scale 
 import msgspec
 
 from aitbc.core.codec.canonical import jcs
-from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.minting import refill_budget
 from aitbc.core.ledger.params import Params, params_from_texts
@@ -94,7 +95,11 @@ def _by_stake(context: BlockContext, state: Overlay) -> dict[str, ValidatorRecor
 
 
 def _with_key(state: Overlay, address: str, record: ValidatorRecord) -> ValidatorRecord:
-    """The account's key of today, which a KEY_ROTATE may have changed; its first key while it has sent nothing."""
+    """The account's key of today, which a KEY_ROTATE may have changed; its first key while it has sent nothing.
+
+    A newcomer may have rotated to a key that cannot vote since it was listed: it keeps its place and has no vote.
+    """
     known = state.account(address).auth
     text = key_to_text(known) if known else record.auth_key
-    return msgspec.structs.replace(record, auth_key=text)
+    power = record.power if key_from_text(text)[0] == ED25519 else 0
+    return msgspec.structs.replace(record, auth_key=text, power=power)
