@@ -676,8 +676,10 @@ class World:
 
     def stake(self) -> Transaction:
         sender = self.able(*VALIDATORS, *STAKERS, HUB, HUB, LISTED_UNKNOWN, self.anybody())
-        if self.ledger.balance(sender) > MAX and self.chance(3):
-            return self.sign(sender, "STAKE", {"role": "provider", "amount": MAX - self.some(0, 1)})
+        if self.ledger.balance(WHALE.address) > MAX and self.chance(4):
+            return self.sign(
+                WHALE.address, "STAKE", {"role": "provider", "amount": self.some(1, 2, MAX, MAX - 1)}
+            )
         missing = [
             hub for hub in (HUB, LISTED_UNKNOWN) if self.ledger.bond("hub", hub.address)["amount"] < AIT
         ]
