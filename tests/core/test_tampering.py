@@ -696,11 +696,6 @@ DEEP = [bytes(32)] * 66
 """Enough nodes for a list or a tree that no number of eight bytes can count."""
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=OverflowError,
-    reason="check_item and check_leaf hand any count to u64(): a proof of more than 2^64 leaves ends in OverflowError",
-)
 @pytest.mark.parametrize("what", ["a list", "a tree"])
 def test_a_proof_of_more_leaves_than_can_be_counted_is_not_good(what: str) -> None:
     """Mallory answers a client's question with it, and the client must say no instead of falling over."""
@@ -779,22 +774,12 @@ def carried(kind: str, **more: Any) -> str:
     return fate(with_fields(tx, witness=jcs({**msgspec.json.decode(tx.witness), **more})))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the offered pubkey of a witness is neither read nor bounded once the chain knows the hub's key: anybody on"
-    " the way may put kilobytes there, for which nobody pays, and give the transaction another wid",
-)
 @pytest.mark.parametrize("kind", ["RECEIPT_CLAIM", "REGISTER"])
 def test_an_offered_key_that_is_none_is_refused(kind: str) -> None:
     """Mallory stamps other people's claims with his advertisement."""
     assert carried(kind, pubkey="buy at mallory's " * 150).startswith("invalid")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="validator_sig is not looked at when no validator is named, nor its size: a REGISTER of 4 base units carries"
-    " 4 KiB, so a block of 4 MiB is filled for 4,000 base units, a twenty-eighth of what transfers cost",
-)
 def test_a_validators_word_that_nobody_asked_for_is_refused() -> None:
     chain = world().chain
     tx = chain.sign(
@@ -808,11 +793,6 @@ def test_a_validators_word_that_nobody_asked_for_is_refused() -> None:
     assert fate(tx).startswith("invalid")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a free REGISTER that fails costs nothing: is_free() looks at the hub's word only, so a proposer, or a race"
-    " that the sender arranges, fills blocks with free failures of 20 KiB each, nonce by nonce",
-)
 def test_a_free_registration_that_fails_is_not_free() -> None:
     """Eve has Henry's word and names a validator that never gave its own."""
     chain = world().chain
@@ -829,11 +809,6 @@ SWAPS: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a witness whose signature is not good makes the transaction fail instead of being invalid: whoever proposes"
-    " swaps it, and the sender pays fee and nonce for what he never signed (DESIGN: invalid, signature: no penalty)",
-)
 @pytest.mark.parametrize(("kind", "expected"), SWAPS, ids=[row[0] for row in SWAPS])
 def test_a_witness_that_somebody_spoiled_costs_the_sender_nothing(kind: str, expected: str) -> None:
     tx = world().txs[kind].tx
@@ -859,11 +834,6 @@ def heavy_key(name: str) -> Holder:
     return Holder(address_of(key), key, sign)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="signatures inside of a witness are not paid for: a hub's word under a key of sixteen members costs 5 ms in"
-    " a claim of 46 base units, five times what a transfer pays for its time; a block of them takes 7 s to check",
-)
 def test_every_verification_that_a_transaction_asks_for_is_paid() -> None:
     """Mallory runs a hub of his own, which attests under its dearest key that nothing was done for nothing."""
     heavy, mallory = heavy_key("mallory"), person("mallory")
@@ -879,11 +849,6 @@ def test_every_verification_that_a_transaction_asks_for_is_paid() -> None:
     assert said == "invalid fee_too_low"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="VerifiedTransactions counts transactions, not bytes, and remembers them before anybody looks whether the"
-    " sender has a coin: 20,000 PARAM_UPDATEs of 16 KB from strangers hold 2.4 GB",
-)
 def test_the_memory_of_verified_transactions_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its comment says about 20 MB."""
     large = world().chain.sign(EVE, "TRANSFER", {"to": HUB.address, "amount": 1})
@@ -901,11 +866,6 @@ def test_the_memory_of_verified_transactions_has_a_size(monkeypatch: pytest.Monk
     assert known * 16_000 <= 64 * 1024 * 1024
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="execute() rolls back for Failed only: a Rejected out of a type's rules, such as a record that cannot be"
-    " read, leaves the fee taken and nobody paid, and the whole block ends in BrokenInvariant",
-)
 def test_a_rule_that_meets_a_record_it_cannot_read_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Any]:
         state.put("locks", "00" * 32, None)

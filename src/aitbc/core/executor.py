@@ -29,7 +29,9 @@ from aitbc.core.types.records import Commit, StoredChain
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 
 MEMORY_OF_TRANSACTIONS = 20_000
-"""One block's worth, about 20 MB: what waits longer is verified again when it comes in a block."""
+"""One block's worth: what waits longer is verified again when it comes in a block."""
+MEMORY_OF_TRANSACTION_BYTES = 16 * 1024 * 1024
+"""On the wire; decoded they take a few times that. Four full blocks."""
 MEMORY_OF_VERIFICATIONS = 50_000
 """Signatures of receipts and attestations remembered between admission and block: 200 bytes each, 10 MB."""
 
@@ -59,6 +61,7 @@ class VerifiedTransactions:
     def __init__(self, genesis_hash: bytes) -> None:
         self._genesis_hash = genesis_hash
         self._known: OrderedDict[bytes, VerifiedTransaction] = OrderedDict()
+        self._bytes = 0
 
     def get(self, wid: bytes) -> VerifiedTransaction | None:
         return self._known.get(wid)
@@ -69,8 +72,9 @@ class VerifiedTransactions:
         if verified is None:
             verified = verify_transaction(tx, self._genesis_hash)
             self._known[verified.wid] = verified
-            if len(self._known) > MEMORY_OF_TRANSACTIONS:
-                self._known.popitem(last=False)
+            self._bytes += verified.size
+            while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
+                self._bytes -= self._known.popitem(last=False)[1].size
         return verified
 
 

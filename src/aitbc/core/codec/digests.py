@@ -57,6 +57,11 @@ def countersignature_digest(provider: str, hub: str, genesis_hash: bytes) -> byt
     return tagged("aitbc/countersign/1", genesis_hash, provider.encode(), hub.encode())
 
 
+def compute_for_digest(provider: str, validator: str, genesis_hash: bytes) -> bytes:
+    """What a validator signs to have a provider's compute count for it."""
+    return tagged("aitbc/compute-for/1", genesis_hash, provider.encode(), validator.encode())
+
+
 def rotation_digest(address: str, new_key: bytes, genesis_hash: bytes) -> bytes:
     """What a new key signs to show that somebody holds it."""
     return tagged("aitbc/rotate/1", genesis_hash, address.encode(), new_key)

@@ -11,6 +11,10 @@ def fields(*parts: bytes) -> bytes:
     return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
+MAX_COUNT = 2**64
+"""Counts are hashed as eight bytes: they stay below this."""
+
+
 def u64(value: int) -> bytes:
     """Eight bytes, big-endian."""
     return value.to_bytes(8, "big")

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from sortedcontainers import SortedList
 
-from aitbc.core.crypto.hashing import fields, tagged, u64
+from aitbc.core.crypto.hashing import MAX_COUNT, fields, tagged, u64
 
 EMPTY = bytes(32)
 """What stands for a missing child and for a free slot."""
@@ -501,7 +501,7 @@ class _Past:
 
 def check_leaf(root: bytes, name: str, proof: TreeProof) -> bool:
     """Does the proof's leaf stand in the store with this root?"""
-    if not 0 <= proof.index < proof.count:
+    if not 0 <= proof.index < proof.count < MAX_COUNT:
         return False
     node = hash_leaf(proof.key, proof.value, proof.next_key)
     position, width = proof.index, proof.count

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import msgspec
 
-from aitbc.core.crypto.hashing import tagged, u64
+from aitbc.core.crypto.hashing import MAX_COUNT, tagged, u64
 
 
 class ListProof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -102,7 +102,7 @@ def range_root(leaves: list[bytes], *, start: int, count: int, path: list[bytes]
 
 def check_item(root: bytes, leaf: bytes, proof: ListProof) -> bool:
     """Does `proof` show that `leaf` is in the list with this root?"""
-    if not 0 <= proof.index < proof.count:
+    if not 0 <= proof.index < proof.count < MAX_COUNT:
         return False
     node, position, width = _leaf(leaf), proof.index, proof.count
     path = iter(proof.path)

@@ -30,7 +30,10 @@ class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def epoch(self) -> int:
         """Number of the epoch that the block is in; block 1 begins epoch 0."""
-        return (self.height - 1) // self.epoch_length
+        return self.epoch_of(self.height)
+
+    def epoch_of(self, height: int) -> int:
+        return (height - 1) // self.epoch_length
 
     def after(self, wait_ms: int) -> int:
         """Block time so much later; never more than a record can hold."""

@@ -9,12 +9,13 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.escrow import LONGEST_LOCK, longest_lock_ms
 from aitbc.core.ledger.minting import refill_budget
 from aitbc.core.ledger.params import Params, params_from_texts
 from aitbc.core.ledger.scores import decay_scores
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.param_update import Member, queue_of
-from aitbc.core.ledger.validators import members_of
+from aitbc.core.ledger.validators import member_key, members_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.records import Bond, Param, ValidatorRecord
 
@@ -42,6 +43,8 @@ def _apply_updates(context: BlockContext, state: Overlay) -> tuple[Params, list[
         texts = {name: jcs(value).decode() for name, value in update.set.items()}
         changed = params_from_texts(texts)
         params = msgspec.structs.replace(params, **{name: getattr(changed, name) for name in update.set})
+    if params.max_lock_ms < context.params.max_lock_ms:
+        state.set_number(LONGEST_LOCK, longest_lock_ms(context, state))
     return params, members
 
 
@@ -51,7 +54,7 @@ def _renew_validators(context: BlockContext, state: Overlay, members: list[Membe
     assert isinstance(mode, Param), "genesis names the mode"
     before = dict(members_of(state))
     by_stake = mode.value == "hybrid"
-    after = _by_stake(context, state) if by_stake else _by_list(context, state, before, members)
+    after = _by_stake(context, state, before) if by_stake else _by_list(context, state, before, members)
     if not any(record.power for record in after.values()):
         after = {address: _with_key(state, address, record) for address, record in before.items()}
     for address, record in after.items():
@@ -76,22 +79,44 @@ def _by_list(
     return after
 
 
-def _by_stake(context: BlockContext, state: Overlay) -> dict[str, ValidatorRecord]:
-    """`hybrid`: the greatest stakes, as many as the parameter says; ties by address."""
-    staked = []
+def _by_stake(
+    context: BlockContext, state: Overlay, before: dict[str, ValidatorRecord]
+) -> dict[str, ValidatorRecord]:
+    """`hybrid`: power is stake. What is new of it comes in slowly, at most a third of the old set's power in an epoch,
+    each newcomer its part: nobody takes a chain over at one boundary."""
+    stakes = _stakes(context, state)
+    ranked = sorted(stakes, key=lambda address: (-stakes[address], address))
+    heard = {*ranked[: context.params.max_validators], *(before.keys() & stakes.keys())}
+    old = {address: before[address].power if address in before else 0 for address in heard}
+    wanted = sum(max(0, stakes[address] - old[address]) for address in heard)
+    room = min(wanted, sum(record.power for record in before.values()) // 3)
+    powers = {
+        address: min(stakes[address], old[address])
+        + (max(0, stakes[address] - old[address]) * room // wanted if wanted else 0)
+        for address in heard
+    }
+    chosen = sorted((-power, address) for address, power in powers.items() if power)
+    return {
+        address: ValidatorRecord(
+            auth_key=key_to_text(state.account(address).auth or key_from_text(before[address].auth_key)),
+            power=-power,
+            position=position,
+        )
+        for position, (power, address) in enumerate(chosen[: context.params.max_validators])
+    }
+
+
+def _stakes(context: BlockContext, state: Overlay) -> dict[str, int]:
+    """The stake of everybody who may vote under `hybrid`."""
+    stakes = {}
     for key, bond in state.items("registry", "bond:validator:"):
         assert isinstance(bond, Bond)
         address = key.removeprefix("bond:validator:")
+        known = state.account(address).auth or member_key(state, address)
         jailed = bond.jailed_until_ms > context.timestamp_ms
-        if bond.amount >= context.params.min_validator_stake and not jailed and state.account(address).auth:
-            staked.append((-min(bond.amount, MAX_SIGNED), address))
-    chosen = sorted(staked)[: context.params.max_validators]
-    return {
-        address: ValidatorRecord(
-            auth_key=key_to_text(state.account(address).auth), power=-power, position=position
-        )
-        for position, (power, address) in enumerate(chosen)
-    }
+        if bond.amount >= context.params.min_validator_stake and not jailed and known:
+            stakes[address] = min(bond.amount, MAX_SIGNED)
+    return stakes
 
 
 def _with_key(state: Overlay, address: str, record: ValidatorRecord) -> ValidatorRecord:

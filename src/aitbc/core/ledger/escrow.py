@@ -8,6 +8,14 @@ from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Failed, Reason
 from aitbc.core.types.records import Lock
 
+LONGEST_LOCK = "lock.longest_ms"
+"""Counter: the greatest `max_lock_ms` that an update has lowered."""
+
+
+def longest_lock_ms(context: BlockContext, state: Overlay) -> int:
+    """How far ahead of block time any lock could end, those made before the bound was lowered included."""
+    return max(context.params.max_lock_ms, state.number(LONGEST_LOCK))
+
 
 def check_open(context: BlockContext, lock: Lock, hub: str) -> None:
     """Fail unless the lock pays receipts of this hub at this block time."""

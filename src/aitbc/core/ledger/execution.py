@@ -11,7 +11,7 @@ from aitbc.core.crypto.address import address_of
 from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.epochs import close_epoch
-from aitbc.core.ledger.fees import required_fee, split_fee
+from aitbc.core.ledger.fees import required_fee, signature_fee, split_fee
 from aitbc.core.ledger.retention import retire
 from aitbc.core.ledger.state import Base, Overlay, check_supply
 from aitbc.core.ledger.transactions import TYPES
@@ -33,6 +33,8 @@ def check_sender(account: Account, tx: VerifiedTransaction) -> None:
 def check_fee(context: BlockContext, state: Overlay, tx: VerifiedTransaction, kind: TransactionType) -> bool:
     """Refuse too low a fee; returns whether the transaction is one of those that may pay less."""
     needed = required_fee(context.params, len(tx.tx.payload), tx.tx.pubkey)
+    if kind.asks is not None and context.version >= 2:
+        needed += sum(signature_fee(context.params, key) for key in kind.asks(context, state, tx) if key)
     if tx.tx.fee >= needed:
         return False
     if not kind.is_free(context, state, tx):
@@ -65,7 +67,9 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
             Reason.BAD_NONCE, f"nonce {tx.tx.nonce}; the next one of {sender} is {account.nonce + 1}"
         )
     check_sender(account, tx)
-    check_fee(context, state, tx, kind)
+    free = check_fee(context, state, tx, kind)
+    if context.version >= 2:
+        check_witness(context, state, tx)
     prepaid = account.balance >= fee
     if not prepaid and kind.fee_source is None:
         raise Rejected(
@@ -78,8 +82,11 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
     charged = state.mark()
     try:
         events = kind.apply(context, state, tx)
+    except Rejected:
+        state.rollback(start)
+        raise
     except Failed as failure:
-        if not prepaid:
+        if not prepaid or (free and context.version >= 2):
             state.rollback(start)
             raise Rejected(failure.reason, failure.message) from None
         state.rollback(charged)

@@ -17,7 +17,7 @@ from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
 from aitbc.core.types.blocks import PROTOCOL_VERSION, ZERO_HASH, Block, CommittedBlock, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.records import STORES, Account, Commit, Param, Record, ValidatorRecord
+from aitbc.core.types.records import STORES, Account, Bond, Commit, Param, Record, ValidatorRecord
 
 MAX_GENESIS_BYTES = 64 * 1024 * 1024
 """Room for half a million accounts."""
@@ -31,8 +31,10 @@ class GenesisAccount(
     pubkey: str = ""
 
 
-class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     pubkey: str
+    stake: AmountOrZero = 0
+    """Base units of its bond as a validator, beside its balance; under `hybrid`, where it is the power."""
 
 
 class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,8 +91,8 @@ def _check(genesis: Genesis) -> None:
         check_address(account.address)
         if account.pubkey and address_of(key_from_text(account.pubkey)) != account.address:
             raise Rejected(Reason.BAD_GENESIS, f"pubkey of {account.address} makes another address")
-    if sum(account.balance for account in genesis.accounts) > MAX_TOTAL:
-        raise Rejected(Reason.BAD_GENESIS, "the balances add up to more than 2^63 - 1")
+    if _supply(genesis) > MAX_TOTAL:
+        raise Rejected(Reason.BAD_GENESIS, "balances and stakes add up to more than 2^63 - 1")
     keys = [authority.pubkey for authority in genesis.authorities]
     if len(set(keys)) != len(keys):
         raise Rejected(Reason.BAD_GENESIS, "authorities lists a key twice")
@@ -98,6 +100,7 @@ def _check(genesis: Genesis) -> None:
         raise Rejected(Reason.BAD_GENESIS, "authorities sign with Ed25519")
     params = genesis.params
     _check_versions(params)
+    _check_stakes(genesis)
     for name in (params.faucet, params.synthetic_attester):
         if name and not params.devnet:
             raise Rejected(Reason.BAD_GENESIS, "faucet and synthetic_attester need devnet = 1")
@@ -130,10 +133,34 @@ def _check_versions(params: Params) -> None:
             )
 
 
+def _check_stakes(genesis: Genesis) -> None:
+    least = genesis.params.min_validator_stake
+    if genesis.consensus.mode != "hybrid":
+        if any(authority.stake for authority in genesis.authorities):
+            raise Rejected(
+                Reason.BAD_GENESIS, "authorities have one vote each here; `stake` is for mode hybrid"
+            )
+        return
+    if version_at(genesis.params, 0) < 2:
+        raise Rejected(
+            Reason.BAD_GENESIS,
+            'mode hybrid came with version 2: add activations [{"version": 2, "height": 0}] to params',
+        )
+    if any(authority.stake < least for authority in genesis.authorities):
+        raise Rejected(
+            Reason.BAD_GENESIS, f"in mode hybrid every authority has a `stake` of {least} base units or more"
+        )
+
+
+def _supply(genesis: Genesis) -> int:
+    balances = sum(account.balance for account in genesis.accounts)
+    return balances + sum(authority.stake for authority in genesis.authorities)
+
+
 def validators_of(genesis: Genesis) -> list[Validator]:
-    """The authorities in genesis order, one vote each (`poa`)."""
-    keys = [key_from_text(authority.pubkey) for authority in genesis.authorities]
-    return [Validator(address_of(key), key, 1) for key in keys]
+    """The authorities in genesis order: one vote each, or under `hybrid` as many as their stake."""
+    keys = [(key_from_text(authority.pubkey), authority.stake) for authority in genesis.authorities]
+    return [Validator(address_of(key), key, stake or 1) for key, stake in keys]
 
 
 def genesis_document(genesis: Genesis) -> bytes:
@@ -183,10 +210,14 @@ def _writes(genesis: Genesis) -> dict[str, dict[str, Record | None]]:
         writes["validators"][validator.address] = ValidatorRecord(
             auth_key=key_to_text(validator.auth_key), power=validator.power, position=position
         )
+        stake = genesis.authorities[position].stake
+        if stake:
+            writes["registry"][f"bond:validator:{validator.address}"] = Bond(
+                amount=stake, unbonding=[], jailed_until_ms=0, epoch=0, minted=0
+            )
     for name, text in params_to_texts(genesis.params).items():
         writes["params"][name] = Param(value=text)
     for name, value in msgspec.structs.asdict(genesis.consensus).items():
         writes["params"][f"consensus.{name}"] = Param(value=str(value))
-    supply = sum(account.balance for account in genesis.accounts)
-    writes["params"]["supply.genesis"] = Param(value=str(supply))
+    writes["params"]["supply.genesis"] = Param(value=str(_supply(genesis)))
     return writes

@@ -3,7 +3,7 @@
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import address_of
 from aitbc.core.ledger.state import Overlay
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.reasons import Reason, Rejected
 
 
 def key_at(state: Overlay, address: str, height: int) -> bytes:
@@ -19,14 +19,14 @@ def key_at(state: Overlay, address: str, height: int) -> bytes:
     return state.account(address).auth
 
 
+def check_offered(text: str, address: str) -> None:
+    """Refuse an offered key that does not make the address: nobody signed for what a witness carries beside."""
+    if text and address_of(key_from_text(text)) != address:
+        raise Rejected(Reason.WRONG_KEY, f"pubkey of the witness makes another address than {address}")
+
+
 def key_or_offered(state: Overlay, address: str, height: int | None, offered: str) -> bytes:
-    """The account's key at a height (None: now), or while the chain knows none, the offered one if it makes the
-    address."""
+    """The account's key at a height (None: now), or while the chain knows none, the offered one, which `check_offered`
+    has seen."""
     known = state.account(address).auth if height is None else key_at(state, address, height)
-    if known or not offered:
-        return known
-    try:
-        key = key_from_text(offered)
-    except Rejected:
-        return b""
-    return key if address_of(key) == address else b""
+    return known or (key_from_text(offered) if offered else b"")

@@ -13,7 +13,7 @@ from aitbc.core.codec.digests import attestation_digest, offence_digest, vote_di
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import check_address
 from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.keys import key_at, key_or_offered
+from aitbc.core.ledger.keys import check_offered, key_at, key_or_offered
 from aitbc.core.ledger.slashing import punish
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
@@ -86,8 +86,9 @@ def _check_votes(votes: Votes) -> None:
 def _check_attestations(pair: Attestations) -> None:
     first, second = pair.first.attestation, pair.second.attestation
     check_address(first.hub)
-    unhex(pair.first.sig)
-    unhex(pair.second.sig)
+    for signed in (pair.first, pair.second):
+        unhex(signed.sig)
+        check_offered(signed.pubkey, signed.attestation.hub)
     same = all(getattr(first, name) == getattr(second, name) for name in ("hub", "lock", "task", "attempt"))
     if not same or not first.lock or first.receipt_id >= second.receipt_id:
         raise Rejected(
@@ -171,4 +172,16 @@ def _judge_attestations(context: BlockContext, state: Overlay, pair: Attestation
     )
 
 
-EVIDENCE = TransactionType("EVIDENCE", Evidence, check, apply, since=2)
+def asks(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[bytes]:
+    """Of a hub, which may have any key; validators sign with Ed25519."""
+    assert isinstance(tx.payload, Evidence)
+    pair = tx.payload.attestations
+    lock = state.lock(pair.first.attestation.lock) if pair else None
+    if pair is None or lock is None:
+        return []
+    return [
+        key_or_offered(state, lock.hub, lock.height, signed.pubkey) for signed in (pair.first, pair.second)
+    ]
+
+
+EVIDENCE = TransactionType("EVIDENCE", Evidence, check, apply, asks=asks, since=2)

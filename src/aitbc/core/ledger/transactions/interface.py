@@ -34,8 +34,12 @@ class TransactionType(NamedTuple):
     """Change the overlay, return what happened; raise Failed before the first write that must not stay."""
     witness: type[msgspec.Struct] | None = None
     check_witness: Callable[[BlockContext, Overlay, VerifiedTransaction], None] | None = None
-    """Raise Failed for a witness whose signatures are not good; a node asks before the transaction's turn, because
-    the sender's signature does not cover the witness and a forged one must not hold the place of the good one."""
+    """Raise Failed for a witness whose signatures are not good. The sender's signature does not cover the witness, so
+    since version 2 a bad one makes the transaction invalid and costs the sender nothing; a node asks also before the
+    transaction's turn, lest a forged one hold the place of the good one."""
+    asks: Callable[[BlockContext, Overlay, VerifiedTransaction], list[bytes]] | None = None
+    """Auth keys under which the rules verify signatures beside the sender's; since version 2 their cost above Ed25519
+    is part of the least fee."""
     fee_source: Callable[[Any], str] | None = None
     """payload → the record whose coins may pay the fee when the sender cannot; None: the sender pays."""
     is_free: Callable[[BlockContext, Overlay, VerifiedTransaction], bool] = never_free

@@ -12,6 +12,7 @@ from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import rotation_digest
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.escrow import longest_lock_ms
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.ledger.validators import check_voting_key
@@ -20,8 +21,8 @@ from aitbc.core.types.records import Account, KeyHistory, OldKey
 from aitbc.core.types.transactions import MAX_PUBKEY_BYTES, MAX_SIGNATURE_BYTES, VerifiedTransaction
 
 MAX_OLD_KEYS = 8
-"""Keys that are remembered: rotations within `max_lock_ms`. One more is refused, because forgetting a key would make
-its receipts worthless and its double signatures free."""
+"""Keys that are still needed. One rotation more is refused, because forgetting a key would make its receipts worthless
+and its double signatures free."""
 
 
 class KeyRotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,13 +50,13 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     if state.get("validators", sender) is not None or state.bond("validator", sender).amount:
         check_voting_key(key)
     history = state.key_history(sender)
-    needed_ms = context.timestamp_ms - context.params.max_lock_ms
-    keys = [old for old in (history.keys if history else []) if old.until_ms >= needed_ms]
+    keys = [old for old in (history.keys if history else []) if _is_needed(context, state, old)]
     if len(keys) >= MAX_OLD_KEYS:
         raise Failed(
             Reason.TOO_MANY_ROTATIONS,
-            f"{MAX_OLD_KEYS} keys are still needed; the next rotation is possible after block time"
-            f" {keys[0].until_ms + context.params.max_lock_ms}",
+            f"{MAX_OLD_KEYS} keys are still needed; the oldest until block time"
+            f" {keys[0].until_ms + longest_lock_ms(context, state)} and the end of epoch"
+            f" {context.epoch_of(keys[0].until_height) + context.params.evidence_epochs}",
         )
     old = OldKey(key=key_to_text(account.auth), until_height=context.height, until_ms=context.timestamp_ms)
     state.put("registry", f"keys:{sender}", KeyHistory(keys=[*keys, old]))
@@ -63,4 +64,16 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     return [("rotated", sender, 0)]
 
 
-KEY_ROTATE = TransactionType("KEY_ROTATE", KeyRotate, check, apply, since=2)
+def _is_needed(context: BlockContext, state: Overlay, old: OldKey) -> bool:
+    """As long as a lock that it answers for can be claimed, or a vote that it signed can be punished."""
+    locks = old.until_ms >= context.timestamp_ms - longest_lock_ms(context, state)
+    votes = context.epoch_of(old.until_height) >= context.epoch - context.params.evidence_epochs
+    return locks or votes
+
+
+def asks(_context: BlockContext, _state: Overlay, tx: VerifiedTransaction) -> list[bytes]:
+    assert isinstance(tx.payload, KeyRotate)
+    return [key_from_text(tx.payload.pubkey)]
+
+
+KEY_ROTATE = TransactionType("KEY_ROTATE", KeyRotate, check, apply, asks=asks, since=2)

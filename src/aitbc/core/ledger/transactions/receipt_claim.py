@@ -15,7 +15,7 @@ from aitbc.core.crypto.address import check_address
 from aitbc.core.ledger.calibration import grant_calibration
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.escrow import check_open, check_price, check_task, pay
-from aitbc.core.ledger.keys import key_or_offered
+from aitbc.core.ledger.keys import check_offered, key_or_offered
 from aitbc.core.ledger.minting import (
     NOTHING,
     Mint,
@@ -69,6 +69,7 @@ def check(claim: ReceiptClaim, witness: SignedAttestation | None, genesis_hash: 
             Reason.ATTESTATION_MISSING, "a claim carries the hub's signed attestation as its witness"
         )
     unhex(witness.sig)
+    check_offered(witness.pubkey, witness.attestation.hub)
     _check_attested(claim, witness.attestation)
 
 
@@ -110,7 +111,6 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
             mint = _mint(context, state, claim, witness.attestation.hub, counts=True)
         case "calibration":
             events = []
-            _check_signatures(context, state, claim, witness)
             mint = grant_calibration(
                 context,
                 state,
@@ -145,7 +145,8 @@ def _pay_from_lock(
     if state.registration("provider", claim.miner_addr) is None:
         raise Failed(Reason.UNKNOWN_PROVIDER, f"{claim.miner_addr} is not registered as a provider")
     _check_lock(context, lock, claim, witness.attestation.hub)
-    _check_signatures(context, state, claim, witness)
+    if context.version < 2:
+        _check_signatures(context, state, claim, witness)
     paid_tasks = int(lock.paid_tasks, 16) | 1 << claim.task
     rest = pay(context, state, claim.lock, lock, paid=lock.paid + claim.price, paid_tasks=paid_tasks)
     payout = payout_of(state, claim.miner_addr)
@@ -182,7 +183,8 @@ def _check_synthetic(
     key = f"synthetic:{number}"
     if state.lock(key) is not None:
         raise Failed(Reason.TASK_ALREADY_PAID, f"synthetic job {number} has been paid")
-    _check_signatures(context, state, claim, witness)
+    if context.version < 2:
+        _check_signatures(context, state, claim, witness)
     state.put("locks", key, _synthetic_lock(claim, witness.attestation.hub, context.height))
     return []
 
@@ -191,24 +193,35 @@ def _check_signatures(
     context: BlockContext, state: Overlay, claim: ReceiptClaim, witness: SignedAttestation
 ) -> None:
     """Both signatures, under the keys of the lock's height: a rotation leaves finished work payable."""
-    lock = state.lock(claim.lock) if claim.lock else None
-    height = lock.height if lock else None
+    provider_key, hub_key = _keys(state, claim, witness)
     digest = receipt_core_digest(core_of(claim), context.genesis_hash)
-    provider_key = key_or_offered(state, claim.miner_addr, height, "")
     if not context.verify(provider_key, digest, unhex(claim.miner_sig)):
         raise Failed(
             Reason.BAD_PROVIDER_SIGNATURE, f"miner_sig is not {claim.miner_addr}'s over this receipt"
         )
     hub = witness.attestation.hub
     digest = attestation_digest(witness.attestation, context.genesis_hash)
-    hub_key = key_or_offered(state, hub, height, witness.pubkey)
     if not context.verify(hub_key, digest, unhex(witness.sig)):
         raise Failed(Reason.BAD_ATTESTATION_SIGNATURE, f"the attestation is not signed by {hub}")
+
+
+def _keys(state: Overlay, claim: ReceiptClaim, witness: SignedAttestation) -> tuple[bytes, bytes]:
+    """The provider's and the hub's, of the lock's height; of now when there is no such lock."""
+    lock = state.lock(claim.lock) if claim.lock else None
+    height = lock.height if lock else None
+    provider_key = key_or_offered(state, claim.miner_addr, height, "")
+    return provider_key, key_or_offered(state, witness.attestation.hub, height, witness.pubkey)
 
 
 def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
     assert isinstance(tx.payload, ReceiptClaim) and isinstance(tx.witness, SignedAttestation)
     _check_signatures(context, state, tx.payload, tx.witness)
+
+
+def asks(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[bytes]:
+    claim, witness = tx.payload, tx.witness
+    assert isinstance(claim, ReceiptClaim) and isinstance(witness, SignedAttestation)
+    return list(_keys(state, claim, witness))
 
 
 def _mint(context: BlockContext, state: Overlay, claim: ReceiptClaim, hub: str, *, counts: bool) -> Mint:
@@ -322,6 +335,7 @@ RECEIPT_CLAIM = TransactionType(
     apply,
     witness=SignedAttestation,
     check_witness=check_witness,
+    asks=asks,
     fee_source=fee_source,
     form_since=form_since,
 )

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from aitbc.core.codec.canonical import unhex
-from aitbc.core.codec.digests import countersignature_digest
+from aitbc.core.codec.digests import compute_for_digest, countersignature_digest
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import check_address
 from aitbc.core.ledger.context import BlockContext
-from aitbc.core.ledger.keys import key_or_offered
+from aitbc.core.ledger.keys import check_offered, key_or_offered
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.reasons import Failed, Reason, Rejected
@@ -37,7 +37,7 @@ class Countersignature(
     pubkey: str = ""
     """The hub's key, needed while the chain does not know it."""
     validator_sig: str = ""
-    """Hexadecimal, the validator's over `countersignature_digest` with its own address."""
+    """Hexadecimal, the validator's over `compute_for_digest`."""
 
 
 def check(payload: Register, witness: Countersignature | None, _genesis_hash: bytes) -> None:
@@ -53,8 +53,11 @@ def check(payload: Register, witness: Countersignature | None, _genesis_hash: by
         raise Rejected(Reason.MISSING_FIELD, "hub and sig come together, pubkey with them")
     if not witness.hub and not witness.validator_sig:
         raise Rejected(Reason.MISSING_FIELD, "the witness is empty: leave it out")
+    if witness.validator_sig and not payload.validator:
+        raise Rejected(Reason.UNEXPECTED_WITNESS, "validator_sig belongs to a registration with a validator")
     if witness.hub:
         check_address(witness.hub)
+    check_offered(witness.pubkey, witness.hub)
     unhex(witness.sig)
     unhex(witness.validator_sig)
 
@@ -75,10 +78,11 @@ def is_free(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> b
 def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[Event]:
     payload, sender = tx.payload, tx.tx.sender
     assert isinstance(payload, Register)
-    check_witness(context, state, tx)
-    if context.version >= 2:
-        _check_validator(context, state, payload, tx.witness, sender)
     known = state.registration(payload.role, sender)
+    if context.version < 2:
+        check_witness(context, state, tx)
+    elif _is_new_validator(payload, known) and not _validator_key(context, state, payload.validator):
+        raise Failed(Reason.UNKNOWN_VALIDATOR, f"{payload.validator} is no validator, nor staked to be one")
     registration = Registration(
         role=payload.role,
         models=payload.models,
@@ -95,11 +99,13 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
 
 
 def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
-    sender, witness = tx.tx.sender, tx.witness
-    if not isinstance(witness, Countersignature) or not witness.hub:
-        return
-    if not _is_countersigned(context, state, sender, witness):
+    payload, witness, sender = tx.payload, tx.witness, tx.tx.sender
+    assert isinstance(payload, Register)
+    assert witness is None or isinstance(witness, Countersignature)
+    if witness is not None and witness.hub and not _is_countersigned(context, state, sender, witness):
         raise Failed(Reason.BAD_COUNTERSIGNATURE, f"not signed for {sender} by the listed hub {witness.hub}")
+    if context.version >= 2 and payload.validator:
+        _check_validator(context, state, payload, witness, sender)
 
 
 def _is_countersigned(
@@ -111,25 +117,43 @@ def _is_countersigned(
 
 
 def _check_validator(
-    context: BlockContext, state: Overlay, payload: Register, witness: msgspec.Struct | None, sender: str
+    context: BlockContext,
+    state: Overlay,
+    payload: Register,
+    witness: Countersignature | None,
+    sender: str,
 ) -> None:
-    """A provider's compute counts only for a validator that says so."""
-    known = state.registration(payload.role, sender)
-    if not payload.validator or (known is not None and known.validator == payload.validator):
+    """A provider's compute counts only for a validator that says so; once said it holds for later registrations."""
+    sig = unhex(witness.validator_sig) if witness else b""
+    if not sig and not _is_new_validator(payload, state.registration(payload.role, sender)):
         return
-    record = state.get("validators", payload.validator)
-    staked = state.bond("validator", payload.validator).amount >= context.params.min_validator_stake
-    if record is None and not staked:
-        raise Failed(Reason.UNKNOWN_VALIDATOR, f"{payload.validator} is no validator, nor staked to be one")
-    key = state.account(payload.validator).auth
-    if not key and isinstance(record, ValidatorRecord):
-        key = key_from_text(record.auth_key)
-    digest = countersignature_digest(sender, payload.validator, context.genesis_hash)
-    sig = unhex(witness.validator_sig) if isinstance(witness, Countersignature) else b""
-    if not context.verify(key, digest, sig):
+    key = _validator_key(context, state, payload.validator)
+    digest = compute_for_digest(sender, payload.validator, context.genesis_hash)
+    if key and not context.verify(key, digest, sig):
         raise Failed(
             Reason.BAD_COUNTERSIGNATURE, f"validator_sig is not {payload.validator}'s over this registration"
         )
+
+
+def _is_new_validator(payload: Register, known: Registration | None) -> bool:
+    return payload.validator != (known.validator if known else "")
+
+
+def _validator_key(context: BlockContext, state: Overlay, validator: str) -> bytes:
+    """The key of who is, or is staked to be, a validator; empty for others."""
+    record = state.get("validators", validator)
+    key = state.account(validator).auth
+    if isinstance(record, ValidatorRecord):
+        return key or key_from_text(record.auth_key)
+    staked = state.bond("validator", validator).amount >= context.params.min_validator_stake
+    return key if staked else b""
+
+
+def asks(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> list[bytes]:
+    witness = tx.witness
+    if not isinstance(witness, Countersignature) or not witness.hub:
+        return []
+    return [key_or_offered(state, witness.hub, None, witness.pubkey)]
 
 
 def form_since(_payload: Register, witness: Countersignature | None) -> int:
@@ -143,6 +167,7 @@ REGISTER = TransactionType(
     apply,
     witness=Countersignature,
     check_witness=check_witness,
+    asks=asks,
     is_free=is_free,
     form_since=form_since,
 )

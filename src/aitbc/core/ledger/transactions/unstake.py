@@ -3,6 +3,7 @@
 import msgspec
 
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.escrow import longest_lock_ms
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.ledger.validators import validators_of
@@ -46,7 +47,7 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
             Reason.INSUFFICIENT_STAKE,
             f"{format_ait(left)} would be left; a validator has {format_ait(least)} or nothing",
         )
-    part = Unbonding(amount=payload.amount, free_ms=context.after(_wait_ms(context, payload.role)))
+    part = Unbonding(amount=payload.amount, free_ms=context.after(_wait_ms(context, state, payload.role)))
     state.put_bond(
         payload.role,
         sender,
@@ -55,10 +56,10 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     return [("unstaked", sender, payload.amount)]
 
 
-def _wait_ms(context: BlockContext, role: Role) -> int:
+def _wait_ms(context: BlockContext, state: Overlay, role: Role) -> int:
     """A hub's stake stays as long as a lock can: evidence about its attestations counts until the lock ends."""
-    params = context.params
-    return max(params.unbonding_ms, params.max_lock_ms) if role == "hub" else params.unbonding_ms
+    wait_ms = context.params.unbonding_ms
+    return max(wait_ms, longest_lock_ms(context, state)) if role == "hub" else wait_ms
 
 
 def _check_pace(state: Overlay, validator: str, amount: int) -> None:

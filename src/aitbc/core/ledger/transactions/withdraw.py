@@ -6,7 +6,7 @@ from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.types.reasons import Failed, Reason
-from aitbc.core.types.records import Role
+from aitbc.core.types.records import Bond, Role
 from aitbc.core.types.transactions import VerifiedTransaction
 
 
@@ -28,12 +28,17 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
         soonest = min((part.free_ms for part in waiting), default=None)
         when = f"the next part is free at block time {soonest}" if soonest else "nothing is on its way out"
         raise Failed(Reason.NOTHING_TO_WITHDRAW, when)
-    if bond.amount == 0 and not waiting and bond.jailed_until_ms <= context.timestamp_ms:
+    if bond.amount == 0 and not waiting and not _is_remembered(context, bond):
         state.remove("registry", f"bond:{payload.role}:{sender}")
     else:
         state.put_bond(payload.role, sender, msgspec.structs.replace(bond, unbonding=waiting))
     state.credit(sender, amount)
     return [("withdrawn", sender, amount)]
+
+
+def _is_remembered(context: BlockContext, bond: Bond) -> bool:
+    """Whoever is jailed stays so, and what a hub has minted in this epoch counts, with another stake too."""
+    return bond.jailed_until_ms > context.timestamp_ms or (bond.minted > 0 and bond.epoch == context.epoch)
 
 
 WITHDRAW = TransactionType("WITHDRAW", Withdraw, check, apply, since=2)
