@@ -324,6 +324,17 @@ def _hexadecimal(value: str) -> None:
 Plain = dict[str, Any]
 
 
+def _offered_key(witness: Plain, address: str) -> None:
+    """A witness's `pubkey`, if it has one, is a key text that makes the address."""
+    if "pubkey" in witness:
+        _key_text_of(witness["pubkey"], address)
+
+
+def _key_text_of(text: str, address: str) -> None:
+    _same_reason(lambda: key_from_text(text))
+    need(address_of(key_from_text(text)) == address, "wrong_key")
+
+
 def _money(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
     _address(payload["to"])
 
@@ -356,6 +367,7 @@ def _receipt_claim(payload: Plain, witness: Plain | None, genesis_hash: bytes) -
     if witness is None:
         raise Invalid("attestation_missing")
     _hexadecimal(witness["sig"])
+    _offered_key(witness, witness["attestation"]["hub"])
     claim = filled(payload, PAYLOADS["RECEIPT_CLAIM"])
     said = filled(witness["attestation"], ATTESTATION)
     need(claim["compute_units"] <= said["units"], "units_above_attested")
@@ -387,8 +399,10 @@ def _register(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> Non
         need((said["hub"] == "") == (said["sig"] == ""), "missing_field")
         need(said["pubkey"] == "" or said["hub"] != "", "missing_field")
         need(said["sig"] != "" or said["validator_sig"] != "", "missing_field")
+        need(said["validator_sig"] == "" or "validator" in payload, "unexpected_witness")
         if said["hub"]:
             _address(said["hub"])
+        _offered_key(witness, said["hub"])
         _hexadecimal(said["sig"])
         _hexadecimal(said["validator_sig"])
 
@@ -454,8 +468,7 @@ def _param_update(payload: Plain, witness: Plain | None, genesis_hash: bytes) ->
     for member in members:
         _address(member["address"])
         if "pubkey" in member:
-            _same_reason(lambda member=member: key_from_text(member["pubkey"]))  # type: ignore[misc]
-            need(address_of(key_from_text(member["pubkey"])) == member["address"], "wrong_key")
+            _key_text_of(member["pubkey"], member["address"])
     if witness is None:
         raise Invalid("not_enough_approvals")
     for sig in witness["sigs"]:
@@ -471,8 +484,10 @@ def _evidence(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> Non
     need(("votes" in payload) != ("attestations" in payload), "missing_field")
     both = payload.get("votes") or payload["attestations"]
     _address(both["validator"] if "votes" in payload else both["first"]["attestation"]["hub"])
-    _hexadecimal(both["first"]["sig"])
-    _hexadecimal(both["second"]["sig"])
+    for signed in (both["first"], both["second"]):
+        _hexadecimal(signed["sig"])
+        if "attestations" in payload:
+            _offered_key(signed, signed["attestation"]["hub"])
     conflict = _votes_conflict if "votes" in payload else _attestations_conflict
     need(conflict(both["first"], both["second"]), "no_conflict")
 

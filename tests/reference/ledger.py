@@ -138,6 +138,10 @@ class Ledger:
             {name: value for name, value in account.items() if (name, value) != ("pubkey", "")}
             for account in genesis["accounts"]
         ]
+        genesis["authorities"] = [
+            {name: value for name, value in authority.items() if (name, value) != ("stake", 0)}
+            for authority in genesis["authorities"]
+        ]
         self.genesis_hash = tagged("aitbc/genesis/1", jcs(genesis))
         self.chain_id: str = genesis["chain_id"]
         self.stores: dict[str, dict[str, Plain]] = {store: {} for store in STORES}
@@ -149,13 +153,15 @@ class Ledger:
             auth = key_from_text(account["pubkey"]) if "pubkey" in account else b""
             self._put("accounts", account["address"], balance=account["balance"], nonce=0, auth=auth)
         for position, authority in enumerate(genesis["authorities"]):
-            address = address_of(key_from_text(authority["pubkey"]))
-            self._put("validators", address, auth_key=authority["pubkey"], power=1, position=position)
+            address, stake = address_of(key_from_text(authority["pubkey"])), authority.get("stake", 0)
+            self._put("validators", address, auth_key=authority["pubkey"], power=stake or 1, position=position)
+            if stake:
+                self._put_bond("validator", address, amount=stake)
         for name, value in genesis["params"].items():
             self._put_text(name, jcs(value).decode())
         for name, value in genesis["consensus"].items():
             self._put_text(f"consensus.{name}", str(value))
-        self._put_text("supply.genesis", str(sum(account["balance"] for account in genesis["accounts"])))
+        self._put_text("supply.genesis", str(self.coins()))
         self._take_slots()
 
     # Reading
@@ -185,7 +191,10 @@ class Ledger:
 
     @property
     def epoch(self) -> int:
-        return (self.height - 1) // self.epoch_length
+        return self._epoch_of(self.height)
+
+    def _epoch_of(self, height: int) -> int:
+        return (height - 1) // self.epoch_length
 
     def account(self, address: str) -> Plain:
         return self.stores["accounts"].get(address) or {"balance": 0, "nonce": 0, "auth": b""}
@@ -355,8 +364,14 @@ class Ledger:
             not account["auth"] and address_of(tx.pubkey) != tx.sender
         ):
             raise Invalid("wrong_key")
-        if tx.fee < self.least_fee(tx) and not self._free(tx, payload, witness):
+        free = tx.fee < self.least_fee(tx)
+        if free and not self._free(tx, payload, witness):
             raise Invalid("fee_too_low")
+        if self.version >= 2:
+            try:
+                self._check_witness(tx, payload, witness)
+            except Failed as error:
+                raise Invalid(error.reason) from None
         prepaid = account["balance"] >= tx.fee
         if not prepaid and tx.type not in PAYS_AFTERWARDS:
             raise Invalid("fee_not_covered")
@@ -369,7 +384,7 @@ class Ledger:
             rules = getattr(self, f"_{tx.type.lower()}")
             rules(tx, payload, witness)
         except Failed as error:
-            if not prepaid:
+            if not prepaid or (free and self.version >= 2):
                 raise Invalid(error.reason) from None
             self.stores = undo
             return False, error.reason
@@ -392,11 +407,42 @@ class Ledger:
 
     def least_fee(self, tx: Transaction) -> int:
         """docs/spec/fees.md"""
-        fees = [self.param("fee_" + name.replace("-", "_")) for name in verifications(tx.pubkey)]
-        signature = max(0, sum(fees) - self.param("fee_ed25519"))
+        keys = [tx.pubkey, *(self._other_keys(tx) if self.version >= 2 else [])]
+        signatures = sum(self._signature_fee(key) for key in keys if key)
         return int(
-            self.param("base_fee") - (-self.param("fee_per_kib") * len(tx.payload) // 1024) + signature
+            self.param("base_fee") - (-self.param("fee_per_kib") * len(tx.payload) // 1024) + signatures
         )
+
+    def _signature_fee(self, key: bytes) -> int:
+        fees = [self.param("fee_" + name.replace("-", "_")) for name in verifications(key)]
+        return int(max(0, sum(fees) - self.param("fee_ed25519")))
+
+    def _other_keys(self, tx: Transaction) -> list[bytes]:
+        """Under which the type's rules check signatures; nothing for one that nobody knows."""
+        payload, witness = json.loads(tx.payload), json.loads(tx.witness or b"{}")
+        if tx.type == "RECEIPT_CLAIM":
+            lock = payload.get("lock", "")
+            return [self._key_for_lock(payload["miner_addr"], lock), self._key_of_hub(witness, lock)]
+        if tx.type == "REGISTER" and "hub" in witness:
+            return [self.key_of(witness["hub"]) or _key_offered(witness)]
+        if tx.type == "KEY_ROTATE":
+            return [key_from_text(payload["pubkey"])]
+        if tx.type == "EVIDENCE" and "attestations" in payload:
+            lock = payload["attestations"]["first"]["attestation"]["lock"]
+            if lock in self.stores["locks"]:
+                return [self._key_of_hub(signed, lock) for signed in payload["attestations"].values()]
+        return []
+
+    def _check_witness(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
+        """docs/spec/execution.md, step 3: the signatures that the sender is not asked to pay for."""
+        if tx.type == "RECEIPT_CLAIM":
+            assert witness is not None
+            self._check_signatures(tx, payload, witness)
+        elif tx.type == "REGISTER":
+            self._check_words(tx.sender, payload, witness)
+        elif tx.type == "PARAM_UPDATE":
+            assert witness is not None
+            self._check_approvals(tx.payload, witness)
 
     def _free(self, tx: Transaction, payload: Plain, witness: Plain | None) -> bool:
         if tx.type == "FAUCET":
@@ -410,9 +456,9 @@ class Ledger:
         hub = witness["hub"]
         if hub not in self.param("hubs"):
             return False
-        key = self.key_of(hub) or _key_offered(witness["pubkey"], hub)
+        key = self.key_of(hub) or _key_offered(witness)
         said = tagged("aitbc/countersign/1", self.genesis_hash, provider.encode(), hub.encode())
-        return verify(key, said, bytes.fromhex(witness["sig"]))
+        return key != b"" and verify(key, said, bytes.fromhex(witness["sig"]))
 
     # Coins (docs/spec/transactions.md)
 
@@ -490,13 +536,12 @@ class Ledger:
         provider, hub, price = payload["miner_addr"], said["hub"], payload["price"]
         need(payload["receipt_id"] not in self.stores["receipts"], "receipt_already_claimed")
         number = ""
-        lock_height = None
         if payload["lock"]:
             self._check_lock(payload, hub)
-            lock_height = self.stores["locks"][payload["lock"]]["height"]
         elif said["routed"] == "synthetic":
             number = self._check_synthetic(payload["job_id"], hub)
-        self._check_signatures(tx, payload, witness, lock_height)
+        if self.version < 2:
+            self._check_signatures(tx, payload, witness)
         if said["routed"] == "calibration":
             self._check_calibration(payload, hub)
         if payload["lock"]:
@@ -588,18 +633,24 @@ class Ledger:
             closed_ms=0,
         )
 
-    def _check_signatures(self, tx: Transaction, payload: Plain, witness: Plain, height: int | None) -> None:
-        provider, hub = payload["miner_addr"], witness["attestation"]["hub"]
-        key = self.key_of(provider) if height is None else self.key_at(provider, height)
+    def _check_signatures(self, tx: Transaction, payload: Plain, witness: Plain) -> None:
+        key = self._key_for_lock(payload["miner_addr"], payload["lock"])
         digest = core_digest(json.loads(tx.payload), self.genesis_hash)
         need(
             key != b"" and verify(key, digest, bytes.fromhex(payload["miner_sig"])), "bad_provider_signature"
         )
-        need(self._attested(witness, hub, height), "bad_attestation_signature")
+        need(self._attested(witness, payload["lock"]), "bad_attestation_signature")
 
-    def _attested(self, signed: Plain, hub: str, height: int | None) -> bool:
-        key = self.key_of(hub) if height is None else self.key_at(hub, height)
-        key = key or _key_offered(signed.get("pubkey", ""), hub)
+    def _key_for_lock(self, address: str, lock_id: str) -> bytes:
+        """The account's key at the height of a lock, or of now if there is no such lock."""
+        lock = self.stores["locks"].get(lock_id)
+        return self.key_of(address) if lock is None else self.key_at(address, lock["height"])
+
+    def _key_of_hub(self, signed: Plain, lock_id: str) -> bytes:
+        return self._key_for_lock(signed["attestation"]["hub"], lock_id) or _key_offered(signed)
+
+    def _attested(self, signed: Plain, lock_id: str) -> bool:
+        key = self._key_of_hub(signed, lock_id)
         digest = attestation_digest(signed["attestation"], self.genesis_hash)
         return key != b"" and verify(key, digest, bytes.fromhex(signed["sig"]))
 
@@ -801,18 +852,12 @@ class Ledger:
     # Registry (docs/spec/registry.md)
 
     def _register(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
-        said = witness or {"sig": "", "validator_sig": ""}
-        if said["sig"]:
-            need(self._hub_vouches(tx.sender, said), "bad_countersignature")
         former = self.registration(payload["role"], tx.sender)
         validator = payload["validator"]
-        if self.version >= 2 and validator not in ("", former["validator"] if former else ""):
-            member = self.stores["validators"].get(validator)
-            stake = self.bond("validator", validator)["amount"]
-            need(member is not None or stake >= self.param("min_validator_stake"), "unknown_validator")
-            key = self.key_of(validator) or (key_from_text(member["auth_key"]) if member else b"")
-            word = tagged("aitbc/countersign/1", self.genesis_hash, tx.sender.encode(), validator.encode())
-            need(verify(key, word, bytes.fromhex(said["validator_sig"])), "bad_countersignature")
+        if self.version < 2:
+            self._check_words(tx.sender, payload, witness)
+        elif validator not in ("", former["validator"] if former else ""):
+            need(self._known_validator(validator), "unknown_validator")
         kept = {"height": self.height, "epoch": 0, "epoch_units": 0, "calibrated_epoch": 0}
         if former and self.version >= 2:
             kept = {name: former[name] for name in kept}
@@ -827,6 +872,24 @@ class Ledger:
             **kept,
         )
         self._event("registered", f"{payload['role']}:{tx.sender}", 0)
+
+    def _known_validator(self, address: str) -> bool:
+        stake = self.bond("validator", address)["amount"] if self.key_of(address) else 0
+        return address in self.stores["validators"] or stake >= self.param("min_validator_stake")
+
+    def _check_words(self, sender: str, payload: Plain, witness: Plain | None) -> None:
+        """The hub's, then the validator's."""
+        said = witness or {"sig": "", "validator_sig": ""}
+        if said["sig"]:
+            need(self._hub_vouches(sender, said), "bad_countersignature")
+        validator, former = payload["validator"], self.registration(payload["role"], sender)
+        needed = validator not in ("", former["validator"] if former else "")
+        if (needed or said["validator_sig"]) and self._known_validator(validator):
+            named = self._named_key(validator)
+            key = self.key_of(validator) or (key_from_text(named) if named else b"")
+            word = tagged("aitbc/compute-for/1", self.genesis_hash, sender.encode(), validator.encode())
+            good = key != b"" and verify(key, word, bytes.fromhex(said["validator_sig"]))
+            need(good, "bad_countersignature")
 
     # Bonds (docs/spec/staking.md)
 
@@ -856,7 +919,7 @@ class Ledger:
             need(left == 0 or left >= self.param("min_validator_stake"), "insufficient_stake")
         wait = self.param("unbonding_ms")
         if role == "hub":
-            wait = max(wait, self.param("max_lock_ms"))
+            wait = max(wait, self._longest_lock())
         part = {"amount": amount, "free_ms": min(self.time + wait, MAX)}
         self._put_bond(role, tx.sender, amount=left, unbonding=[*bond["unbonding"], part])
         self._event("unstaked", tx.sender, amount)
@@ -867,7 +930,8 @@ class Ledger:
         need(free != [], "nothing_to_withdraw")
         bond = self.bond(payload["role"], tx.sender)
         kept = [part for part in parts if part not in free]
-        if bond["amount"] == 0 and kept == [] and bond["jailed_until_ms"] <= self.time:
+        minting = bond["minted"] > 0 and bond["epoch"] == self.epoch
+        if bond["amount"] == 0 and kept == [] and bond["jailed_until_ms"] <= self.time and not minting:
             del self.stores["registry"][f"bond:{payload['role']}:{tx.sender}"]
         else:
             self._put_bond(payload["role"], tx.sender, unbonding=kept)
@@ -884,12 +948,20 @@ class Ledger:
         votes = tx.sender in self.stores["validators"] or self.bond("validator", tx.sender)["amount"] > 0
         need(not votes or new[0] == ED25519, "bad_key")
         keys = self.stores["registry"].get(f"keys:{tx.sender}", {"keys": []})["keys"]
-        keys = [key for key in keys if key["until_ms"] + self.param("max_lock_ms") >= self.time]
+        keys = [key for key in keys if self._can_be_asked_for(key)]
         need(len(keys) < 8, "too_many_rotations")
         entry = {"key": key_to_text(old), "until_height": self.height, "until_ms": self.time}
         self._put("registry", f"keys:{tx.sender}", keys=[*keys, entry])
         self._change("accounts", tx.sender, auth=new)
         self._event("rotated", tx.sender, 0)
+
+    def _can_be_asked_for(self, old: Plain) -> bool:
+        by_locks = old["until_ms"] + self._longest_lock() >= self.time
+        by_votes = self._epoch_of(old["until_height"]) >= self.epoch - self.param("evidence_epochs")
+        return bool(by_locks or by_votes)
+
+    def _longest_lock(self) -> int:
+        return max(self.param("max_lock_ms"), self.counter("lock.longest_ms"))
 
     # Parameters (docs/spec/params.md)
 
@@ -899,9 +971,7 @@ class Ledger:
         return [(name, json.loads(self.stores["params"][name]["value"])) for name in names]
 
     def _param_update(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
-        assert witness is not None
         need(payload["number"] == self.counter("updates.count") + 1, "wrong_update_number")
-        self._check_approvals(tx.payload, witness)
         need(len(self._queued()) < 16, "too_many_queued")
         if "activations" in payload["set"]:
             need(all("activations" not in one.get("set", {}) for _, one in self._queued()), "bad_update")
@@ -928,15 +998,16 @@ class Ledger:
 
     def _good_activations(self, new: list[Plain]) -> bool:
         known = self.param("activations")
-        if new[: len(known)] != known or len(new) <= len(known):
+        first = (self.epoch + 2) * self.epoch_length + 1
+        settled = [one for one in known if one["height"] < first]
+        if new == known or new[: len(settled)] != settled:
             return False
-        for before, after in zip(new[len(known) - 1 :], new[len(known) :], strict=False):
+        for before, after in zip(new, new[1:], strict=False):
             if after["version"] <= before["version"] or after["height"] <= before["height"]:
                 return False
         return all(
-            (one["height"] - 1) % self.epoch_length == 0
-            and one["height"] >= (self.epoch + 2) * self.epoch_length + 1
-            for one in new[len(known) :]
+            (one["height"] - 1) % self.epoch_length == 0 and one["height"] >= first
+            for one in new[len(settled) :]
         )
 
     def _check_approvals(self, payload: bytes, witness: Plain) -> None:
@@ -989,7 +1060,7 @@ class Ledger:
         need(lock["hub"] == said["hub"], "wrong_hub")
         need(self.time <= lock["claim_until_ms"], "evidence_too_old")
         for signed in both.values():
-            need(self._attested(signed, said["hub"], lock["height"]), "bad_evidence_signature")
+            need(self._attested(signed, said["lock"]), "bad_evidence_signature")
         what = ("attestations", said["lock"], str(said["task"]), str(said["attempt"]))
         self._punish("hub", said["hub"], lock["claim_until_ms"], *what)
 
@@ -1051,11 +1122,14 @@ class Ledger:
 
     def _boundary(self, parent: bytes) -> None:
         listed: list[Plain] = []
+        longest = self.param("max_lock_ms")
         for name, update in self._queued():
             for param, value in update.get("set", {}).items():
                 self._put_text(param, jcs(value).decode())
             listed = update.get("authorities", listed)
             del self.stores["params"][name]
+        if self.param("max_lock_ms") < longest:
+            self._put_text("lock.longest_ms", str(max(longest, self.counter("lock.longest_ms"))))
         self._accrue()
         for key, score in list(self.stores["validators"].items()):
             if key.startswith("score:"):
@@ -1085,18 +1159,7 @@ class Ledger:
         members = self.members()
         offered = {one["address"]: one["pubkey"] for one in listed if "pubkey" in one}
         if self.consensus("mode") == "hybrid":
-            least = self.param("min_validator_stake")
-            bonds = [
-                (-bond["amount"], key.removeprefix("bond:validator:"))
-                for key, bond in self.stores["registry"].items()
-                if key.startswith("bond:validator:") and bond["amount"] >= least
-            ]
-            standing = [
-                (-a, who)
-                for a, who in sorted(bonds)
-                if not self.jailed("validator", who) and self.key_of(who)
-            ]
-            powers = [(who, min(amount, MAX)) for amount, who in standing[: self.param("max_validators")]]
+            powers = self._ramped(dict(members))
         else:
             addresses = [one["address"] for one in listed] or [address for address, _ in members]
             powers = [
@@ -1117,11 +1180,32 @@ class Ledger:
             )
             self._put("validators", who, auth_key=key, power=power, position=position)
 
+    def _ramped(self, members: dict[str, Plain]) -> list[tuple[str, int]]:
+        """Power is stake, and new stake comes in by a third of the running power."""
+        stakes = {}
+        for key, bond in self.stores["registry"].items():
+            if key.startswith("bond:validator:") and bond["amount"] >= self.param("min_validator_stake"):
+                who = key.removeprefix("bond:validator:")
+                if not self.jailed("validator", who) and (self.key_of(who) or who in members):
+                    stakes[who] = min(bond["amount"], MAX)
+        most = self.param("max_validators")
+        heard = {*_greatest(stakes, most), *[who for who in members if who in stakes]}
+        old = {who: members[who]["power"] if who in members else 0 for who in heard}
+        grows = {who: max(0, stakes[who] - old[who]) for who in heard}
+        wanted = sum(grows.values())
+        room = min(wanted, sum(record["power"] for record in members.values()) // 3)
+        powers = {
+            who: min(stakes[who], old[who]) + (grows[who] * room // wanted if wanted else 0) for who in heard
+        }
+        return [(who, powers[who]) for who in _greatest(powers, most)]
 
-def _key_offered(text: str, address: str) -> bytes:
-    """The key of a witness, if it makes the address; a text that is no key makes none."""
-    try:
-        key = key_from_text(text)
-    except Rejected:
-        return b""
-    return key if address_of(key) == address else b""
+
+def _greatest(values: dict[str, int], most: int) -> list[str]:
+    """The addresses of so many greatest values above 0, ties by address."""
+    standing = sorted((-value, address) for address, value in values.items() if value > 0)
+    return [address for _, address in standing[:most]]
+
+
+def _key_offered(witness: Plain) -> bytes:
+    """The form has seen that it makes the address that it is offered for."""
+    return key_from_text(witness["pubkey"]) if witness.get("pubkey") else b""

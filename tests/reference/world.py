@@ -96,6 +96,7 @@ class Setting:
     version: int = 2
     epoch_length: int = 4
     authorities: tuple[Key, ...] = VALIDATORS
+    stakes: tuple[int, ...] = ()
     room: int | None = None
     """So much may still come into being, if it is not much."""
     premint: bool = True
@@ -130,11 +131,12 @@ TIGHT: dict[str, Any] = {
 SETTINGS = (
     Setting("plain", SHORT),
     Setting("tight", TIGHT, epoch_length=8),
-    Setting("hybrid", {**SHORT, "score_units_per_provider": 2_500}, mode="hybrid"),
+    Setting("hybrid", {**SHORT, "score_units_per_provider": 2_500}, mode="hybrid", stakes=(6_000, 2_500, 1_000)),
     Setting(
         "tight hybrid",
         {**TIGHT, "slash_bp": 10_000, "governance_threshold": 3},
         mode="hybrid",
+        stakes=(AIT, AIT // 2, 1_000),
         epoch_length=12,
     ),
     Setting("cbp", {**TIGHT, "hub_bond": 0, "jail_ms": 60_000}, mode="cbp", epoch_length=16),
@@ -179,6 +181,7 @@ class World:
         self.twin = Twin(
             genesis(
                 authorities=setting.authorities,
+                stakes=setting.stakes,
                 consensus=ConsensusSettings(mode=setting.mode, epoch_length=setting.epoch_length),
                 accounts=[
                     GenesisAccount(
@@ -255,8 +258,8 @@ class World:
         nonce += self.ledger.account(sender)["nonce"]
         said = jcs(witness) if witness is not None else b""
         tx = Transaction(kind, sender, nonce, 100, jcs(payload), key.auth_key, b"", said)
-        least, balance = self.ledger.least_fee(tx), self.ledger.balance(sender)
         if fee is None:
+            least, balance = self.ledger.least_fee(tx), self.ledger.balance(sender)
             fee = max(least, 100)
             if self.chance(10):
                 fee = self.some(least, least, least - 1, 0, balance, balance + 1)
@@ -646,25 +649,29 @@ class World:
         former = self.ledger.registration(role, sender)
         if self.chance(2):
             hub = self.some(HUB, LISTED_UNKNOWN) if not self.chance(8) else self.some(REGISTERED_HUB, NO_HUB)
-            witness |= {"hub": hub.address, "sig": self.word(sender, hub.address)}
+            witness |= {"hub": hub.address, "sig": self.word("aitbc/countersign/1", sender, hub.address)}
             if (not self.ledger.key_of(hub.address)) != self.chance(10):
                 witness["pubkey"] = key_to_text(hub.auth_key if not self.chance(8) else EVE.auth_key)
         if former and former["validator"] and self.chance(2):
             payload["validator"] = former["validator"]
+            if self.chance(4):
+                witness["validator_sig"] = self.word("aitbc/compute-for/1", sender, former["validator"])
         elif not self.chance(3) and self.setting.version != 1:
             validator = self.some(*VALIDATORS, *STAKERS, self.anybody()).address
             payload["validator"] = validator
             if not self.chance(6):
-                witness["validator_sig"] = self.word(sender, validator)
+                witness["validator_sig"] = self.word("aitbc/compute-for/1", sender, validator)
         free = "sig" in witness and former is None and role == "provider"
         fee = self.some(0, None) if free and not self.chance(10) else None
         if not free and self.ledger.balance(sender) < 100 and not self.chance(10):
             return self.transfer_to(sender)
         return self.sign(sender, "REGISTER", payload, witness=witness or None, fee=fee)
 
-    def word(self, sender: str, by: str) -> str:
-        """A hub's or a validator's for somebody."""
-        said = tagged("aitbc/countersign/1", self.genesis_hash, sender.encode(), by.encode())
+    def word(self, tag: str, sender: str, by: str) -> str:
+        """A hub's or a validator's for somebody; rarely the one's where the other's is asked for."""
+        if self.chance(20):
+            tag = self.some("aitbc/countersign/1", "aitbc/compute-for/1")
+        said = tagged(tag, self.genesis_hash, sender.encode(), by.encode())
         return self.signer(by, None).sign(said).hex()
 
     def a_role(self, address: str) -> str:
@@ -739,8 +746,9 @@ class World:
     def rotation(self, sender: str, new: Key) -> Transaction:
         said = tagged("aitbc/rotate/1", self.genesis_hash, sender.encode(), new.auth_key)
         sig = (new if not self.chance(15) else EVE).sign(said).hex()
-        text = key_to_text(new.auth_key) if not self.chance(30) else self.some(*NO_KEYS)
-        return self.sign(sender, "KEY_ROTATE", {"pubkey": text, "sig": sig})
+        if self.chance(30):
+            return self.sign(sender, "KEY_ROTATE", {"pubkey": self.some(*NO_KEYS), "sig": sig}, fee=100)
+        return self.sign(sender, "KEY_ROTATE", {"pubkey": key_to_text(new.auth_key), "sig": sig})
 
     def param_update(self) -> Transaction:
         count = self.ledger.counter("updates.count")
@@ -798,7 +806,7 @@ class World:
                 [new],
                 [*known, new, {**new, "version": 4}],
             ),
-            [*known, new, {"version": 4, "height": height + length}],
+            *([*known, new, {"version": 4, "height": height + length}], known[:1], known[:-1], []),
         )
 
     def authorities(self) -> list[Plain]:

@@ -46,11 +46,15 @@ VERSION_2 = [Activation(version=2, height=0)]
 def genesis(
     *,
     authorities: tuple[KeySigner, ...] = (VALIDATOR,),
+    stakes: tuple[int, ...] = (),
     consensus: ConsensusSettings | None = None,
     accounts: list[GenesisAccount] | None = None,
     **params: Any,
 ) -> Genesis:
-    """Alice and Bob have 1,000 AIT each, the hub 10; `params` override the defaults of a devnet of version 1."""
+    """Alice and Bob have 1,000 AIT each, the hub 10; `params` override the defaults of a devnet of version 1.
+
+    `stakes`: of the authorities, in their order, under `hybrid`.
+    """
     funded = [(ALICE, 1_000 * AIT), (BOB, 1_000 * AIT), (HUB, 10 * AIT), (SYNTHETIC, 0), (FAUCET, 0)]
     defaults: dict[str, Any] = {
         "devnet": 1,
@@ -72,7 +76,10 @@ def genesis(
         if accounts is None
         else accounts,
         params=Params(**{**defaults, **params}),
-        authorities=[Authority(pubkey=key_to_text(who.auth_key)) for who in authorities],
+        authorities=[
+            Authority(pubkey=key_to_text(who.auth_key), stake=stake)
+            for who, stake in zip(authorities, stakes or [0] * len(authorities), strict=True)
+        ],
         consensus=consensus or ConsensusSettings(),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
-    countersignature_digest,
+    compute_for_digest,
     param_update_digest,
     receipt_core_digest,
     rotation_digest,
@@ -84,6 +84,7 @@ class Ledger(Chain):
         epoch_length: int = 10,
         mode: str = "poa",
         authorities: Sequence[Signer] = (VALIDATOR,),
+        stakes: Sequence[int] = (),
         accounts: list[GenesisAccount] | None = None,
         more: Sequence[Signer] = (),
         version: int = 2,
@@ -94,6 +95,7 @@ class Ledger(Chain):
             params = {"activations": VERSION_2, **params}
         document = genesis(
             authorities=tuple(authorities),  # type: ignore[arg-type]
+            stakes=tuple(stakes),
             consensus=consensus,
             accounts=accounts,
             **params,
@@ -204,7 +206,7 @@ class Ledger(Chain):
 
     def countersigned(self, provider: Signer, validator: Signer, hub: Signer | None = None) -> dict[str, str]:
         """A validator's word, and a hub's if one is named."""
-        digest = countersignature_digest(provider.address, validator.address, self.genesis_hash)
+        digest = compute_for_digest(provider.address, validator.address, self.genesis_hash)
         word = {"validator_sig": validator.sign(digest).hex()}
         return word if hub is None else {**word, **self.countersignature(provider, hub)}  # type: ignore[arg-type]
 

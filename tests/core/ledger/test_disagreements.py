@@ -52,7 +52,7 @@ def test_the_record_of_a_member_names_its_key() -> None:
 
 
 def registered(world: World) -> None:
-    witness = {"hub": HUB.address, "sig": world.word(PROVIDER.address, HUB.address)}
+    witness = {"hub": HUB.address, "sig": world.word("aitbc/countersign/1", PROVIDER.address, HUB.address)}
     add(world, PROVIDER.address, "REGISTER", {"role": "provider", "models": []}, witness=witness, fee=0)
 
 

@@ -180,7 +180,8 @@ def asks(_context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
     if pair is None or lock is None:
         return []
     return [
-        key_or_offered(state, lock.hub, lock.height, signed.pubkey) for signed in (pair.first, pair.second)
+        key_or_offered(state, signed.attestation.hub, lock.height, signed.pubkey)
+        for signed in (pair.first, pair.second)
     ]
 
 

@@ -136,7 +136,7 @@ def _check_validator(
 
 
 def _is_new_validator(payload: Register, known: Registration | None) -> bool:
-    return payload.validator != (known.validator if known else "")
+    return payload.validator not in ("", known.validator if known else "")
 
 
 def _validator_key(context: BlockContext, state: Overlay, validator: str) -> bytes:
