@@ -405,9 +405,9 @@ class Ledger:
             return witness["pubkey"] != "" or witness["validator_sig"] != ""
         return False
 
-    def least_fee(self, tx: Transaction) -> int:
+    def least_fee(self, tx: Transaction, *, own_key_only: bool = False) -> int:
         """docs/spec/fees.md"""
-        keys = [tx.pubkey, *(self._other_keys(tx) if self.version >= 2 else [])]
+        keys = [tx.pubkey, *(self._other_keys(tx) if self.version >= 2 and not own_key_only else [])]
         signatures = sum(self._signature_fee(key) for key in keys if key)
         return int(
             self.param("base_fee") - (-self.param("fee_per_kib") * len(tx.payload) // 1024) + signatures

@@ -75,8 +75,12 @@ class Twin:
         if isinstance(good, str):
             self.seen[tx.type, good] += 1
             return good
+        below = tx.fee < self.ledger.least_fee(tx)
+        own = tx.fee >= self.ledger.least_fee(tx, own_key_only=True)
         result = self.ledger.execute(tx)
         self._waiting.append((good, result))
+        self.seen["other keys' fee", tx.type] += below and own and result == "fee_too_low"
+        self.seen["free", str(result)] += below and isinstance(result, str) and result != "fee_too_low"
         self.seen[tx.type, result if isinstance(result, str) else result[1] or "ok"] += 1
         return result
 
@@ -131,10 +135,10 @@ class Twin:
     def _compare_results(self, built: BuiltBlock) -> None:
         outcomes, refused = iter(built.outcomes), iter(built.refused)
         theirs: list[Outcome | str] = []
-        done = {tx.wid for tx in built.included}
+        included = list(built.included)
         for tx, _ in self._waiting:
-            if tx.wid in done:
-                done.remove(tx.wid)
+            if included and tx is included[0]:
+                del included[0]
                 one = next(outcomes)
                 assert one.tx_id == tx.id
                 theirs.append((one.ok, str(one.reason), one.fee, one.events))
@@ -246,6 +250,8 @@ class Twin:
                 self.seen["state", "key_forgotten"] += 1
             if key.startswith("bond:") and old and old["minted"] < record["minted"]:
                 self.seen["state", "minted_on_bond"] += 1
+            if key.startswith("bond:") and old and old["unbonding"] and not record["unbonding"]:
+                self.seen["state", "bond_remembers_its_mint"] += record["amount"] == 0 < record["minted"]
         sets = [
             [(k, r["auth_key"], r["power"]) for k, r in s["validators"].items() if "power" in r]
             for s in (before, after)
@@ -254,6 +260,13 @@ class Twin:
             if sorted(one[position] for one in sets[0]) != sorted(one[position] for one in sets[1]):
                 self.seen["set", what] += 1
         self.seen["state", "scale_below_one"] += 0 < ledger.counter("mint.scale") < 10**9
+        self.seen["state", "longest_lock"] += ledger.counter("lock.longest_ms") > ledger.param("max_lock_ms")
+        announced = [len(stores["params"].get("activations", {"value": ""})["value"]) for stores in (before, after)]
+        self.seen["state", "activations_taken_back"] += announced[0] > announced[1]
+        self.seen["set", "ramp"] += ledger.consensus("mode") == "hybrid" and any(
+            1 < member["power"] < ledger.bond("validator", address)["amount"]
+            for address, member in ledger.members()
+        )
         self.seen["state", "score"] += any(key.startswith("score:") for key in after["validators"])
 
     @staticmethod

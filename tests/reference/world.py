@@ -30,7 +30,9 @@ from support.people import ALICE, BOB, EVE, FAUCET, HUB, PROVIDER, SYNTHETIC, VA
 Key = KeySigner | OtherKey
 CAROL, POOR, TREASURY, WHALE = person("carol"), person("poor"), person("treasury"), person("whale")
 SECP, MULTI = secp_key("secp"), multisig_key("multi")
-LISTED_UNKNOWN, REGISTERED_HUB, NO_HUB = person("listed hub"), person("registered hub"), person("no hub")
+LISTED_UNKNOWN = multisig_key("listed hub")
+"""Its key is dear, and must be offered until it sends something."""
+REGISTERED_HUB, NO_HUB = person("registered hub"), person("no hub")
 PROVIDERS = (PROVIDER, person("provider 2"), person("provider 3"))
 VALIDATORS = (VALIDATOR, person("validator 2"), person("validator 3"))
 STAKERS = (person("staker 1"), person("staker 2"))
@@ -261,6 +263,8 @@ class World:
         if fee is None:
             least, balance = self.ledger.least_fee(tx), self.ledger.balance(sender)
             fee = max(least, 100)
+            if least != self.ledger.least_fee(tx, own_key_only=True) and self.chance(4):
+                fee = self.some(least, least - 1)
             if self.chance(10):
                 fee = self.some(least, least, least - 1, 0, balance, balance + 1)
         tx = msgspec.structs.replace(tx, fee=max(0, min(MAX, fee)))
@@ -661,6 +665,8 @@ class World:
             payload["validator"] = validator
             if not self.chance(6):
                 witness["validator_sig"] = self.word("aitbc/compute-for/1", sender, validator)
+        elif self.chance(25):
+            witness["validator_sig"] = self.word("aitbc/compute-for/1", sender, VALIDATOR.address)
         free = "sig" in witness and former is None and role == "provider"
         fee = self.some(0, None) if free and not self.chance(10) else None
         if not free and self.ledger.balance(sender) < 100 and not self.chance(10):
@@ -702,7 +708,7 @@ class World:
             if self.chance(12)
             else self.some(1, 500, least - 1, least, least, least + 7, 5_000, AIT, 3 * AIT)
         )
-        return self.sign(sender, "STAKE", {"role": role, "amount": min(MAX, amount)})
+        return self.sign(sender, "STAKE", {"role": role, "amount": max(1, min(MAX, amount))})
 
     def a_bond(self) -> tuple[str, str]:
         """(role, address) of one."""
@@ -713,8 +719,23 @@ class World:
         _, role, address = self.random.choice(held).split(":")
         return role, address
 
+    def minting_hubs(self) -> list[str]:
+        """Whose bonds have minted in the running epoch."""
+        registry = self.ledger.stores["registry"]
+        return [
+            key.removeprefix("bond:hub:")
+            for key in sorted(registry)
+            if key.startswith("bond:hub:")
+            and registry[key]["minted"]
+            and registry[key]["epoch"] == self.ledger.epoch
+        ]
+
     def unstake(self) -> Transaction:
         role, sender = self.a_bond()
+        minting = [hub for hub in self.minting_hubs() if self.ledger.bond("hub", hub)["amount"]]
+        if minting and self.chance(2):
+            hub = self.random.choice(minting)
+            return self.sign(hub, "UNSTAKE", {"role": "hub", "amount": self.ledger.bond("hub", hub)["amount"]})
         staked = self.ledger.bond(role, sender)["amount"]
         total = sum(member["power"] for _, member in self.ledger.validator_set())
         third = total // 3 - self.ledger.counter("epoch.leaving")
@@ -734,6 +755,7 @@ class World:
             if key.startswith("bond:")
             and any(part["free_ms"] <= self.ledger.time + 1 for part in bond["unbonding"])
         ]
+        free = [("hub", hub) for hub in self.minting_hubs() if ("hub", hub) in free] or free
         if free and not self.chance(4):
             role, sender = self.random.choice(free)
         return self.sign(sender, "WITHDRAW", {"role": role})
@@ -754,9 +776,9 @@ class World:
         count = self.ledger.counter("updates.count")
         payload: Plain = {"number": max(1, count + (1 if not self.chance(10) else self.some(0, 2)))}
         if not self.chance(4):
-            names = [self.random.choice(sorted(UPDATES)) for _ in range(self.random.randrange(1, 4))]
+            names = [self.random.choice([*sorted(UPDATES), *["max_lock_ms"] * 3]) for _ in range(self.random.randrange(1, 4))]
             payload["set"] = {name: self.some(*UPDATES[name]) for name in names}
-            if self.chance(8):
+            if self.chance(6):
                 payload["set"]["activations"] = self.activations()
             if self.chance(20):
                 payload["set"] |= self.some(
@@ -796,6 +818,8 @@ class World:
         if self.chance(10):
             height = first + self.some(0, 1) * length
         known = self.ledger.param("activations")
+        if len(known) > 1 and self.chance(2):
+            return self.some(known[:1], known[:-1], [])  # type: ignore[no-any-return]
         new = {"version": 3 if not self.chance(8) else 2, "height": height}
         return self.some(  # type: ignore[no-any-return]
             *(
@@ -806,7 +830,7 @@ class World:
                 [new],
                 [*known, new, {**new, "version": 4}],
             ),
-            *([*known, new, {"version": 4, "height": height + length}], known[:1], known[:-1], []),
+            [*known, new, {"version": 4, "height": height + length}],
         )
 
     def authorities(self) -> list[Plain]:
@@ -915,6 +939,10 @@ class World:
             return self.ledger.time + 1_200 * 86_400_000
         times = self.interesting_times()
         jails = [record.get("jailed_until_ms", 0) for record in self.ledger.stores["registry"].values()]
+        leaving = [self.ledger.bond("hub", hub) for hub in self.minting_hubs()]
+        over = [bond["unbonding"][-1]["free_ms"] for bond in leaving if bond["unbonding"] and not bond["amount"]]
+        if over and self.chance(2):
+            return max(self.ledger.time + 1, max(over))
         jails = [time for time in jails if time > self.ledger.time]
         if jails and self.chance(8):
             return min(jails)

@@ -67,7 +67,7 @@ from aitbc.core.ledger.calibration import calibration_job, calibration_nonce
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.devnet import devnet_genesis
 from aitbc.core.ledger.execution import check_active, check_sender
-from aitbc.core.ledger.fees import required_fee, split_fee
+from aitbc.core.ledger.fees import required_fee, signature_fee, split_fee
 from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
 from aitbc.core.ledger.params import Params, version_at
 from aitbc.core.ledger.state import NEW_ACCOUNT
@@ -474,7 +474,12 @@ def test_vote(case: Json) -> None:
 
 @cases("digests", "countersignatures")
 def test_countersignatures(case: Json) -> None:
-    _assert_signed(case, digests.countersignature_digest(case["provider"], case["by"], _genesis_hash()))
+    _assert_signed(case, digests.countersignature_digest(case["provider"], case["hub"], _genesis_hash()))
+
+
+@cases("digests", "compute_for")
+def test_words_of_validators(case: Json) -> None:
+    _assert_signed(case, digests.compute_for_digest(case["provider"], case["validator"], _genesis_hash()))
 
 
 @cases("digests", "calibrations")
@@ -500,6 +505,8 @@ def test_least_fee(case: Json) -> None:
     keys = {entry["name"]: bytes.fromhex(entry["auth_key"]) for entry in vectors("fees")["keys"]}
     for entry in case["least"]:
         assert required_fee(params, entry["payload_bytes"], keys[entry["key"]]) == entry["fee"]
+    for entry in case["signatures"]:
+        assert signature_fee(params, keys[entry["key"]]) == entry["fee"]
 
 
 @cases("fees", "keys")

@@ -394,6 +394,7 @@ def genesis() -> Json:
             _chain("devnet of version 1", json.loads(fixtures.devnet_document(version=1))),
             _chain("small", _small_document()),
             _chain("small of version 2", _small_document(fixtures.VERSION_2_PARAMS)),
+            _chain("small, by stake", _by_stake()),
             _chain("small with its defaults spelled out", _small_document(), given=_small_spelled_out()),
         ],
         "refused": _bad_documents(document),
@@ -412,6 +413,20 @@ def _small_document(params: Json = fixtures.DEFAULT_PARAMS) -> dict[str, Json]:
     }
 
 
+def _by_stake() -> dict[str, Json]:
+    """Mode hybrid: two authorities, the greater stake second, one of them with an account beside its bond."""
+    alice, validator = keys()["alice"], keys()["validator"]
+    least = fixtures.VERSION_2_PARAMS["min_validator_stake"]
+    return _small_document(fixtures.VERSION_2_PARAMS) | {
+        "accounts": [{"address": alice.address, "balance": 5, "pubkey": alice.text}],
+        "authorities": [
+            {"pubkey": validator.text, "stake": least},
+            {"pubkey": alice.text, "stake": 2**53 - 1},
+        ],
+        "consensus": fixtures.CONSENSUS | {"mode": "hybrid"},
+    }
+
+
 def _small_spelled_out() -> dict[str, Json]:
     return _small_document() | {"params": {}, "consensus": {}}
 
@@ -420,13 +435,16 @@ def _chain(name: str, document: dict[str, Json], given: Json = None) -> Json:
     """`given` is a text that means the same document."""
     canonical = book.jcs(document)
     genesis_hash_ = fixtures.genesis_hash_of(canonical)
-    authorities = [bytes.fromhex(authority["pubkey"]) for authority in document["authorities"]]
+    authorities = [
+        (bytes.fromhex(authority["pubkey"]), authority.get("stake", 1))
+        for authority in document["authorities"]
+    ]
     trees = {store: book.IndexedTree(store) for store in book.STORES}
     listed = []
     for store, key, data in _genesis_records(document):
         index = trees[store].put(key.encode(), data)
         listed.append({"store": store, "key": key, "index": index, "bytes": data.hex()})
-    members = [(_address(key), b"\x00" + key, 1) for key in authorities]
+    members = [(_address(key), b"\x00" + key, power) for key, power in authorities]
     header = _header(
         version=2 if "activations" in document["params"] else 1,
         chain_id=document["chain_id"],
@@ -471,16 +489,24 @@ def _genesis_records(document: dict[str, Json]) -> list[tuple[str, str, bytes]]:
     }
     validators = {
         _address(bytes.fromhex(authority["pubkey"])): book.jcs(
-            {"auth_key": authority["pubkey"], "power": 1, "position": position}
+            {"auth_key": authority["pubkey"], "power": authority.get("stake", 1), "position": position}
         )
         for position, authority in enumerate(document["authorities"])
+    }
+    bonds = {
+        f"bond:validator:{_address(bytes.fromhex(authority['pubkey']))}": book.jcs(
+            {"amount": authority["stake"], "unbonding": [], "jailed_until_ms": 0, "epoch": 0, "minted": 0}
+        )
+        for authority in document["authorities"]
+        if "stake" in authority
     }
     params = {name: book.jcs({"value": book.jcs_text(value)}) for name, value in document["params"].items()}
     for name, value in document["consensus"].items():
         params[f"consensus.{name}"] = book.jcs({"value": str(value)})
     supply = sum(entry["balance"] for entry in document["accounts"])
+    supply += sum(authority.get("stake", 0) for authority in document["authorities"])
     params["supply.genesis"] = book.jcs({"value": str(supply)})
-    stores = {"accounts": accounts, "validators": validators, "params": params}
+    stores = {"accounts": accounts, "validators": validators, "registry": bonds, "params": params}
     return [
         (store, key, stores[store][key])
         for store in book.STORES
@@ -493,6 +519,11 @@ def _bad_documents(good: dict[str, Json]) -> list[Json]:
     """Each is the devnet's document with some keys replaced, or one left out."""
     alice, bob = good["accounts"][0], good["accounts"][1]
     params = good["params"]
+    least, hybrid = params["min_validator_stake"], good["consensus"] | {"mode": "hybrid"}
+
+    def staked(stake: int) -> Json:
+        return good["authorities"][0] | {"stake": stake}
+
     cases: dict[str, tuple[dict[str, Json], str]] = {
         "an account twice": ({"accounts": [alice, alice]}, "bad_genesis"),
         "a key that makes another address": ({"accounts": [alice | {"pubkey": bob["pubkey"]}]}, "bad_genesis"),
@@ -514,6 +545,15 @@ def _bad_documents(good: dict[str, Json]) -> list[Json]:
         "a version that nobody knows": ({"params": params | {"activations": [{"version": 99, "height": 0}]}}, "wrong_version"),
         "a parameter of version 2 in version 1": ({"params": params | {"activations": [], "hub_bond": 1}}, "bad_genesis"),
         "an unknown parameter": ({"params": params | {"block_reward": 1}}, "unknown_field"),
+        "a stake where each has one vote": ({"authorities": [staked(10**9)]}, "bad_genesis"),
+        "by stake, and nobody has one": ({"consensus": hybrid}, "bad_genesis"),
+        "by stake, and one has too little": ({"consensus": hybrid, "authorities": [staked(least - 1)]}, "bad_genesis"),
+        "by stake, and one has 2^53": ({"consensus": hybrid, "authorities": [staked(2**53)]}, "out_of_range"),
+        "by stake, and one owes": ({"consensus": hybrid, "authorities": [staked(-1)]}, "out_of_range"),
+        "by stake, in version 1": (
+            {"consensus": hybrid, "authorities": [staked(10**9)],
+             "params": {name: value for name, value in params.items() if name in fixtures.DEFAULT_PARAMS}}, "bad_genesis",
+        ),
         "an unknown mode": ({"consensus": good["consensus"] | {"mode": "pos"}}, "wrong_type"),
         "a chain id in capitals": ({"chain_id": "AIT"}, "wrong_type"),
         "a chain id with a line break": ({"chain_id": "ait-devnet\n"}, "wrong_type"),

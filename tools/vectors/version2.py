@@ -40,8 +40,12 @@ def offence_preimage(kind: str, offender: str, *what: str) -> bytes:
     )
 
 
-def countersign_preimage(provider: str, by: str) -> bytes:
-    return book.preimage("aitbc/countersign/1", genesis_hash(), provider.encode(), by.encode())
+def countersign_preimage(provider: str, hub: str) -> bytes:
+    return book.preimage("aitbc/countersign/1", genesis_hash(), provider.encode(), hub.encode())
+
+
+def compute_for_preimage(provider: str, validator: str) -> bytes:
+    return book.preimage("aitbc/compute-for/1", genesis_hash(), provider.encode(), validator.encode())
 
 
 def vote_preimage(kind: str, epoch: int, slot: int, candidate: str) -> bytes:
@@ -134,7 +138,7 @@ def calibration_witness(core: Json, **more: Json) -> Json:
 
 
 def validator_signature() -> str:
-    digest = _digest(countersign_preimage(keys()["provider"].address, keys()["validator"].address))
+    digest = _digest(compute_for_preimage(keys()["provider"].address, keys()["validator"].address))
     return keys()["validator"].sign(digest).hex()
 
 
@@ -220,12 +224,10 @@ def _good() -> dict[str, Envelope]:
     return {
         "JOB_LOCK, a session": Envelope("alice", "JOB_LOCK", v1.job_lock(job_id="session", tasks=4_096, session=True)),
         "RECEIPT_CLAIM with the hub's key": Envelope("provider", "RECEIPT_CLAIM", v1.claim_payload(v1.core()), witness=v1.witness_of(v1.attestation(v1.core())) | named_hub),
-        "RECEIPT_CLAIM with a hub's key that is no key, for the state to judge": Envelope("provider", "RECEIPT_CLAIM", v1.claim_payload(v1.core()), witness=v1.witness_of(v1.attestation(v1.core())) | {"pubkey": "p256:"}),
         "RECEIPT_CLAIM attested by no address with no signature, for the state to refuse": Envelope("provider", "RECEIPT_CLAIM", v1.claim_payload(v1.core(), miner_sig=""), witness={"attestation": v1.attestation(v1.core(), hub="hub", candidates_hash=sha("x")), "sig": ""}),
         "RECEIPT_CLAIM of a calibration": Envelope("provider", "RECEIPT_CLAIM", v1.claim_payload(calibration_core()), witness=calibration_witness(calibration_core())),
         "REGISTER with a validator's word": Envelope("provider", "REGISTER", register(), witness={"validator_sig": validator_signature()}),
         "REGISTER with the hub's key": Envelope("provider", "REGISTER", v1.register(), fee=0, witness=vouched | named_hub),
-        "REGISTER with a hub's key that is no key, for the state to judge": Envelope("provider", "REGISTER", v1.register(), witness=vouched | {"pubkey": "00"}),
         "REGISTER with everything in its witness": Envelope("provider", "REGISTER", register(), fee=0, witness=vouched | named_hub | {"validator_sig": validator_signature()}),
         "RECEIPT_BATCH of 3": batch_of(3),
         "RECEIPT_BATCH of 1,000": batch_of(1_000),
@@ -251,7 +253,7 @@ def _good() -> dict[str, Envelope]:
         "EVIDENCE of two votes": Envelope("carol", "EVIDENCE", votes(vote("notar", low), vote("notar", high))),
         "EVIDENCE of two final votes": Envelope("carol", "EVIDENCE", votes(vote("final", low), vote("final", high))),
         "EVIDENCE of final and skip": Envelope("carol", "EVIDENCE", votes(vote("final", high), vote("skip", "00" * 32))),
-        "EVIDENCE of two attestations, with a text that is no key and with the hub's": Envelope("carol", "EVIDENCE", attestations(*[v1.witness_of(v1.attestation(core)) | {"pubkey": key} for core, key in zip(_cores(), ("no key", hub.text), strict=True)])),
+        "EVIDENCE of two attestations, one with the hub's key": Envelope("carol", "EVIDENCE", attestations(*[v1.witness_of(v1.attestation(core)) | more for core, more in zip(_cores(), ({}, named_hub), strict=True)])),
         **{f"TRANSFER signed with {name}": Envelope(other, "TRANSFER", v1.transfer(), fee=40) for name, other in others.items()},
     }  # fmt: skip
 
@@ -456,7 +458,7 @@ def _refused_evidence() -> list[Refused]:
     low, high = candidates()
     a_core, b_core = _cores()
     a, b = v1.witness_of(v1.attestation(a_core)), v1.witness_of(v1.attestation(b_core))
-    nobody = keys()["validator"].address[:-1] + "q"
+    nobody, carol = keys()["validator"].address[:-1] + "q", keys()["carol"].text
     assert nobody != keys()["validator"].address
     sound = votes(vote("notar", low), vote("notar", high))
 
@@ -518,6 +520,12 @@ def _refused_evidence() -> list[Refused]:
         ("EVIDENCE of attestations: one without signature", text(attestations(a, _without(b, "sig"))), "missing_field"),
         ("EVIDENCE of attestations: one in capitals", text(attestations(a, b | {"sig": b["sig"].upper()})), "bad_hex"),
         ("EVIDENCE of attestations: a default key", text(attestations(a, b | {"pubkey": ""})), "not_canonical"),
+        ("EVIDENCE of attestations: a text that is no key", text(attestations(a | {"pubkey": "no key"}, b)), "bad_hex"),
+        ("EVIDENCE of attestations: another's key", text(attestations(a, b | {"pubkey": carol})), "wrong_key"),
+        ("EVIDENCE of attestations: another's key, in capitals", text(attestations(a | {"pubkey": carol, "sig": "AB"}, b)), "bad_hex"),
+        ("EVIDENCE of attestations: another's key, the second in capitals", text(attestations(a | {"pubkey": carol}, b | {"sig": "AB"})), "wrong_key"),
+        ("EVIDENCE of attestations: one twice, with another's key", text(attestations(a, a | {"pubkey": carol})), "wrong_key"),
+        ("EVIDENCE of attestations: another hub, with its key", text(attestations(*sorted((a, other(hub=keys()["carol"].address) | {"pubkey": carol}), key=lambda one: one["attestation"]["receipt_id"]))), "no_conflict"),
         ("EVIDENCE of attestations: routed by nobody", text(attestations(a, b | {"attestation": b["attestation"] | {"routed": "fixed"}})), "wrong_type"),
         ("EVIDENCE signed by nobody", text(sound, sig=BAD_SIG), "bad_signature"),
     ]  # fmt: skip
@@ -525,7 +533,7 @@ def _refused_evidence() -> list[Refused]:
 
 def _refused_witnesses() -> list[Refused]:
     """RECEIPT_CLAIM and REGISTER: what version 2 adds to their witnesses, and two faults at once."""
-    hub, nobody = keys()["hub"], keys()["hub"].address[:-1] + "q"
+    hub, carol, nobody = keys()["hub"], keys()["carol"], keys()["hub"].address[:-1] + "q"
     good, witness = v1.claim_payload(v1.core()), v1.witness_of(v1.attestation(v1.core()))
     calibrated = v1.claim_payload(calibration_core())
     other_id = {"receipt_id": "rcpt_" + "0" * 64}
@@ -540,6 +548,9 @@ def _refused_witnesses() -> list[Refused]:
         signed = {} if sig is None else {"sig": sig}
         return _text("REGISTER", register(**more), signer="provider", witness=given, **signed)
 
+    def unnamed_word(given: Json) -> str:
+        return _text("REGISTER", v1.register(), signer="provider", witness=given)
+
     return [
         ("CLAIM for no client, signed in capitals", claim(unnamed | {"miner_sig": "AB"}, witness), "bad_address"),
         ("CLAIM signed in capitals, of another id", claim(good | other_id | {"miner_sig": "AB"}, witness), "bad_hex"),
@@ -553,6 +564,12 @@ def _refused_witnesses() -> list[Refused]:
         ("CLAIM of a calibration, attested for another price", claim(calibrated, calibration_witness(calibration_core(), price=1)), "attestation_mismatch"),
         ("CLAIM with a default key of the hub", claim(good, witness | {"pubkey": ""}), "not_canonical"),
         ("CLAIM with a hub's key of a number", claim(good, witness | {"pubkey": 1}), "wrong_type"),
+        ("CLAIM with a hub's key that is no key", claim(good, witness | {"pubkey": "p256:"}), "unknown_scheme"),
+        ("CLAIM with a hub's key of a scheme's wrong length", claim(good, witness | {"pubkey": "secp256k1:02"}), "out_of_range"),
+        ("CLAIM with another's key for the hub", claim(good, witness | {"pubkey": carol.text}), "wrong_key"),
+        ("CLAIM attested in capitals, with another's key for the hub", claim(good, witness | {"sig": "AB", "pubkey": carol.text}), "bad_hex"),
+        ("CLAIM with another's key for the hub, of too many units", claim(good, greedy | {"pubkey": carol.text}), "wrong_key"),
+        ("CLAIM attested by no address, with a key", claim(good, {"attestation": v1.attestation(v1.core(), hub="hub"), "sig": "", "pubkey": hub.text}), "wrong_key"),
         ("CLAIM attested as nothing", claim(good, {}), "missing_field"),
         ("REGISTER with an empty witness", registered({}), "missing_field"),
         ("REGISTER with a hub alone", registered({"hub": hub.address}), "missing_field"),
@@ -560,6 +577,14 @@ def _refused_witnesses() -> list[Refused]:
         ("REGISTER with a hub's key alone", registered({"pubkey": hub.text}), "missing_field"),
         ("REGISTER with a hub's key and a validator's word", registered({"pubkey": hub.text, "validator_sig": validator_signature()}), "missing_field"),
         ("REGISTER with a hub and a validator's word", registered({"hub": hub.address, "validator_sig": validator_signature()}), "missing_field"),
+        ("REGISTER with a hub's key that is no key", registered(vouched | {"pubkey": "00"}), "bad_hex"),
+        ("REGISTER with another's key for the hub", registered(vouched | {"pubkey": carol.text}), "wrong_key"),
+        ("REGISTER countersigned by no address, with another's key", registered(vouched | {"hub": nobody, "pubkey": carol.text}), "bad_address"),
+        ("REGISTER with another's key for the hub, in capitals", registered({"hub": hub.address, "sig": "AB", "pubkey": carol.text}), "wrong_key"),
+        ("REGISTER with a word for no validator", unnamed_word({"validator_sig": validator_signature()}), "unexpected_witness"),
+        ("REGISTER with a word for no validator, in capitals", unnamed_word({"validator_sig": "AB"}), "unexpected_witness"),
+        ("REGISTER with a word for no validator and half a witness", unnamed_word({"hub": hub.address, "validator_sig": validator_signature()}), "missing_field"),
+        ("REGISTER with a word for no validator, countersigned by no address", unnamed_word({"hub": nobody, "sig": "AB", "validator_sig": "AB"}), "unexpected_witness"),
         ("REGISTER with a default word", registered(vouched | {"validator_sig": ""}), "not_canonical"),
         ("REGISTER with a word in capitals", registered({"validator_sig": validator_signature().upper()}), "bad_hex"),
         ("REGISTER with a hub's signature in capitals", registered(vouched | {"sig": vouched["sig"].upper()}), "bad_hex"),
@@ -727,7 +752,10 @@ def digests() -> Json:
             for kind, candidate in kinds
         ],
         "countersignatures": [
-            {"provider": provider, "by": by} | _signed(countersign_preimage(provider, by), people[name])
+            {"provider": provider, "hub": hub} | _signed(countersign_preimage(provider, hub), people["hub"])
+        ],
+        "compute_for": [
+            {"provider": provider, "validator": by} | _signed(compute_for_preimage(provider, by), people[name])
             for name, by in (("validator", validator), ("hub", hub))
         ],
         "calibrations": [
@@ -761,11 +789,16 @@ def _signed(preimage: bytes, owner: book.Key | schemes.Owner) -> Json:
 # fees.json
 
 
-def least_fee(params: Json, auth_key: bytes, size: int) -> int:
+def signature_fee(params: Json, auth_key: bytes) -> int:
     names = {"ed25519": "fee_ed25519", "secp256k1": "fee_secp256k1", "rsa-pss": "fee_rsa_pss"}
     checks = sum(params[names[scheme]] for scheme in schemes.verifications(auth_key))
+    return int(max(0, checks - params["fee_ed25519"]))
+
+
+def least_fee(params: Json, size: int, *auth_keys: bytes) -> int:
+    """The sender's key, then the other keys."""
     by_size = -(-params["fee_per_kib"] * size // 1_024)
-    return int(params["base_fee"] + by_size + max(0, checks - params["fee_ed25519"]))
+    return int(params["base_fee"] + by_size + sum(signature_fee(params, key) for key in auth_keys))
 
 
 def fees() -> Json:
@@ -794,9 +827,12 @@ def fees() -> Json:
                 "name": name,
                 "params": (params := dict(zip(charges, values, strict=True))),
                 "least": [
-                    {"key": owner, "payload_bytes": size, "fee": least_fee(params, key, size)}
+                    {"key": owner, "payload_bytes": size, "fee": least_fee(params, size, key)}
                     for owner, key in named.items()
                     for size in (sizes if owner in ("Ed25519", "secp256k1") else (69,))
+                ],
+                "signatures": [
+                    {"key": owner, "fee": signature_fee(params, key)} for owner, key in named.items()
                 ],
             }
             for name, values in tariffs.items()

@@ -151,9 +151,9 @@ REASONS_OF_TYPES = {
     " unknown_task task_already_paid lock_closed claim_too_late price_above_escrow synthetic_not_allowed"
     " unknown_synthetic_job"
     " bad_provider_signature bad_attestation_signature calibration_over wrong_calibration already_calibrated"
-    " supply_exhausted receipt_id_mismatch attestation_missing attestation_mismatch units_above_attested",
+    " supply_exhausted receipt_id_mismatch attestation_missing attestation_mismatch units_above_attested wrong_key",
     "REFUND": "unknown_lock lock_closed refund_too_early",
-    "REGISTER": "bad_countersignature unknown_validator duplicate_key",
+    "REGISTER": "bad_countersignature unknown_validator duplicate_key unexpected_witness wrong_key",
     "RECEIPT_BATCH": "unknown_hub jailed",
     "SETTLE": "unknown_batch batch_expired bad_proof nothing_to_settle supply_exhausted malformed not_canonical",
     "STAKE": "insufficient_balance out_of_range bad_key insufficient_stake",
@@ -163,14 +163,17 @@ REASONS_OF_TYPES = {
     " unknown_param out_of_range missing_field wrong_key",
     "KEY_ROTATE": "bad_key_proof bad_hex bad_key unknown_scheme too_many_rotations",
     "EVIDENCE": "no_conflict evidence_too_old unknown_validator bad_evidence_signature unknown_lock wrong_hub"
-    " already_punished missing_field",
+    " already_punished missing_field wrong_key",
+    "free": "unknown_validator bad_countersignature faucet_limit supply_exhausted",
+    "other keys' fee": "RECEIPT_CLAIM REGISTER KEY_ROTATE EVIDENCE",
     "skipped": "unknown_provider unknown_lock wrong_hub lock_closed claim_too_late unknown_task task_already_paid"
     " price_above_escrow",
     "gone": "locks receipts batch offence queued score validators bond",
     "lock": "settled refunded",
-    "set": "members keys powers",
+    "set": "members keys powers ramp",
     "slots": "freed filled given_up",
-    "state": "key_forgotten minted_on_bond scale_below_one score",
+    "state": "key_forgotten minted_on_bond bond_remembers_its_mint longest_lock activations_taken_back"
+    " scale_below_one score",
 }
 """What a long run must meet of each type, and of what blocks do by themselves."""
 
