@@ -154,7 +154,9 @@ class Ledger:
             self._put("accounts", account["address"], balance=account["balance"], nonce=0, auth=auth)
         for position, authority in enumerate(genesis["authorities"]):
             address, stake = address_of(key_from_text(authority["pubkey"])), authority.get("stake", 0)
-            self._put("validators", address, auth_key=authority["pubkey"], power=stake or 1, position=position)
+            self._put(
+                "validators", address, auth_key=authority["pubkey"], power=stake or 1, position=position
+            )
             if stake:
                 self._put_bond("validator", address, amount=stake)
         for name, value in genesis["params"].items():
@@ -364,6 +366,8 @@ class Ledger:
             not account["auth"] and address_of(tx.pubkey) != tx.sender
         ):
             raise Invalid("wrong_key")
+        if self.version >= 2:
+            self._put("accounts", tx.sender, **{**account, "auth": tx.pubkey})
         free = tx.fee < self.least_fee(tx)
         if free and not self._free(tx, payload, witness):
             raise Invalid("fee_too_low")

@@ -261,7 +261,9 @@ class Twin:
                 self.seen["set", what] += 1
         self.seen["state", "scale_below_one"] += 0 < ledger.counter("mint.scale") < 10**9
         self.seen["state", "longest_lock"] += ledger.counter("lock.longest_ms") > ledger.param("max_lock_ms")
-        announced = [len(stores["params"].get("activations", {"value": ""})["value"]) for stores in (before, after)]
+        announced = [
+            len(stores["params"].get("activations", {"value": ""})["value"]) for stores in (before, after)
+        ]
         self.seen["state", "activations_taken_back"] += announced[0] > announced[1]
         self.seen["set", "ramp"] += ledger.consensus("mode") == "hybrid" and any(
             1 < member["power"] < ledger.bond("validator", address)["amount"]

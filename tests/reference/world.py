@@ -133,7 +133,9 @@ TIGHT: dict[str, Any] = {
 SETTINGS = (
     Setting("plain", SHORT),
     Setting("tight", TIGHT, epoch_length=8),
-    Setting("hybrid", {**SHORT, "score_units_per_provider": 2_500}, mode="hybrid", stakes=(6_000, 2_500, 1_000)),
+    Setting(
+        "hybrid", {**SHORT, "score_units_per_provider": 2_500}, mode="hybrid", stakes=(6_000, 2_500, 1_000)
+    ),
     Setting(
         "tight hybrid",
         {**TIGHT, "slash_bp": 10_000, "governance_threshold": 3},
@@ -735,7 +737,9 @@ class World:
         minting = [hub for hub in self.minting_hubs() if self.ledger.bond("hub", hub)["amount"]]
         if minting and self.chance(2):
             hub = self.random.choice(minting)
-            return self.sign(hub, "UNSTAKE", {"role": "hub", "amount": self.ledger.bond("hub", hub)["amount"]})
+            return self.sign(
+                hub, "UNSTAKE", {"role": "hub", "amount": self.ledger.bond("hub", hub)["amount"]}
+            )
         staked = self.ledger.bond(role, sender)["amount"]
         total = sum(member["power"] for _, member in self.ledger.validator_set())
         third = total // 3 - self.ledger.counter("epoch.leaving")
@@ -776,7 +780,10 @@ class World:
         count = self.ledger.counter("updates.count")
         payload: Plain = {"number": max(1, count + (1 if not self.chance(10) else self.some(0, 2)))}
         if not self.chance(4):
-            names = [self.random.choice([*sorted(UPDATES), *["max_lock_ms"] * 3]) for _ in range(self.random.randrange(1, 4))]
+            names = [
+                self.random.choice([*sorted(UPDATES), *["max_lock_ms"] * 3])
+                for _ in range(self.random.randrange(1, 4))
+            ]
             payload["set"] = {name: self.some(*UPDATES[name]) for name in names}
             if self.chance(6):
                 payload["set"]["activations"] = self.activations()
@@ -940,7 +947,9 @@ class World:
         times = self.interesting_times()
         jails = [record.get("jailed_until_ms", 0) for record in self.ledger.stores["registry"].values()]
         leaving = [self.ledger.bond("hub", hub) for hub in self.minting_hubs()]
-        over = [bond["unbonding"][-1]["free_ms"] for bond in leaving if bond["unbonding"] and not bond["amount"]]
+        over = [
+            bond["unbonding"][-1]["free_ms"] for bond in leaving if bond["unbonding"] and not bond["amount"]
+        ]
         if over and self.chance(2):
             return max(self.ledger.time + 1, max(over))
         jails = [time for time in jails if time > self.ledger.time]

@@ -755,7 +755,8 @@ def digests() -> Json:
             {"provider": provider, "hub": hub} | _signed(countersign_preimage(provider, hub), people["hub"])
         ],
         "compute_for": [
-            {"provider": provider, "validator": by} | _signed(compute_for_preimage(provider, by), people[name])
+            {"provider": provider, "validator": by}
+            | _signed(compute_for_preimage(provider, by), people[name])
             for name, by in (("validator", validator), ("hub", hub))
         ],
         "calibrations": [

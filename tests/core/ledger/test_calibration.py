@@ -203,8 +203,8 @@ WRONG: list[tuple[Callable[[Ledger], str], str]] = [
     (without_registration, "invalid unknown_provider"),
     (by_a_hub_that_nobody_lists, "invalid wrong_hub"),
     (without_the_hubs_key, "invalid bad_attestation_signature"),
-    (under_another_key, "invalid bad_attestation_signature"),
-    (under_a_key_that_is_none, "invalid bad_attestation_signature"),
+    (under_another_key, "invalid wrong_key"),
+    (under_a_key_that_is_none, "invalid bad_hex"),
     (with_a_lock, "invalid attestation_mismatch"),
 ]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.core.codec.digests import countersignature_digest, validators_hash
+from aitbc.core.codec.digests import compute_for_digest, validators_hash
 from aitbc.core.ledger.params import Params
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
@@ -362,9 +362,9 @@ def test_registering_again_does_not_start_the_count_anew() -> None:
 
 COUNTERSIGNED: list[tuple[str, str, tuple[Any, Any] | None, str]] = [
     ("a validator that says so", VALIDATOR.address, (VALIDATOR, PROVIDER), "done"),
-    ("a validator that nobody asked", VALIDATOR.address, None, "failed bad_countersignature"),
-    ("somebody else's word", VALIDATOR.address, (BOB, PROVIDER), "failed bad_countersignature"),
-    ("its word for another", VALIDATOR.address, (VALIDATOR, BOB), "failed bad_countersignature"),
+    ("a validator that nobody asked", VALIDATOR.address, None, "invalid bad_countersignature"),
+    ("somebody else's word", VALIDATOR.address, (BOB, PROVIDER), "invalid bad_countersignature"),
+    ("its word for another", VALIDATOR.address, (VALIDATOR, BOB), "invalid bad_countersignature"),
     ("who is no validator", ALICE.address, (ALICE, PROVIDER), "failed unknown_validator"),
     ("who has stake enough to be one", KEEPER.address, (KEEPER, PROVIDER), "done"),
 ]
@@ -379,7 +379,7 @@ def test_compute_counts_only_for_a_validator_that_agrees(
 ) -> None:
     chain = Ledger(more=[PROVIDER, KEEPER], min_validator_stake=AIT)
     chain.stake(KEEPER, AIT)
-    digest = countersignature_digest((word or (0, PROVIDER))[1].address, validator, chain.genesis_hash)
+    digest = compute_for_digest((word or (0, PROVIDER))[1].address, validator, chain.genesis_hash)
     witness = {"validator_sig": word[0].sign(digest).hex()} if word else None
     payload = {"role": "provider", "models": [], "validator": validator}
     assert chain.said(PROVIDER, "REGISTER", payload, witness=witness) == outcome

@@ -337,8 +337,9 @@ PAIRS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("of another hub's lock", {"hub": EVE}, {"hub": EVE}, "failed wrong_hub"),
     ("one is not the hub's", {}, {"signer": EVE}, UNSIGNED),
     ("the other is not the hub's", {"signer": EVE}, {}, UNSIGNED),
-    ("a key is offered that nobody needs", {"pubkey": "anything"}, {}, "done"),
-    ("a key is offered that is not the hub's", {"signer": EVE, "pubkey": EVES_KEY}, {}, UNSIGNED),
+    ("a key is offered that nobody needs", {"pubkey": key_to_text(HUB.auth_key)}, {}, "done"),
+    ("a text is offered that is no key", {"pubkey": "anything"}, {}, "invalid bad_hex"),
+    ("a key is offered that is not the hub's", {"signer": EVE, "pubkey": EVES_KEY}, {}, "invalid wrong_key"),
 ]  # fmt: skip
 
 

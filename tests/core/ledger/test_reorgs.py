@@ -78,7 +78,7 @@ def reorganise(setting: str, seed: int, reorgs: int) -> list[int]:
 
 @pytest.mark.parametrize("setting", ["plain", "tight hybrid", "one validator"])
 def test_a_chain_that_went_back_and_forth_is_the_straight_one(setting: str) -> None:
-    depths = reorganise(setting, 0, 60)
+    depths = reorganise(setting, 0, 70)
     assert sum(depths) > 200 and max(depths) == DEEPEST
 
 

@@ -13,7 +13,7 @@ from aitbc.core.ledger.keys import key_at
 from aitbc.core.ledger.params import Params
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.records import KeyHistory, OldKey
-from support.ledger import FEE, Batches, Holder, Ledger, Work, holding, people
+from support.ledger import FEE, MINUTE_MS, Batches, Holder, Ledger, Work, holding, people
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, person
 from support.schemes import every_scheme
 
@@ -139,12 +139,12 @@ def test_through_every_scheme_in_turn(chain: Ledger) -> None:
 
 WHEN: list[tuple[str, str, bool, bool, str]] = [
     ("provider", "a lock from before, the old key", True, True, "done"),
-    ("provider", "a lock from before, the new key", True, False, "failed bad_provider_signature"),
-    ("provider", "a lock from after, the old key", False, True, "failed bad_provider_signature"),
+    ("provider", "a lock from before, the new key", True, False, "invalid bad_provider_signature"),
+    ("provider", "a lock from after, the old key", False, True, "invalid bad_provider_signature"),
     ("provider", "a lock from after, the new key", False, False, "done"),
     ("hub", "a lock from before, the old key", True, True, "done"),
-    ("hub", "a lock from before, the new key", True, False, "failed bad_attestation_signature"),
-    ("hub", "a lock from after, the old key", False, True, "failed bad_attestation_signature"),
+    ("hub", "a lock from before, the new key", True, False, "invalid bad_attestation_signature"),
+    ("hub", "a lock from after, the old key", False, True, "invalid bad_attestation_signature"),
     ("hub", "a lock from after, the new key", False, False, "done"),
 ]
 
@@ -180,7 +180,7 @@ def test_in_the_block_of_the_rotation_the_old_key_still_speaks(chain: Ledger, fi
     rotating = chain.verified(PROVIDER, "KEY_ROTATE", chain.rotation(PROVIDER, NEW))
     txs = [locking, rotating] if first == "the lock" else [rotating, locking]
     assert all(outcome.ok for outcome in chain.block(*txs).outcomes)
-    for key, outcome in ((holding(PROVIDER, NEW), "failed bad_provider_signature"), (PROVIDER, "done")):
+    for key, outcome in ((holding(PROVIDER, NEW), "invalid bad_provider_signature"), (PROVIDER, "done")):
         payload, witness = chain.claim_parts(key, locking.id.hex())  # type: ignore[arg-type]
         assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == outcome
 
@@ -190,7 +190,7 @@ def test_a_claim_without_a_lock_counts_under_the_key_of_now() -> None:
     chain.register(PROVIDER)
     chain.close_epoch()
     provider = chain.rotate(PROVIDER, NEW)
-    for key, outcome in ((PROVIDER, "failed bad_provider_signature"), (provider, "done")):
+    for key, outcome in ((PROVIDER, "invalid bad_provider_signature"), (provider, "done")):
         payload, witness = chain.calibration(key)
         assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == outcome
 
@@ -222,17 +222,86 @@ def rotate_times(chain: Ledger, owner: Any, times: int) -> Holder:
     return who  # type: ignore[no-any-return]
 
 
-def test_eight_old_keys_are_remembered_and_a_ninth_waits(chain: Ledger) -> None:
+def old_keys(chain: Ledger) -> list[OldKey]:
+    history = chain.view.key_history(ALICE.address)
+    assert history is not None
+    return history.keys
+
+
+def next_epoch_but_one(chain: Ledger) -> None:
+    for _ in range(2):
+        chain.close_epoch()
+
+
+def test_eight_old_keys_are_remembered_and_a_ninth_waits() -> None:
     """Forgetting a key would make its receipts worthless and its double signatures free."""
+    chain = Ledger(evidence_epochs=1)
     owner = rotate_times(chain, ALICE, 8)
     last = people("one too many", 1)[0]
     assert chain.said(owner, "KEY_ROTATE", chain.rotation(owner, last)) == "failed too_many_rotations"
-    history = chain.view.key_history(ALICE.address)
-    assert history is not None and len(history.keys) == 8
-    chain.block(after_ms=history.keys[1].until_ms + Params().max_lock_ms - chain.now_ms)
+    history = old_keys(chain)
+    assert len(history) == 8
+    next_epoch_but_one(chain)
+    chain.block(after_ms=history[1].until_ms + Params().max_lock_ms - chain.now_ms)
     chain.rotate(owner, last)
-    left = chain.view.key_history(ALICE.address)
-    assert left is not None and left.keys[:-1] == history.keys[2:], "the first two are nobody's need any more"
+    assert old_keys(chain)[:-1] == history[2:], "the first two are nobody's need any more"
+
+
+def test_a_key_that_a_lock_may_still_ask_for_is_kept() -> None:
+    """No vote under it can be punished any more."""
+    chain = Ledger(evidence_epochs=1)
+    alice = chain.rotate(ALICE, NEW)
+    (first,) = old_keys(chain)
+    next_epoch_but_one(chain)
+    chain.block(after_ms=first.until_ms + Params().max_lock_ms - chain.now_ms - 1_000)
+    alice = chain.rotate(alice, NEWER)
+    assert old_keys(chain)[0] == first, "in the last block that a lock can end in"
+    chain.rotate(alice, ALICE)
+    assert first not in old_keys(chain)
+
+
+def test_a_key_that_evidence_may_still_ask_for_is_kept() -> None:
+    """No lock asks for it any more, but whoever voted twice with it answers for evidence_epochs."""
+    chain = Ledger(evidence_epochs=1, epoch_length=10, max_lock_ms=MINUTE_MS)
+    alice = chain.rotate(ALICE, NEW)
+    (first,) = old_keys(chain)
+    chain.close_epoch()
+    chain.block(after_ms=2 * MINUTE_MS)
+    alice = chain.rotate(alice, NEWER)
+    assert first in old_keys(chain), "one epoch back is not too old"
+    chain.close_epoch()
+    chain.rotate(alice, ALICE)
+    assert first not in old_keys(chain)
+
+
+def test_a_shorter_longest_lock_does_not_shorten_the_memory_of_older_ones() -> None:
+    """The lock was made for an hour when locks could be so long; then an update allows a minute."""
+    hour = 60 * MINUTE_MS
+    chain = Ledger(evidence_epochs=1, max_lock_ms=hour, unbonding_ms=MINUTE_MS, more=[PROVIDER])
+    chain.register(PROVIDER)
+    until = chain.now_ms + hour
+    lock = chain.lock(deliver_by_ms=until, claim_until_ms=until)
+    provider = chain.rotate(PROVIDER, NEW)
+    assert chain.change(set={"max_lock_ms": MINUTE_MS}) == "done"
+    next_epoch_but_one(chain)
+    assert (chain.param("max_lock_ms"), chain.number("lock.longest_ms")) == (MINUTE_MS, hour)
+    chain.block(after_ms=10 * MINUTE_MS)
+    chain.rotate(provider, NEWER)
+    payload, witness = chain.claim_parts(PROVIDER, lock)
+    assert chain.said(BOB, "RECEIPT_CLAIM", payload, witness=witness) == "done"
+    stake = {"role": "hub", "amount": AIT}
+    for kind in ("STAKE", "UNSTAKE"):
+        assert chain.said(HUB, kind, stake) == "done"
+    (part,) = chain.bond(HUB, "hub").unbonding
+    assert part.free_ms == chain.now_ms + hour, "evidence about that lock still counts"
+
+
+def test_the_longest_lock_is_remembered_only_when_it_becomes_shorter() -> None:
+    chain = Ledger(max_lock_ms=2 * MINUTE_MS, epoch_length=3)
+    for wish, remembered in ((3, 0), (1, 3), (2, 3), (4, 3), (1, 4)):
+        assert chain.change(set={"max_lock_ms": wish * MINUTE_MS}) == "done"
+        chain.close_epoch()
+        assert chain.number("lock.longest_ms") == remembered * MINUTE_MS, wish
 
 
 def test_the_key_at_each_height(chain: Ledger) -> None:

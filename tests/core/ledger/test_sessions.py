@@ -14,7 +14,7 @@ CAROL = person("carol")
 
 @pytest.fixture
 def chain() -> Ledger:
-    chain = Ledger()
+    chain = Ledger(more=[EVE])
     chain.register(PROVIDER)
     chain.register(CAROL)
     return chain

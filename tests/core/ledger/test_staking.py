@@ -10,7 +10,7 @@ from aitbc.core.types.amounts import AIT, MAX_SIGNED, MAX_TOTAL
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.records import Bond, Unbonding
 from support.ledger import DAY_MS, FEE, MINUTE_MS, Ledger, people
-from support.people import ALICE, BOB, EVE, VALIDATOR
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER
 
 UNBONDING_MS = 10 * MINUTE_MS
 ROLES = ("validator", "provider", "hub")
@@ -160,42 +160,130 @@ def test_an_empty_bond_leaves_the_state(chain: Ledger) -> None:
     assert chain.executor.state.get("registry", f"bond:validator:{BOB.address}") is None
 
 
+# What a stake has let mint in an epoch.
+
+
+@pytest.fixture
+def minting() -> Ledger:
+    """Henry's stake is as much as one receipt mints in an epoch; he has minted it and unstaked everything."""
+    chain = Ledger(
+        hub_mint_per_bond_bp=10_000, unbonding_ms=MINUTE_MS, max_lock_ms=10 * MINUTE_MS, epoch_length=20
+    )
+    chain.register(PROVIDER)
+    chain.stake(HUB, AIT, "hub")
+    assert chain.claim(PROVIDER, chain.lock(), sender=BOB).ok
+    assert chain.bond(HUB, "hub").minted == AIT
+    assert chain.do(HUB, "UNSTAKE", {"role": "hub", "amount": AIT}).ok
+    return chain
+
+
+def test_who_takes_the_whole_stake_out_and_in_again_mints_no_second_time(minting: Ledger) -> None:
+    """The unbonding time may be shorter than an epoch: Henry would begin a new bond, and again, and again."""
+    before = minting.number("supply.minted")
+    assert minting.do(HUB, "WITHDRAW", {"role": "hub"}, after_ms=10 * MINUTE_MS).ok
+    assert minting.bond(HUB, "hub") == empty_bond(minted=AIT), "empty, and remembered"
+    minting.stake(HUB, AIT, "hub")
+    assert minting.claim(PROVIDER, minting.lock(), sender=BOB).ok
+    assert (minting.epoch, minting.number("supply.minted")) == (0, before)
+
+
+def test_a_bond_that_minted_in_another_epoch_is_forgotten(minting: Ledger) -> None:
+    minting.close_epoch()
+    assert minting.do(HUB, "WITHDRAW", {"role": "hub"}, after_ms=10 * MINUTE_MS).ok
+    assert minting.executor.state.get("registry", f"bond:hub:{HUB.address}") is None
+
+
 # Under `hybrid` the set follows the stake.
 
 SIX = people("staker", 6)
 STAKE = 100 * AIT
 
 
-def hybrid(**params: Any) -> Ledger:
+def hybrid(*stakes: int, **params: Any) -> Ledger:
+    """The first of the six are its authorities, with these stakes."""
     return Ledger(
         mode="hybrid",
+        authorities=SIX[: len(stakes)],
+        stakes=stakes,
         epoch_length=5,
         more=SIX,
         **{"min_validator_stake": STAKE, "unbonding_ms": UNBONDING_MS, **params},
     )
 
 
-def staked(chain: Ledger, *amounts: int) -> None:
-    for who, amount in zip(SIX, amounts, strict=False):
-        chain.stake(who, amount)
-    chain.close_epoch()
+def powers(chain: Ledger) -> list[int]:
+    """Of the six, in their order; 0 for who is not in the set."""
+    found = dict(chain.validators())
+    return [found.get(who.address, 0) for who in SIX]
 
 
-def test_the_first_authorities_decide_until_somebody_has_stake() -> None:
-    chain = hybrid()
+def test_genesis_gives_its_authorities_stake_and_as_much_power() -> None:
+    chain, without = hybrid(STAKE, 2 * STAKE), Ledger(more=SIX)
+    assert chain.validators() == [(SIX[0].address, STAKE), (SIX[1].address, 2 * STAKE)], "in genesis order"
+    assert [chain.bond(who) for who in SIX[:2]] == [empty_bond(amount=STAKE), empty_bond(amount=2 * STAKE)]
+    assert chain.balance(SIX[0]) == without.balance(SIX[0]), "beside what the account has"
+    assert chain.supply() == without.supply() + 3 * STAKE == chain.number("supply.genesis")
     chain.close_epoch()
-    assert chain.validators() == [(VALIDATOR.address, 1)]
+    assert chain.validators() == [(SIX[1].address, 2 * STAKE), (SIX[0].address, STAKE)]
+    assert chain.said(SIX[1], "UNSTAKE", {"role": "validator", "amount": STAKE}) == "done", "it is theirs"
+
+
+def test_who_has_less_than_a_validator_must_have_does_not_begin() -> None:
+    chain = hybrid(STAKE)
     payload = {"role": "validator", "amount": STAKE - 1}
-    assert chain.said(SIX[0], "STAKE", payload) == "failed insufficient_stake"
+    assert chain.said(SIX[1], "STAKE", payload) == "failed insufficient_stake"
+
+
+def test_power_comes_at_a_boundary_and_by_a_third_of_the_set() -> None:
+    chain = hybrid(STAKE, STAKE, STAKE)
+    chain.stake(SIX[3], STAKE)
     chain.stake(SIX[0], STAKE)
-    assert chain.validators() == [(VALIDATOR.address, 1)], "not before the boundary"
+    assert powers(chain) == [STAKE, STAKE, STAKE, 0, 0, 0], "not before the boundary"
     chain.close_epoch()
-    assert chain.validators() == [(SIX[0].address, STAKE)]
+    assert powers(chain) == [STAKE * 3 // 2, STAKE, STAKE, STAKE // 2, 0, 0], "who grows and who comes alike"
+    chain.close_epoch()
+    assert powers(chain) == [2 * STAKE, STAKE, STAKE, STAKE, 0, 0]
 
 
-def test_the_greatest_stakes_make_the_set_and_the_address_breaks_a_tie() -> None:
-    chain = hybrid(max_validators=3)
-    staked(chain, 2 * STAKE, 3 * STAKE, 2 * STAKE, 2 * STAKE, STAKE)
+def test_who_buys_a_hundred_times_what_everybody_has_must_wait_for_it() -> None:
+    """Eve has all the money in the world. Each boundary lets in a third of the power before it, and in the end all."""
+    chain = hybrid(STAKE, STAKE, STAKE)
+    whole = 3 * STAKE
+    chain.endow(SIX[5], 100 * whole)
+    chain.stake(SIX[5], 100 * whole)
+    total, epochs = whole, 0
+    while powers(chain)[5] < 100 * whole:
+        before = powers(chain)[5]
+        chain.close_epoch()
+        assert powers(chain)[:5] == [STAKE, STAKE, STAKE, 0, 0]
+        assert 0 < powers(chain)[5] - before <= total // 3
+        total, epochs = sum(powers(chain)), epochs + 1
+        assert epochs > 3 or 3 * powers(chain)[5] < 2 * total, "no quorum before anybody could leave"
+    assert (powers(chain)[5], epochs) == (100 * whole, 17)
+
+
+def test_newcomers_share_the_room_in_proportion_to_what_they_bring() -> None:
+    chain = hybrid(3 * STAKE, 3 * STAKE, 3 * STAKE)
+    chain.stake(SIX[3], 8 * STAKE)
+    chain.stake(SIX[4], 4 * STAKE)
+    chain.close_epoch()
+    assert powers(chain)[3:] == [2 * STAKE, STAKE, 0], "of a room of 3"
+    chain.close_epoch()
+    assert powers(chain)[3:] == [2 * STAKE + 6 * 4 * STAKE // 9, STAKE + 3 * 4 * STAKE // 9, 0], "of one of 4"
+
+
+def test_who_shrinks_shrinks_at_once() -> None:
+    """While somebody else grows, too: what leaves makes no room beyond the third."""
+    chain = hybrid(6 * STAKE, 3 * STAKE, 3 * STAKE)
+    assert leave(chain, SIX[0], 4 * STAKE) == "done"
+    chain.stake(SIX[3], 9 * STAKE)
+    chain.close_epoch()
+    assert powers(chain) == [2 * STAKE, 3 * STAKE, 3 * STAKE, 4 * STAKE, 0, 0]
+
+
+def test_the_greatest_powers_make_the_set_and_the_address_breaks_a_tie() -> None:
+    chain = hybrid(2 * STAKE, 3 * STAKE, 2 * STAKE, 2 * STAKE, STAKE, max_validators=3)
+    chain.close_epoch()
     tied = sorted([SIX[0].address, SIX[2].address, SIX[3].address])
     assert chain.validators() == [
         (SIX[1].address, 3 * STAKE),
@@ -207,21 +295,40 @@ def test_the_greatest_stakes_make_the_set_and_the_address_breaks_a_tie() -> None
     assert chain.count("validators") == 3, "who left the set left the store"
 
 
-def test_a_jailed_staker_is_out_until_its_time_is_over() -> None:
-    chain = hybrid(jail_ms=MINUTE_MS, slash_bp=0)
-    staked(chain, STAKE, STAKE)
-    assert chain.do(ALICE, "EVIDENCE", chain.double_vote(SIX[0])).ok
-    assert len(chain.validators()) == 2, "until the boundary"
+def test_in_a_full_set_a_newcomer_displaces_who_has_less_than_its_share() -> None:
+    chain = hybrid(6 * STAKE, 3 * STAKE, 2 * STAKE, max_validators=3)
+    chain.stake(SIX[3], 5 * STAKE // 2)
     chain.close_epoch()
-    assert chain.validators() == [(SIX[1].address, STAKE)]
+    assert powers(chain) == [6 * STAKE, 3 * STAKE, 0, 5 * STAKE // 2, 0, 0], "there was room for all of it"
+    chain.stake(SIX[4], 9 * STAKE)
+    chain.stake(SIX[5], 3 * STAKE)
+    room = (6 * STAKE + 3 * STAKE + 5 * STAKE // 2) // 3
+    chain.close_epoch()
+    assert powers(chain) == [6 * STAKE, 3 * STAKE, 0, 0, 9 * STAKE * room // (12 * STAKE), 0]
+
+
+def test_who_is_not_among_the_greatest_stakes_takes_nobodys_room() -> None:
+    """Four come, and of five stakes three are heard."""
+    chain = hybrid(3 * STAKE, max_validators=3)
+    for who, amount in zip(SIX[1:5], (4, 3, 2, 2), strict=True):
+        chain.stake(who, amount * STAKE)
+    chain.close_epoch()
+    assert powers(chain) == [3 * STAKE, 4 * STAKE // 7, 3 * STAKE // 7, 0, 0, 0]
+
+
+def test_a_jailed_staker_is_out_until_its_time_is_over_and_comes_back_like_a_newcomer() -> None:
+    chain = hybrid(STAKE, STAKE, jail_ms=MINUTE_MS, slash_bp=0)
+    assert chain.do(ALICE, "EVIDENCE", chain.double_vote(SIX[0])).ok
+    assert powers(chain)[:2] == [STAKE, STAKE], "until the boundary"
+    chain.close_epoch()
+    assert powers(chain)[:2] == [0, STAKE]
     chain.block(after_ms=MINUTE_MS)
     chain.close_epoch()
-    assert len(chain.validators()) == 2
+    assert powers(chain)[:2] == [STAKE // 3, STAKE]
 
 
 def test_when_every_staker_is_jailed_the_set_stays() -> None:
-    chain = hybrid(slash_bp=0)
-    staked(chain, STAKE)
+    chain = hybrid(STAKE, slash_bp=0)
     assert chain.do(ALICE, "EVIDENCE", chain.double_vote(SIX[0])).ok
     chain.close_epoch()
     assert chain.validators() == [(SIX[0].address, STAKE)]
@@ -232,8 +339,7 @@ def leave(chain: Ledger, who: Any, amount: int) -> str:
 
 
 def test_at_most_a_third_of_the_power_leaves_in_an_epoch() -> None:
-    chain = hybrid()
-    staked(chain, 2 * STAKE, 2 * STAKE, 2 * STAKE)
+    chain = hybrid(2 * STAKE, 2 * STAKE, 2 * STAKE)
     assert leave(chain, SIX[0], 2 * STAKE) == "done"
     assert leave(chain, SIX[1], 1) == "failed leaving_too_fast"
     chain.close_epoch()
@@ -250,7 +356,7 @@ LEAVERS: list[tuple[str, str, Any, str, str]] = [
     ("a member", "hybrid", SIX[0], "validator", "failed leaving_too_fast"),
     ("somebody who waits to be one", "hybrid", SIX[1], "validator", "done"),
     ("a member's other stake", "hybrid", SIX[0], "hub", "done"),
-    ("an authority of a chain without stakes", "poa", VALIDATOR, "validator", "done"),
+    ("an authority of a chain without stakes", "poa", SIX[0], "validator", "done"),
 ]
 
 
@@ -260,23 +366,23 @@ LEAVERS: list[tuple[str, str, Any, str, str]] = [
 def test_only_voting_stake_is_held_back(story: str, mode: str, who: Any, role: Any, outcome: str) -> None:
     chain = Ledger(
         mode=mode,
+        authorities=[SIX[0]],
+        stakes=[STAKE] if mode == "hybrid" else [],
         epoch_length=5,
-        more=[*SIX, VALIDATOR],
+        more=SIX,
         min_validator_stake=STAKE,
         max_validators=1,
         unbonding_ms=UNBONDING_MS,
     )
-    for one, amount in ((SIX[0], 3 * STAKE), (SIX[1], 2 * STAKE), (VALIDATOR, STAKE)):
+    for one, amount in ((SIX[0], 2 * STAKE), (SIX[1], STAKE)):
         chain.stake(one, amount)
         chain.stake(one, amount, "hub")
     chain.close_epoch()
-    amount = 2 * STAKE if who is SIX[0] else STAKE
-    assert chain.said(who, "UNSTAKE", {"role": role, "amount": amount}) == outcome
+    assert chain.said(who, "UNSTAKE", {"role": role, "amount": STAKE}) == outcome
 
 
 def test_a_slash_is_not_held_back_by_the_pace() -> None:
-    chain = hybrid(slash_bp=10_000)
-    staked(chain, STAKE, STAKE, STAKE)
+    chain = hybrid(STAKE, STAKE, STAKE, slash_bp=10_000)
     for who in SIX[:2]:
         assert chain.do(ALICE, "EVIDENCE", chain.double_vote(who)).ok
     chain.close_epoch()

@@ -18,16 +18,16 @@ from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.wire import unpack
 from aitbc.core.crypto.schemes import SCHEMES
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.genesis import genesis_document, parse_genesis
+from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount, genesis_document, parse_genesis
 from aitbc.core.ledger.params import Activation
-from aitbc.core.ledger.state import check_whole_supply
-from aitbc.core.types.amounts import AIT
+from aitbc.core.ledger.state import Overlay, check_whole_supply
+from aitbc.core.types.amounts import AIT, MAX_SIGNED, MAX_TOTAL
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Lock, ReceiptRecord
 from aitbc.core.types.transactions import Outcome, Transaction
 from support.chain import VERSION_2, genesis
-from support.ledger import DAY_MS, MINUTE_MS, Batches, Ledger, Work
+from support.ledger import DAY_MS, MINUTE_MS, Batches, Ledger, Work, people
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
 from support.schemes import every_scheme
 
@@ -200,6 +200,54 @@ def test_a_genesis_names_its_version(story: str, params: dict[str, Any], reason:
         assert caught.value.reason == reason
     else:
         assert Executor(raw, None).loaded.document == genesis_document(document)
+
+
+STAKED: list[tuple[str, dict[str, Any], str]] = [
+    ("everybody has enough", {"stakes": (10, 11)}, ""),
+    ("one has a base unit too little", {"stakes": (10, 9)}, Reason.BAD_GENESIS),
+    ("one has nothing", {"stakes": (10, 0)}, Reason.BAD_GENESIS),
+    ("one owes", {"stakes": (10, -1)}, Reason.OUT_OF_RANGE),
+    ("the most", {"stakes": (10, MAX_SIGNED)}, ""),
+    ("more than the most", {"stakes": (10, MAX_SIGNED + 1)}, Reason.OUT_OF_RANGE),
+    ("on a chain of votes", {"stakes": (10, 10), "mode": "poa"}, Reason.BAD_GENESIS),
+    ("nobody on a chain of votes", {"mode": "cbp"}, ""),
+    ("in version 1", {"stakes": (10**9, 10**9), "activations": []}, Reason.BAD_GENESIS),
+    ("as much as there can be", {"stakes": (10, 10), "others": MAX_TOTAL - 20}, ""),
+    ("more than there can be", {"stakes": (10, 10), "others": MAX_TOTAL - 19}, Reason.BAD_GENESIS),
+]
+
+
+@pytest.mark.parametrize(("story", "fields", "reason"), STAKED, ids=[row[0] for row in STAKED])
+def test_under_hybrid_a_genesis_names_stakes(story: str, fields: dict[str, Any], reason: str) -> None:
+    others = fields.get("others", 0)
+    balances = [MAX_SIGNED] * (others // MAX_SIGNED) + [others % MAX_SIGNED]
+    rich = [
+        GenesisAccount(address=who.address, balance=balance)
+        for who, balance in zip(people("rich", len(balances)), balances, strict=True)
+    ]
+    version = {"activations": VERSION_2, "min_validator_stake": 10} if fields.get("activations", True) else {}
+    document = genesis(
+        authorities=(VALIDATOR, BOB),
+        stakes=fields.get("stakes", ()),
+        consensus=ConsensusSettings(mode=fields.get("mode", "hybrid")),
+        accounts=rich,
+        **version,
+    )
+    raw = msgspec.json.encode(msgspec.to_builtins(document))
+    if reason:
+        with pytest.raises(Rejected) as caught:
+            parse_genesis(raw)
+        assert caught.value.reason == reason
+    else:
+        executor = Executor(raw, None)
+        check_whole_supply(executor.state)
+        assert Overlay(executor.state).total_supply() == others + sum(fields.get("stakes", ()))
+
+
+def test_a_stake_of_nothing_does_not_change_the_hash_of_a_genesis() -> None:
+    plain = msgspec.to_builtins(genesis())
+    assert plain["authorities"][0].setdefault("stake", 0) == 0
+    assert Executor(msgspec.json.encode(plain), None).loaded.document == genesis_document(genesis())
 
 
 def test_later_parameters_at_their_defaults_do_not_change_the_hash_of_an_old_genesis() -> None:

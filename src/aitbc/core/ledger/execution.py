@@ -58,6 +58,16 @@ def check_active(context: BlockContext, tx: VerifiedTransaction) -> None:
 
 def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> Outcome:
     """Apply one transaction; raises Rejected, with nothing changed, when it may not be in a block."""
+    start = state.mark()
+    try:
+        return _execute(context, state, tx)
+    except Rejected:
+        state.rollback(start)
+        raise
+
+
+def _execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> Outcome:
+    """The seven steps of the specification; whoever calls takes back what a Rejected leaves."""
     sender, fee = tx.tx.sender, tx.tx.fee
     kind = TYPES[tx.tx.type]
     check_active(context, tx)
@@ -67,6 +77,8 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
             Reason.BAD_NONCE, f"nonce {tx.tx.nonce}; the next one of {sender} is {account.nonce + 1}"
         )
     check_sender(account, tx)
+    if context.version >= 2 and not account.auth:
+        state.put("accounts", sender, Account(account.balance, account.nonce, tx.tx.pubkey))
     free = check_fee(context, state, tx, kind)
     if context.version >= 2:
         check_witness(context, state, tx)
@@ -76,31 +88,25 @@ def execute(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> O
             Reason.FEE_NOT_COVERED,
             f"fee {format_ait(fee)}, balance of {sender} {format_ait(account.balance)}",
         )
-    start = state.mark()
     left = account.balance - fee if prepaid else account.balance
     state.put("accounts", sender, Account(left, tx.tx.nonce, tx.tx.pubkey))
     charged = state.mark()
     try:
         events = kind.apply(context, state, tx)
-    except Rejected:
-        state.rollback(start)
-        raise
     except Failed as failure:
         if not prepaid or (free and context.version >= 2):
-            state.rollback(start)
             raise Rejected(failure.reason, failure.message) from None
         state.rollback(charged)
         return Outcome(tx.id, False, failure.reason, failure.message, fee, [])
     if not prepaid:
-        _charge_from_proceeds(state, tx, start)
+        _charge_from_proceeds(state, tx)
     return Outcome(tx.id, True, "", "", fee, events)
 
 
-def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction, start: tuple[int, int]) -> None:
+def _charge_from_proceeds(state: Overlay, tx: VerifiedTransaction) -> None:
     """No premint must work: the fee comes out of what the transaction has just paid its sender."""
     balance = state.account(tx.tx.sender).balance
     if balance < tx.tx.fee:
-        state.rollback(start)
         raise Rejected(
             Reason.FEE_NOT_COVERED, f"fee {format_ait(tx.tx.fee)}, {format_ait(balance)} after what it pays"
         )
