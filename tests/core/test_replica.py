@@ -22,14 +22,15 @@ from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import Chain
+from support.ledger import Ledger
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
 
 
 class Node:
     """A replica whose effects a test performs one at a time."""
 
-    def __init__(self) -> None:
-        self.chain = Chain()
+    def __init__(self, chain: Chain | None = None) -> None:
+        self.chain = chain or Chain()
         self.replica = replica_at_head(self.chain.executor, authors=True)
         self.now_ms = self.chain.now_ms + 60_000
 
@@ -137,6 +138,37 @@ def test_a_forged_witness_does_not_hold_the_place_of_the_good_one(node: Node, no
     assert rejection is not None and rejection.reason == Reason.BAD_ATTESTATION_SIGNATURE
     assert node.submit(good).rejection is None
     assert node.replica.mempool.get(good.id) == good
+
+
+@pytest.mark.parametrize("kind", ["RECEIPT_CLAIM", "REGISTER", "PARAM_UPDATE"])
+def test_a_witness_is_judged_long_before_the_transactions_turn(kind: str) -> None:
+    """On version 2 each of the three would be invalid in a block."""
+    chain = Ledger(more=[PROVIDER])
+    chain.register(PROVIDER)
+    register = {"role": "hub", "models": [], "validator": VALIDATOR.address}
+    payload, witness, spoiled, reason = {
+        "RECEIPT_CLAIM": (
+            *chain.claim_parts(PROVIDER, chain.lock()),
+            {"sig": "00" * 64},
+            Reason.BAD_ATTESTATION_SIGNATURE,
+        ),
+        "REGISTER": (
+            register,
+            chain.countersigned(BOB, VALIDATOR),
+            {"validator_sig": "00" * 64},
+            Reason.BAD_COUNTERSIGNATURE,
+        ),
+        "PARAM_UPDATE": (
+            *chain.update({"set": {"base_fee": 3}}, VALIDATOR),
+            {"sigs": ["00" * 64]},
+            Reason.BAD_APPROVAL,
+        ),
+    }[kind]
+    node, at = Node(chain), chain.nonce(BOB) + 5
+    bad = chain.verified(BOB, kind, payload, witness={**witness, **spoiled}, nonce=at)
+    rejection = node.submit(bad).rejection
+    assert rejection is not None and rejection.reason == reason
+    assert node.submit(chain.verified(BOB, kind, payload, witness=witness, nonce=at)).rejection is None
 
 
 def test_a_node_without_a_key_only_watches() -> None:

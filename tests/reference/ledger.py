@@ -5,6 +5,7 @@ shallow one and what a block has written is what is not the same object any more
 """
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from aitbc.core.codec.canonical import jcs
@@ -13,7 +14,6 @@ from aitbc.core.crypto.address import address_of
 from aitbc.core.crypto.hashing import fields, tagged, u64
 from aitbc.core.crypto.merkle import range_root
 from aitbc.core.crypto.schemes import ED25519, verifications, verify
-from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction
 from reference.forms import (
     ATTESTATION,
@@ -1006,7 +1006,7 @@ class Ledger:
         settled = [one for one in known if one["height"] < first]
         if new == known or new[: len(settled)] != settled:
             return False
-        for before, after in zip(new, new[1:], strict=False):
+        for before, after in pairwise(new):
             if after["version"] <= before["version"] or after["height"] <= before["height"]:
                 return False
         return all(

@@ -14,7 +14,7 @@ from aitbc.core.crypto.schemes import ED25519, SECP256K1
 from aitbc.core.types.amounts import AIT
 from reference.world import LISTED_UNKNOWN, OWNED, SHY, VALIDATORS, Key, Setting, World
 from support.chain import REQUEST
-from support.people import ALICE, EVE, HUB, PROVIDER, SYNTHETIC
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER, SYNTHETIC
 
 
 def strict_world(**params: Any) -> World:
@@ -127,3 +127,36 @@ def test_whoever_is_listed_cannot_become_a_validator_with_another_scheme() -> No
         world.begin()
     voting = [key_from_text(record["auth_key"])[0] for _, record in world.ledger.validator_set()]
     assert voting == [ED25519] * 2
+
+
+def test_a_registration_may_drop_its_validator() -> None:
+    """registry.md: naming one takes its word, naming none takes nothing. The code looked for a validator with the
+    empty address."""
+    world = strict_world()
+    validator = VALIDATORS[0].address
+    add(world, ALICE.address, "TRANSFER", {"to": PROVIDER.address, "amount": AIT})
+    word = {"validator_sig": world.word("aitbc/compute-for/1", PROVIDER.address, validator)}
+    payload = {"role": "provider", "models": []}
+    add(world, PROVIDER.address, "REGISTER", {**payload, "validator": validator}, witness=word)
+    add(world, PROVIDER.address, "REGISTER", payload)
+    world.commit()
+
+
+def test_evidence_about_another_hub_than_the_locks_asks_for_that_hubs_key() -> None:
+    """fees.md: each one's hub's. The code asked for the key of the hub that the lock names, which signed neither."""
+    world = strict_world(hubs=[HUB.address, LISTED_UNKNOWN.address])
+    rotate(world, HUB.address, OWNED[HUB.address][4])
+    until = world.ledger.time + 9_000
+    lock = {"hub": HUB.address, "job_id": "job-1", "amount": AIT, "request_hash": REQUEST}
+    add(world, ALICE.address, "JOB_LOCK", {**lock, "deliver_by_ms": until, "claim_until_ms": until})
+    world.commit()
+    world.begin()
+    payload = world.evidence_()["attestations"]
+    for signed in payload.values():
+        signed["attestation"]["hub"] = ALICE.address
+    tx = world.sign(BOB.address, "EVIDENCE", {"attestations": payload}, fee=0)
+    least = world.ledger.least_fee(tx, own_key_only=True)
+    result = world.twin.add(world.sign(BOB.address, "EVIDENCE", {"attestations": payload}, fee=least))
+    if result[1] != "wrong_hub":
+        raise ValueError(f"the fee is meant to be enough: {result}")
+    world.commit()
