@@ -146,11 +146,11 @@ def test_evidence_about_another_hub_than_the_locks_asks_for_that_hubs_key() -> N
     """fees.md: each one's hub's. The code asked for the key of the hub that the lock names, which signed neither."""
     world = strict_world(hubs=[HUB.address, LISTED_UNKNOWN.address])
     rotate(world, HUB.address, OWNED[HUB.address][4])
+    world.commit()
+    world.begin()
     until = world.ledger.time + 9_000
     lock = {"hub": HUB.address, "job_id": "job-1", "amount": AIT, "request_hash": REQUEST}
     add(world, ALICE.address, "JOB_LOCK", {**lock, "deliver_by_ms": until, "claim_until_ms": until})
-    world.commit()
-    world.begin()
     payload = world.evidence_()["attestations"]
     for signed in payload.values():
         signed["attestation"]["hub"] = ALICE.address
