@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from aitbc.core.ledger.state import State
 from aitbc.core.ledger.transactions.transfer import Transfer
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.receipts import Attestation, ReceiptCore
-from aitbc.core.types.records import Account
+from aitbc.core.types.records import Account, StoredRows
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from support.chain import OUTPUT, REQUEST, VERSION_2, Chain, genesis
 from support.people import ALICE, HUB, PROVIDER, VALIDATOR
@@ -44,24 +45,24 @@ TRANSFERS = 20_000
 ROUNDS = 5
 
 
-def account_rows(count: int) -> list[tuple[int, str, bytes]]:
-    """(slot, address, record bytes) of so many accounts, each with a key and coins."""
-    rows = []
-    for number in range(count):
-        key = b"\0" + sha256(number.to_bytes(8, "big")).digest()
-        rows.append((number + 1, address_of(key), (10**9).to_bytes(8, "big") + bytes(8) + key))
-    return rows
+def account_rows(count: int) -> StoredRows:
+    """So many accounts, each with a key and coins, as a store hands them out."""
+
+    def rows() -> Iterator[tuple[int, str, bytes]]:
+        for number in range(count):
+            key = b"\0" + sha256(number.to_bytes(8, "big")).digest()
+            yield number + 1, address_of(key), (10**9).to_bytes(8, "big") + bytes(8) + key
+
+    return StoredRows(rows())
 
 
-def loaded(rows: list[tuple[int, str, bytes]]) -> State:
+def loaded(rows: StoredRows) -> State:
     state = State()
     state.load({"accounts": rows})
     return state
 
 
-def transfers(
-    rows: list[tuple[int, str, bytes]], count: int, draw: random.Random
-) -> list[VerifiedTransaction]:
+def transfers(rows: StoredRows, count: int, draw: random.Random) -> list[VerifiedTransaction]:
     """From as many different senders, to anybody."""
     result = []
     for number, (_, sender, record) in enumerate(draw.sample(rows, count)):
@@ -73,7 +74,7 @@ def transfers(
     return result
 
 
-def context(rows: list[tuple[int, str, bytes]]) -> BlockContext:
+def context(rows: StoredRows) -> BlockContext:
     return BlockContext(
         version=2,
         chain_id="bench",
@@ -119,7 +120,7 @@ def memory(accounts: int) -> Json:
 
 
 def print_growth(accounts: int) -> None:
-    """Resident memory with the state less that without it; rows come one at a time, as from a database."""
+    """Resident memory with the state less that without it."""
     gc.collect()
     process = psutil.Process()
     before = process.memory_info().rss
@@ -161,15 +162,17 @@ def cold_start(accounts: int) -> Json:
 
 def print_start(folder: str, root: str) -> None:
     from aitbc.adapters.storage.sqlite import SqliteStore
+    from aitbc.node.main import collector_paused
 
     genesis_hash = Chain(genesis(activations=VERSION_2)).genesis_hash
     started = time.process_time()
     store = SqliteStore(Path(folder) / "chain.db", genesis_hash)
-    stored = store.load()
-    read = time.process_time() - started
-    assert stored is not None
-    state = State()
-    state.load(stored.records)
+    with collector_paused():
+        stored = store.load()
+        read = time.process_time() - started
+        assert stored is not None
+        state = State()
+        state.load(stored.records)
     assert state.root().hex() == root
     print(round(time.process_time() - started, 2), round(read, 2))
 
@@ -286,7 +289,10 @@ def _measure(chain: Chain, blocks: list[list[Transaction]]) -> Json:
             started = time.process_time()
             verified = [verify_transaction(tx, chain.genesis_hash) for tx in txs]
             built = chain.executor.build(
-                verified, proposer=VALIDATOR.address, timestamp_ms=chain.now_ms + 1_000 * (number + 1)
+                verified,
+                proposer=VALIDATOR.address,
+                timestamp_ms=chain.now_ms + 1_000 * (number + 1),
+                parent=chain.executor.branches.top,
             )
             spent += time.process_time() - started
             assert not built.refused and all(outcome.ok for outcome in built.outcomes)

@@ -97,7 +97,13 @@ class Source:
                 peaks=built.peaks,
                 epoch_length=EPOCH,
             )
-            yield Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
+            yield Commit(
+                block=block,
+                changes=built.changes,
+                history=built.history,
+                receipts=built.receipts,
+                validators=[],
+            )
 
     def transfer(self) -> VerifiedTransaction:
         sender = self.random.randrange(len(self.keys))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from aitbc.core.types.blocks import Certificate, CommittedBlock, Header
+from aitbc.core.types.blocks import Certificate, CommittedBlock, Header, Validator
 from aitbc.core.types.records import Commit, PaidReceipt, StoredChain
 from aitbc.core.types.transactions import Outcome, Transaction
 
@@ -90,11 +90,12 @@ class Store(Protocol):
         head's."""
         ...
 
-    def commit(self, commit: Commit) -> None:
-        """Write one block and its state changes in one transaction; on return they survive `kill -9` and a power cut.
+    def commit(self, *commits: Commit) -> None:
+        """Write a block with its state changes, or several that became final together, in one transaction; on return
+        they survive `kill -9` and a power cut.
 
-        Only the child of the head is taken. The head itself is taken again without effect, because after an error it
-        may be there or not: a lost connection does not say.
+        The first is a child of the head, each other one of the one before. If the last is the head already nothing
+        happens, because after an error it may be there or not: a lost connection does not say.
         """
         ...
 
@@ -114,6 +115,11 @@ class Store(Protocol):
         ...
 
     def head_of(self, block_hash: bytes) -> StoredHead | None: ...
+
+    def validators(self, validators_hash: bytes) -> list[Validator] | None:
+        """A validator set that some block has begun, by the `next_validators_hash` of that block's header; it stays
+        when the block is taken back."""
+        ...
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
         """A block's transactions from position `start` on; none of a block that is not there."""

@@ -189,6 +189,28 @@ def test_the_head_may_be_committed_again_because_an_error_does_not_say_whether_i
     check_everything(opener(), chain.commits)
 
 
+def test_blocks_that_became_final_together_are_there_together_or_not_at_all(opener: Opener) -> None:
+    chain, other = MadeUpChain(seed=7), MadeUpChain(seed=8)
+    chain.grow(9)
+    other.grow(9)
+    store = opener()
+    store.commit(*chain.commits[:3])
+    check_everything(store, chain.commits[:3])
+    for wrong in (
+        [chain.commits[3], other.commits[4]],
+        [chain.commits[3], chain.commits[5]],
+        [chain.commits[4], chain.commits[3]],
+        [chain.commits[2], chain.commits[3]],
+    ):
+        with pytest.raises(StorageError, match="does not follow"):
+            store.commit(*wrong)
+        check_everything(store, chain.commits[:3])
+    for _ in range(2):
+        store.commit(*chain.commits[3:])
+        check_everything(store, chain.commits)
+    check_everything(opener(), chain.commits)
+
+
 def test_removed_keys_are_gone_and_their_slots_are_taken_again(opener: Opener) -> None:
     chain = MadeUpChain(seed=6)
     store = given(opener(), chain)

@@ -100,7 +100,7 @@ def test_what_was_promised_to_wait_is_told_when_a_block_overtakes_it(node: Node)
     first, better = pay(node), pay(node, fee=200, amount=2)
     node.submit(first)
     work = node.begin()
-    node.replica.mempool.settle([])
+    node.replica.mempool.hold(set())
     node.submit(better)
     assert node.dropped == {first.id: Reason.MEMPOOL_FULL}
     drops = [effect for effect in node.finish(work) if isinstance(effect, Drop)]

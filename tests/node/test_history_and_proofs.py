@@ -1,5 +1,7 @@
 """What happened, in pages, and what is, with proofs that a stranger's code checks."""
 
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,22 @@ def test_what_waited_at_the_end_waits_again_at_the_beginning(config: NodeConfig,
         send(node, chain, ALICE, "TRANSFER", {"to": EVE.address, "amount": 1}, nonce=1)
         answer = node.get(f"/rpc/getTx/{late_id}", params={"wait": "final", "timeout": 20}).json()
         assert answer["status"] == "final"
+
+
+def test_the_lines_of_the_howto_check_this_node(
+    node: TestClient, chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(1, 4):
+        send(node, chain, ALICE, "TRANSFER", {"to": EVE.address, "amount": n}, nonce=n)
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "check-a-node.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    code = re.sub(r'alice = "ait1\w+"', f'alice = "{ALICE.address}"', code)
+    base = "http://127.0.0.1:8080"
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda url: io.BytesIO(node.get(url.removeprefix(base)).content)
+    )
+    exec(code, {})
+    balance = node.get(f"/rpc/account/{ALICE.address}").json()["balance"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("alice has ") and int(said[0].split()[-1]) > balance
+    assert said[1] == "block 1 is " + node.get("/rpc/getBlock/1").json()["hash"]

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from aitbc.core.chain.branches import Branches
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.crypto.hashing import fields, u64
 from aitbc.core.crypto.merkle import list_root
@@ -200,6 +201,7 @@ class Twin:
             }
         )
         self.follower.state = state
+        self.follower.branches = Branches(state, self.follower.tip)
 
     def replayed(self) -> Executor:
         """A node that checks the chain as it is now, straight from genesis."""

@@ -9,14 +9,14 @@ from typing import Any
 
 from aitbc.core.chain.builder import ChainTip
 from aitbc.core.codec.canonical import jcs
-from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
+from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id, validators_hash
 from aitbc.core.crypto.address import address_of
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import append_leaf, peaks_root
 from aitbc.core.ledger.params import Params, params_to_texts
 from aitbc.core.ledger.state import State
-from aitbc.core.types.amounts import MAX_TOTAL
-from aitbc.core.types.blocks import Block, Candidate, Certificate, CommittedBlock, Header
+from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL
+from aitbc.core.types.blocks import Block, Candidate, Certificate, CommittedBlock, Header, Validator
 from aitbc.core.types.records import (
     Account,
     Commit,
@@ -89,6 +89,10 @@ class MadeUpChain:
         ids = [transaction_id(tx, GENESIS_HASH) for tx in txs]
         outcomes = [self._outcome(tx_id) for tx_id in ids]
         staged = self.state.stage(writes)
+        validators = [
+            Validator(draw.choice(ADDRESSES), draw.randbytes(33), draw.randrange(1, MAX_SIGNED))
+            for _ in range(draw.randrange(1, 4))
+        ]
         header = Header(
             version=2,
             chain_id="ait-made-up",
@@ -99,7 +103,7 @@ class MadeUpChain:
             txs_root=list_root([envelope_id(tx_id, tx) for tx_id, tx in zip(ids, txs, strict=True)]),
             outcomes_root=list_root([outcome_leaf(outcome) for outcome in outcomes]),
             state_root=staged.root,
-            next_validators_hash=draw.randbytes(32),
+            next_validators_hash=validators_hash(validators),
             history_root=peaks_root(peaks),
             extra=GENESIS_HASH if not height else draw.randbytes(draw.randrange(4)),
             seal=b"",
@@ -114,6 +118,7 @@ class MadeUpChain:
             changes=staged.changes,
             history=[HistoryNode(*node) for node in nodes],
             receipts=[self._receipt(place) for place in range(len(txs)) for _ in range(draw.randrange(3))],
+            validators=validators,
         )
         self.state.publish()
         self.commits.append(commit)

@@ -90,6 +90,7 @@ def check_everything(store: Store, commits: Sequence[Commit]) -> None:
     assert [store.head_of(block_hash) for block_hash in hashes] == heads
     assert store.block_by_height(len(commits)) is store.head_at(len(commits)) is None
     for height, commit in enumerate(commits):
+        assert store.validators(commit.block.block.header.next_validators_hash) == commit.validators
         whole = [item for item in transactions(commits) if item.height == height][::-1]
         assert store.transactions_of(height, start=0, limit=ALL) == whole
         assert len(whole) == len(commit.block.outcomes)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from aitbc.core.chain.branches import Branches
 from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block, wid_of
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
@@ -99,11 +100,18 @@ class Executor:
         if stored is None:
             self.state: State = self.loaded.state
             self.head: CommittedBlock = self.loaded.block
-            self.tip = self._tip_of(self.head, [])
+            tip = self._tip_of(self.head, [])
         else:
             self.state = self._restore(stored)
             self.head = stored.head
-            self.tip = self._tip_of(self.head, stored.history_peaks)
+            tip = self._tip_of(self.head, stored.history_peaks)
+        self.branches = Branches(self.state, tip)
+        """Blocks above the head that are not decided."""
+
+    @property
+    def tip(self) -> ChainTip:
+        """What a child of the head needs to know of it."""
+        return self.branches.head
 
     def _tip_of(self, block: CommittedBlock, peaks: list[tuple[int, bytes]]) -> ChainTip:
         return ChainTip(
@@ -152,23 +160,28 @@ class Executor:
                 Reason.DAMAGED, f"the certificate of the stored block {header.height} is another's"
             )
 
-    def build(self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int) -> BuiltBlock:
-        return build_block(
-            self.tip,
-            self.state,
-            txs,
-            proposer=proposer,
-            timestamp_ms=timestamp_ms,
-            verifier=self.verifier,
+    def build(
+        self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int, parent: bytes = b""
+    ) -> BuiltBlock:
+        """A block of waiting transactions on the head, or on an undecided `parent`."""
+        tip = self.branches.tip_at(parent or self.head.hash)
+        built = build_block(
+            tip, self.state, txs, proposer=proposer, timestamp_ms=timestamp_ms, verifier=self.verifier
         )
+        self.branches.add(built)
+        return built
 
     def apply(self, block: Block) -> BuiltBlock:
-        """Check another node's block on the head; raises Rejected, with nothing changed."""
-        return apply_block(self.tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        """Check another node's block on its parent, the head or an undecided block; raises Rejected, with nothing
+        changed."""
+        tip = self.branches.tip_at(block.header.parent)
+        built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        self.branches.add(built)
+        return built
 
     def abandon(self) -> None:
-        """Take back the block that was built or applied last and is not published."""
-        self.state.unstage()
+        """Forget the block that was built or applied last and is not decided."""
+        self.branches.drop_top()
 
     def warm(self, tx: VerifiedTransaction, context: BlockContext) -> None:
         """Verify what a witness claims, so that whoever asks next is answered from memory; may run on any thread."""
@@ -199,21 +212,29 @@ class Executor:
         return StateProof(proof, roots)
 
     @staticmethod
-    def seal(built: BuiltBlock, certificate: Certificate) -> Commit:
-        """The block as a store keeps it."""
+    def seal(built: BuiltBlock, certificate: Certificate | None) -> Commit:
+        """The block as a store keeps it; without certificate one that is final because a descendant is."""
         block = CommittedBlock(built.block, built.hash, built.outcomes, certificate)
-        return Commit(block=block, changes=built.changes, history=built.history, receipts=built.receipts)
+        return Commit(
+            block=block,
+            changes=built.changes,
+            history=built.history,
+            receipts=built.receipts,
+            validators=built.validators,
+        )
 
     def publish(self, built: BuiltBlock, committed: CommittedBlock) -> None:
-        """Readers see the block from here on."""
-        self.state.publish()
-        self._earlier = [*self._earlier[-MAX_JOURNAL + 1 :], (self.head, self.tip)]
+        """Readers see the block from here on; it is a child of the head."""
+        earlier = (self.head, self.tip)
+        self.branches.decide(built)
+        self._earlier = [*self._earlier[-MAX_JOURNAL + 1 :], earlier]
         self.head = committed
-        self.tip = self._tip_of(committed, built.peaks)
 
     def retract(self) -> CommittedBlock:
         """Take the head back, as far as the journal reaches, and return it: its transactions may wait again."""
         abandoned = self.head
+        self.branches.clear()
         self.state.retract()
-        self.head, self.tip = self._earlier.pop()
+        self.head, tip = self._earlier.pop()
+        self.branches.go_back_to(tip)
         return abandoned

@@ -215,6 +215,7 @@ class Replica:
         assert self._built is not None and self._built.hash == block.hash, (
             "what was built is what is committed"
         )
+        self.mempool.hold(set())
         settled = self.mempool.settle(self._built.included)
         expired = self.mempool.expire(now_ms)
         self._built = None
@@ -236,6 +237,7 @@ class Replica:
     def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
         """What can wait again does; the rest is dropped with the reason."""
         self._head, self._head_hash = message.head, message.head_hash
+        self.mempool.hold(set())
         self.mempool.reopen(message.txs)
         drops: list[Effect] = []
         for tx in message.txs:
@@ -255,6 +257,7 @@ class Replica:
                 case BuildBlock():
                     room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
                     txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room)
+                    self.mempool.hold({tx.id for tx in txs})
                     result.append(Execute(txs, effect.timestamp_ms))
                 case Finalize():
                     assert self._built is not None and self._built.hash == effect.hash

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +76,21 @@ def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
         raise
 
 
-def _begin(config: NodeConfig, store: Store) -> Executor:
-    stored = store.load()
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """While a state is loaded nothing of it is garbage, and looking for some costs a tenth of the time."""
+    gc.disable()
     try:
-        executor = Executor(config.genesis, stored)
+        yield
+    finally:
+        gc.enable()
+
+
+def _begin(config: NodeConfig, store: Store) -> Executor:
+    try:
+        with collector_paused():
+            stored = store.load()
+            executor = Executor(config.genesis, stored)
     except Rejected as error:
         raise StorageError(f"the stored chain is damaged ({error.message}); {MEND}") from None
     if stored is None:

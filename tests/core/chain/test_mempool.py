@@ -319,3 +319,25 @@ def test_a_head_that_goes_back_opens_the_earlier_nonces(chain: Chain, pool: Memp
     assert not pool.has_ready(), "the first is next again, and it is not here"
     pool.add(first, now_ms=0)
     assert pool.select(max_txs=9, max_bytes=10**6) == [first, second]
+
+
+def test_a_block_on_undecided_ones_takes_what_comes_after_them(chain: Chain, pool: Mempool) -> None:
+    """Alice's first two are in undecided blocks, Bob's only one is: Alice's third is next, and Bob has nothing."""
+    of_alice = [pay(chain, nonce) for nonce in (1, 2, 3)]
+    for tx in [*of_alice, pay(chain, 1, sender=BOB)]:
+        pool.add(tx, now_ms=0)
+    ahead = {ALICE.address: 2, BOB.address: 1}
+    assert pool.select(max_txs=9, max_bytes=10**6, ahead=ahead) == [of_alice[2]]
+    assert pool.has_ready(ahead)
+    assert not pool.has_ready({ALICE.address: 3, BOB.address: 1})
+    assert pool.has_ready({ALICE.address: 3}), "Bob's is still free on that branch"
+
+
+def test_what_is_held_is_let_go_when_its_blocks_are_not_decided(chain: Chain, pool: Mempool) -> None:
+    first = pay(chain, 1)
+    pool.add(first, now_ms=0)
+    pool.hold({first.id})
+    with pytest.raises(Rejected):
+        pool.add(pay(chain, 1, fee=1000), now_ms=0)
+    pool.hold(set())
+    assert pool.add(pay(chain, 1, fee=1000), now_ms=0) == [first]

@@ -13,7 +13,7 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.params import Params
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
-from aitbc.core.types.blocks import PROTOCOL_VERSION
+from aitbc.core.types.blocks import PROTOCOL_VERSION, Block
 from aitbc.core.types.records import Param
 from support.ledger import MINUTE_MS, Ledger, people
 from support.people import ALICE, BOB, EVE, HUB, VALIDATOR, person
@@ -470,11 +470,9 @@ def test_a_version_that_this_release_does_not_know_stops_the_node_with_what_to_d
     )
     while chain.height < FIRST - 1:
         chain.block()
-    root = chain.executor.state.root()
-    for act in (
-        chain.block,
-        lambda: chain.second.apply(chain.executor.head.block),
-    ):
+    root, head = chain.executor.state.root(), chain.executor.head
+    header = msgspec.structs.replace(head.block.header, parent=head.hash, height=FIRST)
+    for act in (chain.block, lambda: chain.second.apply(Block(header, []))):
         with pytest.raises(UnknownVersion) as caught:
             act()
         message = str(caught.value)

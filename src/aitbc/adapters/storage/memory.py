@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from aitbc.adapters.storage.rows import stored_receipts, touched
+from aitbc.core.codec.digests import validators_hash
 from aitbc.core.crypto.mountains import peak_places
-from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.records import STORES, Commit, StoredChain
+from aitbc.core.types.blocks import CommittedBlock, Validator
+from aitbc.core.types.records import STORES, Commit, StoredChain, StoredRows
 from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
 
 
@@ -27,6 +28,7 @@ class MemoryStore:
         self._of_account: dict[str, list[tuple[int, int]]] = {}
         self._receipts: dict[tuple[str, str], list[StoredReceipt]] = {}
         """By (index, value), the oldest first."""
+        self._validators: dict[bytes, list[Validator]] = {}
         self._waiting: list[bytes] = []
         self._oldest = 0
         """How far back `rewind` goes."""
@@ -41,7 +43,7 @@ class MemoryStore:
                 head=self._commits[-1].block,
                 history_peaks=[(level, self._nodes[level, position]) for level, position in places],
                 records={
-                    store: sorted((index, key, data) for key, (index, data) in rows.items())
+                    store: StoredRows(sorted((index, key, data) for key, (index, data) in rows.items()))
                     for store, rows in self._records.items()
                 },
                 before_head=[
@@ -49,30 +51,41 @@ class MemoryStore:
                 ],
             )
 
-    def commit(self, commit: Commit) -> None:
+    def commit(self, *commits: Commit) -> None:
         with self._lock:
-            block, height = commit.block, len(self._commits)
+            height = len(self._commits)
             head = self._commits[-1].block.hash if self._commits else bytes(32)
-            if block.hash == head:
+            if commits[-1].block.hash == head:
                 return
-            header = block.block.header
-            if (header.height, header.parent) != (height, head):
-                raise StorageError(f"block {header.height} does not follow block {height - 1}; start again")
-            self._commits.append(commit)
-            self._oldest = max(self._oldest, height - UNDO_DEPTH)
-            self._heights[block.hash] = height
-            for change in commit.changes:
-                self._set(
-                    change.store, change.key, change.index, change.data if change.record is not None else None
-                )
-            for node in commit.history:
-                self._nodes[node.level, node.position] = node.hash
-            for position, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
-                self._places[outcome.tx_id] = (height, position)
-                for address in touched(tx, outcome):
-                    self._of_account.setdefault(address, []).append((height, position))
-            for name, stored in _indexed(commit):
-                self._receipts.setdefault(name, []).append(stored)
+            for number, commit in enumerate(commits, height):
+                header = commit.block.block.header
+                if (header.height, header.parent) != (number, head):
+                    raise StorageError(
+                        f"block {header.height} does not follow block {number - 1}; start again"
+                    )
+                head = commit.block.hash
+            for commit in commits:
+                self._append(commit)
+
+    def _append(self, commit: Commit) -> None:
+        block, height = commit.block, len(self._commits)
+        self._commits.append(commit)
+        self._oldest = max(self._oldest, height - UNDO_DEPTH)
+        self._heights[block.hash] = height
+        for change in commit.changes:
+            self._set(
+                change.store, change.key, change.index, change.data if change.record is not None else None
+            )
+        for node in commit.history:
+            self._nodes[node.level, node.position] = node.hash
+        for position, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
+            self._places[outcome.tx_id] = (height, position)
+            for address in touched(tx, outcome):
+                self._of_account.setdefault(address, []).append((height, position))
+        for name, stored in _indexed(commit):
+            self._receipts.setdefault(name, []).append(stored)
+        if commit.validators:
+            self._validators[validators_hash(commit.validators)] = commit.validators
 
     def rewind(self, height: int) -> None:
         with self._lock:
@@ -121,6 +134,10 @@ class MemoryStore:
     def head_of(self, block_hash: bytes) -> StoredHead | None:
         block = self.block_by_hash(block_hash)
         return None if block is None else self.head_at(block.block.header.height)
+
+    def validators(self, validators_hash: bytes) -> list[Validator] | None:
+        with self._lock:
+            return self._validators.get(validators_hash)
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
         assert limit > 0, "a page has at least one item"

@@ -2,6 +2,7 @@
 in the middle leaves the old file as it was, and the next start begins again."""
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 import msgspec
 
@@ -17,6 +18,7 @@ from aitbc.adapters.storage.rows import (
     receipt_row,
     stored_receipts,
     transaction_rows,
+    validator_set_row,
 )
 from aitbc.adapters.storage.sql import (
     ACCOUNT_TX,
@@ -25,15 +27,17 @@ from aitbc.adapters.storage.sql import (
     META,
     RECEIPTS,
     TX,
+    VALIDATOR_SETS,
     Session,
     schema_statements,
 )
 from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
+from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import Peaks, append_leaf
-from aitbc.core.types.blocks import Block, CommittedBlock
-from aitbc.core.types.records import HistoryNode, PaidReceipt, ReceiptRecord
+from aitbc.core.types.blocks import Block, CommittedBlock, Validator
+from aitbc.core.types.records import HistoryNode, PaidReceipt, ReceiptRecord, ValidatorRecord
 from aitbc.core.types.transactions import Outcome, Transaction
 
 # Version 1, release 0.1.0: hashes in hexadecimal, paid receipts as records of the state only, the peaks of the header
@@ -73,6 +77,7 @@ def from_1(session: Session, genesis_hash: bytes) -> None:
             peaks, nodes = append_leaf(peaks, block.block.header.parent)
             session.insert(HISTORY_NODES, [history_row(HistoryNode(*node)) for node in nodes])
         head = head_row(height, block.hash)
+    session.insert(VALIDATOR_SETS, [validator_set_row(_validators(session))])
     session.insert(META, [head, ("migrated_at", head[1][:8])])
     for table in TABLES_OF_1:
         session.run(f"DROP TABLE {table}_1")
@@ -111,6 +116,16 @@ def _block(session: Session, height: int, genesis_hash: bytes) -> CommittedBlock
         raise damaged(name, "its outcomes differ")
     block = Block(head.header, [item.tx for item in stored])
     return CommittedBlock(block, block_hash, [item.outcome for item in stored], head.certificate)
+
+
+def _validators(session: Session) -> list[Validator]:
+    """The one set that a chain of version 1 has."""
+    members = []
+    for address, raw in session.rows("SELECT \"key\", raw FROM records WHERE store = 'validators'"):
+        record = record_from_bytes("validators", address, raw.encode())
+        assert isinstance(record, ValidatorRecord)
+        members.append((record.position, Validator(address, key_from_text(record.auth_key), record.power)))
+    return [member for _, member in sorted(members, key=itemgetter(0))]
 
 
 class ClaimOf1(msgspec.Struct, frozen=True):

@@ -97,6 +97,10 @@ class PostgresSession:
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         return self._cursor.execute(marked(statement), values).fetchall()
 
+    def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """The answer lies in libpq's memory, as bytes; rows are made of it one at a time."""
+        return iter(self._cursor.execute(marked(statement), values))
+
     def run(self, statement: str, values: Sequence[Any] = ()) -> None:
         self._cursor.execute(marked(statement), values or None)
 

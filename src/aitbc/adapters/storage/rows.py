@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id
+from aitbc.core.codec.digests import envelope_id, header_hash, outcome_leaf, transaction_id, validators_hash
 from aitbc.core.codec.records import record_bytes, record_from_bytes
 from aitbc.core.crypto.address import ADDRESS_LENGTH
 from aitbc.core.crypto.hashing import fields, u64
 from aitbc.core.crypto.merkle import list_root
-from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header
+from aitbc.core.types.blocks import Block, Certificate, CommittedBlock, Header, Validator
 from aitbc.core.types.records import Account, Change, HistoryNode, PaidReceipt, Param
 from aitbc.core.types.transactions import Outcome, Transaction
 from aitbc.ports import StorageError, StoredHead, StoredReceipt, StoredTransaction
@@ -450,6 +450,20 @@ def restore_undo(height: int, raw: bytes, covered: bytes) -> Undo:
     if checksum("undo", u64(height), raw) != covered:
         raise damaged(f"the undo of block {height} on disk", "its checksum differs")
     return _undo.decode(raw)
+
+
+def validator_set_row(validators: list[Validator]) -> Row:
+    return (validators_hash(validators), _pack(validators))
+
+
+def restore_validator_set(name: bytes, raw: bytes) -> list[Validator]:
+    validators = _validators.decode(raw)
+    if validators_hash(validators) != name:
+        raise damaged(f"validator set {name.hex()} on disk", "its hash differs")
+    return validators
+
+
+_validators = msgspec.msgpack.Decoder(list[Validator])
 
 
 def waiting_rows(transactions: Iterable[bytes]) -> list[Row]:

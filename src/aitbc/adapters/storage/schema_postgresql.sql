@@ -117,6 +117,12 @@ CREATE TABLE undo (
     PRIMARY KEY (height)
 );
 
+CREATE TABLE validator_sets (
+    hash BYTEA NOT NULL,
+    raw BYTEA NOT NULL,
+    PRIMARY KEY (hash)
+);
+
 CREATE TABLE waiting (
     position BIGINT NOT NULL,
     raw BYTEA NOT NULL,

@@ -120,6 +120,12 @@ CREATE TABLE undo (
     PRIMARY KEY (height)
 );
 
+CREATE TABLE validator_sets (
+    hash BLOB NOT NULL,
+    raw BLOB NOT NULL,
+    PRIMARY KEY (hash)
+);
+
 CREATE TABLE waiting (
     position INTEGER NOT NULL,
     raw BLOB NOT NULL,

@@ -7,7 +7,7 @@ Writes come from one thread at a time, reads from any.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -43,19 +43,21 @@ from aitbc.adapters.storage.rows import (
     restore_receipt,
     restore_transaction,
     restore_undo,
+    restore_validator_set,
     state_rows,
     stored_receipts,
     touched,
     transaction_rows,
     undo_row,
+    validator_set_row,
     waiting_rows,
 )
 from aitbc.core.crypto.hashing import u64
 from aitbc.core.crypto.mountains import peak_places
 from aitbc.core.types.amounts import MAX_TOTAL
-from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.blocks import CommittedBlock, Validator
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import STORES, Commit, StoredChain
+from aitbc.core.types.records import STORES, Commit, StoredChain, StoredRows
 from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
 
 SCHEMA_VERSION = 2
@@ -63,6 +65,37 @@ NEWEST = (MAX_TOTAL, MAX_TOTAL, MAX_TOTAL)
 """A cursor behind everything."""
 
 T = TypeVar("T")
+
+
+class _CommitRows(NamedTuple):
+    """What a block writes; made before the transaction begins."""
+
+    block: list[Row]
+    txs: list[Row]
+    accounts: list[Row]
+    receipts: list[Row]
+    nodes: list[Row]
+    undo: list[Row]
+    validators: list[Row]
+    state: StateRows
+
+    @classmethod
+    def of(cls, commit: Commit) -> "_CommitRows":
+        block = commit.block
+        return cls(
+            [block_row(block)],
+            transaction_rows(block),
+            account_rows(block),
+            [receipt_row(stored) for stored in stored_receipts(block, commit.receipts)],
+            [history_row(node) for node in commit.history],
+            [undo_row(block.block.header.height, commit.changes)],
+            [validator_set_row(commit.validators)] if commit.validators else [],
+            state_rows(changed(commit.changes)),
+        )
+
+
+CHUNK = 10_000
+"""Rows that are checked at a time."""
 
 
 class Insert(NamedTuple):
@@ -88,6 +121,7 @@ RECEIPTS = Insert(
     " miner_sig, status, hub, minted, lock, task, attempt, timestamp_ms, checksum",
 )
 HISTORY_NODES = Insert("history_nodes", "level, position, hash, checksum")
+VALIDATOR_SETS = Insert("validator_sets", "hash, raw", "hash")
 UNDO = Insert("undo", "height, raw, checksum")
 WAITING = Insert("waiting", "position, raw, checksum")
 META = Insert("meta", '"key", value', '"key"')
@@ -143,6 +177,10 @@ class Session(Protocol):
     """One connection inside one transaction, or, for a single read, outside any."""
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]: ...
+
+    def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """The same, one at a time; nothing else may be asked before the last."""
+        ...
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> None: ...
 
@@ -268,52 +306,47 @@ class SqlStore:
             raise damaged(self._database.name, "its head is missing")
         return restore_head(_plain_bytes(found[0][0]))
 
-    def _records(self, session: Session, store: str) -> list[tuple[int, str, bytes]]:
+    def _records(self, session: Session, store: str) -> StoredRows:
         """Not checked here: the state root covers every byte."""
         if store == "accounts":
-            accounts = _typed(session.rows(RECORDS_OF["accounts"]), list[tuple[int, str, int, int, bytes]])
-            return [(row[0], row[1], account_bytes(*row[2:])) for row in accounts]
+            accounts = _each_typed(session.each(RECORDS_OF["accounts"]), tuple[int, str, int, int, bytes])
+            return StoredRows((row[0], row[1], account_bytes(*row[2:])) for row in accounts)
         if store == "params":
-            params = _typed(session.rows(RECORDS_OF["params"]), list[tuple[int, str, str]])
-            return [(idx, key, param_bytes(value)) for idx, key, value in params]
-        records = _typed(session.rows(RECORDS_OF["records"], (store,)), list[tuple[int, str, str]])
-        return [(idx, key, raw.encode()) for idx, key, raw in records]
+            params = _each_typed(session.each(RECORDS_OF["params"]), tuple[int, str, str])
+            return StoredRows((idx, key, param_bytes(value)) for idx, key, value in params)
+        records = _each_typed(session.each(RECORDS_OF["records"], (store,)), tuple[int, str, str])
+        return StoredRows((idx, key, raw.encode()) for idx, key, raw in records)
 
     # Writing
 
-    def commit(self, commit: Commit) -> None:
-        block = commit.block
-        height = block.block.header.height
-        txs, accounts = transaction_rows(block), account_rows(block)
-        receipts = [receipt_row(stored) for stored in stored_receipts(block, commit.receipts)]
-        nodes = [history_row(node) for node in commit.history]
-        undo = [undo_row(height, commit.changes)] if height else []
-        state = state_rows(changed(commit.changes))
+    def commit(self, *commits: Commit) -> None:
+        prepared = [_CommitRows.of(commit) for commit in commits]
         with self._database.writing() as session, self._checked():
-            if not self._is_next(session, block):
+            height, head = self._head(session)
+            last = commits[-1].block
+            if (last.block.header.height, last.hash) == (height, head):
                 return
-            session.insert(META, [head_row(height, block.hash)])
-            session.insert(BLOCKS, [block_row(block)])
-            session.insert(TX, txs)
-            session.insert(ACCOUNT_TX, accounts)
-            session.insert(RECEIPTS, receipts)
-            session.insert(HISTORY_NODES, nodes)
-            session.insert(UNDO, undo)
+            for commit, rows in zip(commits, prepared, strict=True):
+                header = commit.block.block.header
+                if (header.height, header.parent) != (height + 1, head):
+                    raise StorageError(
+                        f"block {header.height} does not follow block {height} in {self._database.name}; start again"
+                        " to go on from what is stored"
+                    )
+                height, head = header.height, commit.block.hash
+                self._write(session, height, rows)
+            session.insert(META, [head_row(height, head)])
             session.run("DELETE FROM undo WHERE height < ?", (height - UNDO_DEPTH,))
-            self._write_state(session, state)
 
-    def _is_next(self, session: Session, block: CommittedBlock) -> bool:
-        """Whether the block is to be written; False: it is the head already, as after a lost answer."""
-        header = block.block.header
-        height, head = self._head(session)
-        if (header.height, block.hash) == (height, head):
-            return False
-        if (header.height, header.parent) != (height + 1, head):
-            raise StorageError(
-                f"block {header.height} does not follow block {height} in {self._database.name}; start again to go on"
-                " from what is stored"
-            )
-        return True
+    def _write(self, session: Session, height: int, rows: "_CommitRows") -> None:
+        session.insert(BLOCKS, rows.block)
+        session.insert(TX, rows.txs)
+        session.insert(ACCOUNT_TX, rows.accounts)
+        session.insert(RECEIPTS, rows.receipts)
+        session.insert(HISTORY_NODES, rows.nodes)
+        session.insert(UNDO, rows.undo if height else [])
+        session.insert(VALIDATOR_SETS, rows.validators)
+        self._write_state(session, rows.state)
 
     @staticmethod
     def _write_state(session: Session, state: StateRows) -> None:
@@ -433,6 +466,12 @@ class SqlStore:
         with self._reading() as session:
             row = self._block_row(session, "id", block_hash)
             return restore_block_head(row) if row else None
+
+    def validators(self, validators_hash: bytes) -> list[Validator] | None:
+        with self._reading() as session:
+            found = session.rows("SELECT raw FROM validator_sets WHERE hash = ?", (validators_hash,))
+            rows = _typed(found, list[tuple[bytes]])
+            return restore_validator_set(validators_hash, rows[0][0]) if rows else None
 
     def transactions_of(self, height: int, *, start: int, limit: int) -> list[StoredTransaction]:
         assert limit > 0, "a page has at least one item"
@@ -585,6 +624,11 @@ def on_conflict(insert: Insert) -> str:
 def _typed(value: Any, kind: type[T]) -> T:
     """SQLite keeps any type in any column, so what comes is not believed; raises ValidationError."""
     return msgspec.convert(value, kind)
+
+
+def _each_typed(rows: Iterator[Row], kind: type[T]) -> Iterator[T]:
+    while chunk := list(islice(rows, CHUNK)):
+        yield from _typed(chunk, list[kind])  # type: ignore[valid-type]
 
 
 def _check_order(places: Sequence[tuple[int, ...]]) -> None:

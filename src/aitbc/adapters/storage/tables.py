@@ -178,6 +178,14 @@ class UndoRow(SQLModel, table=True):
     checksum: bytes = blob()
 
 
+class ValidatorSetRow(SQLModel, table=True):
+    """Every validator set that there was, by its `next_validators_hash`: what certificates are checked against."""
+
+    __tablename__ = "validator_sets"
+    hash: bytes = blob(primary_key=True)
+    raw: bytes = blob()
+
+
 class WaitingRow(SQLModel, table=True):
     """The mempool as it was when the node stopped (seed 000 §12)."""
 
@@ -206,6 +214,7 @@ TABLES = (
     "receipts",
     "history_nodes",
     "undo",
+    "validator_sets",
     "waiting",
     "peers",
 )

@@ -19,7 +19,7 @@ from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import Execution, execute_all
 from aitbc.core.ledger.params import Params, version_at
-from aitbc.core.ledger.state import State
+from aitbc.core.ledger.state import State, Writes
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import (
@@ -56,11 +56,15 @@ class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome]
     refused: list[tuple[VerifiedTransaction, Rejected]]
     changes: list[Change]
+    writes: Writes
+    """The same as records: what puts the block on a state again."""
     receipts: list[PaidReceipt]
     peaks: Peaks
     """Range over the headers before this block: what its `history_root` covers."""
     history: list[HistoryNode]
     """Nodes that the parent's hash has completed."""
+    validators: list[Validator]
+    """The set after this block, when it is another than before it; else empty."""
 
 
 def build_block(
@@ -166,6 +170,7 @@ def _finish(
 ) -> BuiltBlock:
     staged = state.stage(execution.overlay.writes)
     peaks, nodes = append_leaf(tip.peaks, tip.hash)
+    validators = validators_of(state.tip())
     header = Header(
         version=context.version,
         chain_id=tip.header.chain_id,
@@ -176,7 +181,7 @@ def _finish(
         txs_root=list_root([tx.wid for tx in execution.included]),
         outcomes_root=list_root([outcome_leaf(outcome) for outcome in execution.outcomes]),
         state_root=staged.root,
-        next_validators_hash=validators_hash(validators_of(state.tip())),
+        next_validators_hash=validators_hash(validators),
         history_root=peaks_root(peaks),
         extra=extra,
         seal=b"",
@@ -188,9 +193,11 @@ def _finish(
         outcomes=execution.outcomes,
         refused=execution.refused,
         changes=staged.changes,
+        writes=execution.overlay.writes,
         receipts=execution.overlay.receipts,
         peaks=peaks,
         history=[HistoryNode(*node) for node in nodes],
+        validators=[] if header.next_validators_hash == tip.header.next_validators_hash else validators,
     )
 
 

@@ -4,7 +4,8 @@ Seed 000 §11 with its gaps closed: many per sender, replacement at a higher fee
 waits that nobody pays for. docs/spec/execution.md
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,9 @@ REPLACEMENT_PERCENT = 110
 """A replacement pays at least a tenth more, so that replacing is not free gossip."""
 RATE_SCALE = 1 << 20
 """Fee rates are whole numbers: base units for each 2^20 bytes."""
+
+
+NOBODY: Mapping[str, int] = MappingProxyType({})
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Mempool:
         self._credits: dict[str, bytes] = {}
         """Record that pays a fee → id of the one transaction it pays for."""
         self._in_block: set[bytes] = set()
+        """Ids in blocks that are not decided."""
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -93,9 +98,11 @@ class Mempool:
             nonce += 1
         return nonce
 
-    def has_ready(self) -> bool:
-        """Is there a transaction that the next block could hold?"""
-        return bool(self._ready)
+    def has_ready(self, ahead: Mapping[str, int] = NOBODY) -> bool:
+        """Is there a transaction that the next block could hold? `ahead` as in `select`."""
+        if len(self._ready) > len(ahead):
+            return True
+        return any(True for _ in self._first_of_lanes(ahead))
 
     # Coming in
 
@@ -230,29 +237,43 @@ class Mempool:
 
     # Going out
 
-    def select(self, *, max_txs: int, max_bytes: int) -> list[VerifiedTransaction]:
+    def select(
+        self, *, max_txs: int, max_bytes: int, ahead: Mapping[str, int] = NOBODY
+    ) -> list[VerifiedTransaction]:
         """Transactions for a block: best-paying lanes first, each lane in nonce order.
 
-        They can be neither replaced nor evicted until `settle` or `remove` says what became of them.
+        `ahead`: sender → how many of its transactions are in undecided blocks that this one builds on.
         """
-        heads = []
-        for sender in self._ready:
-            first = self._lanes[sender][self._accounts(sender).nonce + 1]
-            heads.append((-first.rate, first.tx.id, sender))
+        heads = [
+            (-first.rate, first.tx.id, first.tx.tx.sender, first.tx.tx.nonce)
+            for first in self._first_of_lanes(ahead)
+        ]
         chosen: list[VerifiedTransaction] = []
         room = max_bytes
-        for _, _, sender in sorted(heads):
-            nonce, lane = self._accounts(sender).nonce + 1, self._lanes[sender]
+        for _, _, sender, nonce in sorted(heads):
+            lane = self._lanes[sender]
             while len(chosen) < max_txs and nonce in lane and lane[nonce].tx.size <= room:
                 chosen.append(lane[nonce].tx)
                 room -= lane[nonce].tx.size
                 nonce += 1
-        self._in_block = {tx.id for tx in chosen}
         return chosen
+
+    def hold(self, tx_ids: set[bytes]) -> None:
+        """These are in blocks that are not decided: they can be neither replaced nor evicted. Others no more."""
+        self._in_block = tx_ids
+
+    def _first_of_lanes(self, ahead: Mapping[str, int]) -> Iterator[Waiting]:
+        """What each sender could have next in a block."""
+        for sender in self._ready:
+            if sender not in ahead:
+                yield self._lanes[sender][self._accounts(sender).nonce + 1]
+        for sender, count in ahead.items():
+            following = self._accounts(sender).nonce + 1 + count
+            if following in self._lanes.get(sender, ()):
+                yield self._lanes[sender][following]
 
     def settle(self, included: Iterable[VerifiedTransaction]) -> Settled:
         """A block is the head now: forget what it holds, and what it leaves without a nonce or without money."""
-        self._in_block.clear()
         overtaken, unfunded = [], []
         senders: dict[str, None] = {}
         for tx in included:
@@ -279,7 +300,6 @@ class Mempool:
 
     def reopen(self, abandoned: Iterable[VerifiedTransaction]) -> None:
         """The head went back over these: their senders' next nonces are earlier ones again."""
-        self._in_block.clear()
         for sender in dict.fromkeys([tx.tx.sender for tx in abandoned]):
             self._refresh(sender)
 

@@ -197,7 +197,7 @@ def load_genesis(genesis: Genesis) -> LoadedGenesis:
         seal=b"",
     )
     block = CommittedBlock(Block(header, []), header_hash(header), [], None)
-    first = Commit(block=block, changes=staged.changes, history=[], receipts=[])
+    first = Commit(block=block, changes=staged.changes, history=[], receipts=[], validators=validators)
     return LoadedGenesis(genesis, document, genesis_hash, state, first, validators)
 
 

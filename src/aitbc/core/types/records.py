@@ -1,11 +1,13 @@
 """What the ledger's stores hold. Each record has one byte form (docs/spec/state.md) that its leaf commits to."""
 
-from typing import Literal
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, overload
 
 import msgspec
 
 from aitbc.core.types.amounts import Amount, AmountOrZero, Milliseconds, Units
-from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.blocks import CommittedBlock, Validator
 
 STORES = ("accounts", "receipts", "locks", "validators", "registry", "params")
 """In the order in which `state_root` covers them; `registry` holds providers and hubs."""
@@ -252,6 +254,44 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     history: list[HistoryNode]
     """Nodes that became complete by appending the parent's hash."""
     receipts: list[PaidReceipt]
+    validators: list[Validator]
+    """The set after this block, when it is another than before it; else empty."""
+
+
+class StoredRows(Sequence[tuple[int, str, bytes]]):
+    """(slot in the tree, key, record bytes) of one store, ordered by slot.
+
+    Kept in columns, so that a million rows are not a million tuples beside the state that is made of them.
+    """
+
+    def __init__(self, rows: Iterable[tuple[int, str, bytes]] = ()) -> None:
+        self._slots, self._keys, self._values = array("q"), list[str](), list[bytes]()
+        for slot, key, value in rows:
+            self._slots.append(slot)
+            self._keys.append(key)
+            self._values.append(value)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[tuple[int, str, bytes]]:
+        return zip(self._slots, self._keys, self._values, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, str, bytes]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[tuple[int, str, bytes]]: ...
+
+    def __getitem__(self, at: int | slice) -> tuple[int, str, bytes] | Sequence[tuple[int, str, bytes]]:
+        if isinstance(at, int):
+            return self._slots[at], self._keys[at], self._values[at]
+        return list(zip(self._slots[at], self._keys[at], self._values[at], strict=True))
 
 
 class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,7 +300,7 @@ class StoredChain(msgspec.Struct, frozen=True, kw_only=True):
     genesis_hash: bytes
     head: CommittedBlock
     history_peaks: list[tuple[int, bytes]]
-    records: dict[str, list[tuple[int, str, bytes]]]
-    """Per store name: (slot in the tree, key, record bytes), ordered by slot."""
+    records: dict[str, StoredRows]
+    """By store name."""
     before_head: list[tuple[str, str, bytes | None]]
     """(store, key, record bytes before the head's block; None: not there) of what that block changed."""
