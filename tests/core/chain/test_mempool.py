@@ -203,6 +203,7 @@ def test_what_is_in_the_block_being_made_can_be_neither_replaced_nor_pushed_out(
     first = pay(chain, 1)
     pool.add(first, now_ms=0)
     assert pool.select(max_txs=10, max_bytes=10**6) == [first]
+    pool.hold({first.id})
     with pytest.raises(Rejected) as caught:
         pool.add(pay(chain, 1, fee=1000), now_ms=0)
     assert caught.value.reason == Reason.IN_BLOCK
