@@ -89,6 +89,7 @@ CONSENSUS: dict[str, Any] = {"mode": "poa", "block_time_ms": 1000, "idle_ms": 10
 LATER_FIELDS: dict[str, dict[str, Any]] = {
     "lock": {"session": False, "closed_ms": 0},
     "receipt": {"claimed_ms": 0},
+    "validator": {"turns": 0},
     "registration": {"epoch": 0, "epoch_units": 0, "calibrated_epoch": 0},
 }
 """Fields that came with version 2, left out of the bytes at their default."""
@@ -118,6 +119,7 @@ def record_bytes(store: str, key: str, record: Plain) -> bytes:
     kind = {
         "locks": "lock",
         "receipts": "batch" if key.startswith("batch:") else "receipt",
+        "validators": "" if key.startswith("score:") else "validator",
         "registry": "registration" if key.startswith(("provider:", "hub:")) else "",
     }.get(store, "")
     later = LATER_FIELDS.get(kind, {})
@@ -155,7 +157,12 @@ class Ledger:
         for position, authority in enumerate(genesis["authorities"]):
             address, stake = address_of(key_from_text(authority["pubkey"])), authority.get("stake", 0)
             self._put(
-                "validators", address, auth_key=authority["pubkey"], power=stake or 1, position=position
+                "validators",
+                address,
+                auth_key=authority["pubkey"],
+                power=stake or 1,
+                position=position,
+                turns=0,
             )
             if stake:
                 self._put_bond("validator", address, amount=stake)
@@ -1126,6 +1133,7 @@ class Ledger:
 
     def _boundary(self, parent: bytes) -> None:
         listed: list[Plain] = []
+        turns = self._turns_when_it_ends()
         longest = self.param("max_lock_ms")
         for name, update in self._queued():
             for param, value in update.get("set", {}).items():
@@ -1142,6 +1150,7 @@ class Ledger:
                 if now:
                     self._put("validators", key, score=now, units=0)
         self._new_set(listed)
+        self._carry_turns(turns)
         self._put_text("epoch.seed", parent.hex())
         if self.counter("epoch.leaving"):
             self._put_text("epoch.leaving", "0")
@@ -1182,7 +1191,55 @@ class Ledger:
                 if self.key_of(who)
                 else offered.get(who) or before[who]["auth_key"]
             )
-            self._put("validators", who, auth_key=key, power=power, position=position)
+            self._put("validators", who, auth_key=key, power=power, position=position, turns=0)
+
+    # Electors (docs/spec/electors.md)
+
+    def _weights(self) -> dict[str, int]:
+        voters = dict(self.validator_set())
+        hybrid = self.consensus("mode") == "hybrid"
+        stake = {who: record["power"] if hybrid else 1 for who, record in voters.items()}
+        scores = self.stores["validators"]
+        score = {who: scores[f"score:{who}"]["score"] if f"score:{who}" in scores else 0 for who in voters}
+        million = 1_000_000
+
+        def share(amounts: dict[str, int], who: str) -> int:
+            return amounts[who] * million // sum(amounts.values()) if sum(amounts.values()) else 0
+
+        raw = {}
+        for who in voters:
+            compute = min(share(score, who), million // 3)
+            raw[who] = max(1, (share(stake, who) + compute) // 2 if hybrid else compute)
+        rest, total = 1_024 - len(raw), sum(raw.values())
+        weights = {who: 1 + raw[who] * rest // total for who in raw}
+        while sum(weights.values()) < 1_024:
+            left = [who for who in raw if weights[who] == 1 + raw[who] * rest // total]
+            weights[min(left, key=lambda who: (-(raw[who] * rest % total), who))] += 1
+        return weights
+
+    def _turns_when_it_ends(self) -> dict[str, int]:
+        if self.consensus("mode") == "poa":
+            return {}
+        weights = self._weights()
+        standing = {who: record["turns"] for who, record in self.validator_set()}
+        for _ in range(int(self.consensus("epoch_length"))):
+            for who in standing:
+                standing[who] += weights[who]
+            standing[min(standing, key=lambda who: (-standing[who], who))] -= 1_024
+        return standing
+
+    def _carry_turns(self, ended_with: dict[str, int]) -> None:
+        if self.consensus("mode") == "poa":
+            return
+        standing = {who: ended_with.get(who, -1_024 - 128) for who, _ in self.validator_set()}
+        spread = max(standing.values()) - min(standing.values())
+        if spread > 2_048:
+            standing = {
+                who: _towards_zero(value, (spread + 2_047) // 2_048) for who, value in standing.items()
+            }
+        mean = _towards_zero(sum(standing.values()), len(standing))
+        for who, value in standing.items():
+            self.stores["validators"][who]["turns"] = value - mean
 
     def _ramped(self, members: dict[str, Plain]) -> list[tuple[str, int]]:
         """Power is stake, and new stake comes in by a third of the running power."""
@@ -1202,6 +1259,10 @@ class Ledger:
             who: min(stakes[who], old[who]) + (grows[who] * room // wanted if wanted else 0) for who in heard
         }
         return [(who, powers[who]) for who in _greatest(powers, most)]
+
+
+def _towards_zero(value: int, divisor: int) -> int:
+    return abs(value) // divisor * (1 if value >= 0 else -1)
 
 
 def _greatest(values: dict[str, int], most: int) -> list[str]:

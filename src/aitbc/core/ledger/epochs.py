@@ -9,6 +9,7 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.elector import carry_turns, mode_of, turns_at_end
 from aitbc.core.ledger.escrow import LONGEST_LOCK, longest_lock_ms
 from aitbc.core.ledger.minting import refill_budget
 from aitbc.core.ledger.params import Params, params_from_texts
@@ -21,12 +22,14 @@ from aitbc.core.types.records import Bond, Param, ValidatorRecord
 
 
 def close_epoch(context: BlockContext, state: Overlay) -> None:
-    """Apply what waited for the boundary, in this order: parameters, budget, scores, validators, randomness."""
+    """Apply what waited for the boundary, in this order: parameters, budget, scores, validators, turns, randomness."""
+    turns = turns_at_end(state, context.epoch_length)
     params, members = _apply_updates(context, state)
     context = msgspec.structs.replace(context, params=params)
     refill_budget(context, state)
     decay_scores(context, state)
     _renew_validators(context, state, members)
+    carry_turns(state, turns)
     state.put("params", "epoch.seed", Param(value=context.parent.hex()))
     if state.number("epoch.leaving"):
         state.set_number("epoch.leaving", 0)
@@ -50,14 +53,14 @@ def _apply_updates(context: BlockContext, state: Overlay) -> tuple[Params, list[
 
 def _renew_validators(context: BlockContext, state: Overlay, members: list[Member]) -> None:
     """The set of the next epoch; it is never empty: when nobody is left, everything stays as it was."""
-    mode = state.get("params", "consensus.mode")
-    assert isinstance(mode, Param), "genesis names the mode"
     before = dict(members_of(state))
-    by_stake = mode.value == "hybrid"
+    by_stake = mode_of(state) == "hybrid"
     after = _by_stake(context, state, before) if by_stake else _by_list(context, state, before, members)
     if not any(record.power for record in after.values()):
         after = {address: _with_key(state, address, record) for address, record in before.items()}
-    for address, record in after.items():
+    for address, new in after.items():
+        known = before.get(address)
+        record = msgspec.structs.replace(new, turns=known.turns if known else 0)
         if before.get(address) != record:
             state.put("validators", address, record)
     for address in before.keys() - after.keys():

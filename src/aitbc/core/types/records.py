@@ -159,7 +159,9 @@ class Offence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """After this block time nobody can bring it up again; 0: the mark stays."""
 
 
-class ValidatorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ValidatorRecord(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A member of the validator set. Key: its address."""
 
     auth_key: str
@@ -167,6 +169,8 @@ class ValidatorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Votes; 0: jailed, keeps its place."""
     position: int
     """Order in the set."""
+    turns: int = 0
+    """Where it stands among those who take weighed turns to propose, when the epoch began (elector.py)."""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from aitbc.core.codec.digests import param_update_digest
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.elector import mode_of
 from aitbc.core.ledger.params import UPDATE_BOUNDS, Activation, Params
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
@@ -150,8 +151,7 @@ def _check_activations(context: BlockContext, wanted: list[Activation]) -> None:
 
 
 def _check_authorities(state: Overlay, wanted: list[Member]) -> None:
-    mode = state.get("params", "consensus.mode")
-    if isinstance(mode, Param) and mode.value == "hybrid":
+    if mode_of(state) == "hybrid":
         raise Failed(Reason.BAD_UPDATE, "under `hybrid` stake makes the validator set")
     for member in wanted:
         known = state.account(member.address).auth or member_key(state, member.address)

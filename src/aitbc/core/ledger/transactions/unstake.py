@@ -3,13 +3,14 @@
 import msgspec
 
 from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.elector import mode_of
 from aitbc.core.ledger.escrow import longest_lock_ms
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.amounts import Amount, format_ait
 from aitbc.core.types.reasons import Failed, Reason
-from aitbc.core.types.records import Param, Role, Unbonding
+from aitbc.core.types.records import Role, Unbonding
 from aitbc.core.types.transactions import VerifiedTransaction
 
 MAX_UNBONDING = 16
@@ -65,8 +66,7 @@ def _wait_ms(context: BlockContext, state: Overlay, role: Role) -> int:
 def _check_pace(state: Overlay, validator: str, amount: int) -> None:
     """Under `hybrid` at most a third of the voting stake leaves in an epoch: light clients trust two sets that
     overlap."""
-    mode = state.get("params", "consensus.mode")
-    if not isinstance(mode, Param) or mode.value != "hybrid":
+    if mode_of(state) != "hybrid":
         return
     members = {member.address: member.power for member in validators_of(state)}
     if validator not in members:
