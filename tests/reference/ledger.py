@@ -171,6 +171,8 @@ class Ledger:
         for name, value in genesis["consensus"].items():
             self._put_text(f"consensus.{name}", str(value))
         self._put_text("supply.genesis", str(self.coins()))
+        if self.param("mint_budget_per_day"):
+            self._put_text("mint.accrued_ms", str(genesis["timestamp"] * 1000))
         self._take_slots()
 
     # Reading
@@ -1028,6 +1030,11 @@ class Ledger:
         need(bitmap < 2 ** len(running) and len(sigs) == len(signers), "bad_approval")
         threshold = min(self.param("governance_threshold") or len(running) // 2 + 1, len(running))
         need(len(sigs) >= threshold, "not_enough_approvals")
+        if self.consensus("mode") == "hybrid":
+            yes, all_of_them = [
+                sum(record["power"] for record in some) for some in (signers, dict(running).values())
+            ]
+            need(2 * yes > all_of_them, "not_enough_approvals")
         digest = tagged("aitbc/param-update/1", self.genesis_hash, payload)
         for record, sig in zip(signers, sigs, strict=True):
             need(verify(key_from_text(record["auth_key"]), digest, bytes.fromhex(sig)), "bad_approval")

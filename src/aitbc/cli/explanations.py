@@ -75,6 +75,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "too_many_pending": Explanation(
         "Too many transactions of this account wait.", "Wait until some are final."
     ),
+    "rotation_waits": Explanation(
+        "A key rotation of this account waits; what follows must be signed with the new key.",
+        "Wait until it is final, then sign and send again.",
+    ),
     "in_block": Explanation(
         "The transaction it would replace is in the block being made.",
         "Wait a moment, then look: aitbc tx ID.",

@@ -208,6 +208,7 @@ class Replica:
                 continue  # one of its sender's before it was refused: it waits for another
             self.mempool.remove(tx)
             drops.append(Drop(tx, rejection))
+        drops += _drops(self.mempool.trim(), GAPPED)
         event = BlockBuilt(built.hash, built.block.header.height)
         return drops + self._perform(self._engine.on(now_ms, event))
 
@@ -226,6 +227,8 @@ class Replica:
                 settled.unfunded,
                 Rejected(Reason.INSUFFICIENT_BALANCE, "the balance has been spent meanwhile"),
             ),
+            *_drops(settled.rekeyed, Rejected(Reason.WRONG_KEY, "the account has another key meanwhile")),
+            *_drops(self.mempool.trim(), GAPPED),
             *_drops(
                 expired,
                 Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes"),
@@ -273,6 +276,7 @@ class Replica:
         return result
 
 
+GAPPED = Rejected(Reason.NONCE_GAP, "one before it was dropped, and too many wait like this: send both again")
 PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
 
 

@@ -4,12 +4,14 @@ import pytest
 
 from aitbc.core.chain import mempool as module
 from aitbc.core.chain.mempool import Mempool
+from aitbc.core.codec.digests import rotation_digest
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
-from support.chain import Chain
-from support.people import ALICE, BOB, EVE, HUB, PROVIDER
+from support.chain import VERSION_2, Chain, genesis
+from support.people import ALICE, BOB, EVE, HUB, PROVIDER, person
 
 
 @pytest.fixture
@@ -212,7 +214,7 @@ def test_what_is_in_the_block_being_made_can_be_neither_replaced_nor_pushed_out(
     assert caught.value.reason == Reason.MEMPOOL_FULL
     assert pool.expire(module.MAX_WAIT_MS * 2) == []
     chain.block(first)
-    assert pool.settle([first]) == ([], [])
+    assert pool.settle([first]) == ([], [], [])
     assert (len(pool), pool.has_ready()) == (0, False)
 
 
@@ -222,7 +224,7 @@ def test_a_block_overtakes_what_waits_at_its_nonces(chain: Chain, pool: Mempool)
     pool.add(ours, now_ms=0)
     pool.add(later, now_ms=0)
     chain.block(theirs)
-    assert pool.settle([theirs]) == ([ours], [])
+    assert pool.settle([theirs]) == ([ours], [], [])
     assert pool.has_ready(), "the next one is ready now"
     assert pool.select(max_txs=9, max_bytes=10**6) == [later]
 
@@ -248,7 +250,7 @@ def test_fees_that_were_covered_once_must_stay_covered(chain: Chain, pool: Mempo
     move = chain.verified(ALICE, "TRANSFER", spent, nonce=1, fee=100)
     pool.add(move, now_ms=0)
     chain.block(move)
-    overtaken, unfunded = pool.settle([move])
+    overtaken, unfunded, _ = pool.settle([move])
     assert (overtaken, unfunded) == ([], [promises[2]]), "the last one goes first: the others build on less"
     assert pool.pending(ALICE.address) == 2
 
@@ -342,3 +344,45 @@ def test_what_is_held_is_let_go_when_its_blocks_are_not_decided(chain: Chain, po
         pool.add(pay(chain, 1, fee=1000), now_ms=0)
     pool.hold(set())
     assert pool.add(pay(chain, 1, fee=1000), now_ms=0) == [first]
+
+
+def rotation(chain: Chain, nonce: int) -> VerifiedTransaction:
+    key = person("alice's next key")
+    digest = rotation_digest(ALICE.address, key.auth_key, chain.genesis_hash)
+    payload = {"pubkey": key_to_text(key.auth_key), "sig": key.sign(digest).hex()}
+    return chain.verified(ALICE, "KEY_ROTATE", payload, nonce=nonce)
+
+
+def test_what_an_old_key_has_signed_leaves_with_the_rotation() -> None:
+    """Eve's way to fill a pool for nothing: a rotation first, and behind it what can never be in a block."""
+    chain = Chain(genesis(activations=VERSION_2))
+    pool = Mempool(chain.executor.state.account)
+    followers = [pay(chain, nonce) for nonce in (2, 3, 5)]
+    for tx in followers:
+        pool.add(tx, now_ms=0)
+    rotating = rotation(chain, 1)
+    pool.add(rotating, now_ms=0)
+    with pytest.raises(Rejected) as caught:
+        pool.add(pay(chain, 4), now_ms=0)
+    assert caught.value.reason is Reason.ROTATION_WAITS
+    chain.block(rotating)
+    settled = pool.settle([rotating])
+    assert sorted(tx.tx.nonce for tx in settled.rekeyed) == [2, 3, 5]
+    assert len(pool) == 0 and not pool.has_ready()
+
+
+def test_gaps_that_others_leave_are_bounded_too(
+    chain: Chain, pool: Mempool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_GAPPED", 2)
+    for sender in (ALICE, BOB):
+        for nonce in (1, 2, 3):
+            pool.add(pay(chain, nonce, sender=sender), now_ms=0)
+    first_of = {
+        sender: next(tx for tx in pool.waiting() if tx.tx.sender == sender.address) for sender in (ALICE, BOB)
+    }
+    pool.remove(first_of[ALICE])
+    assert pool.trim() == [], "two wait behind a gap, as many as may"
+    pool.remove(first_of[BOB])
+    assert [(tx.tx.sender, tx.tx.nonce) for tx in pool.trim()] == [(BOB.address, 2), (BOB.address, 3)]
+    assert len(pool) == 2 and pool.trim() == []

@@ -27,6 +27,8 @@ MAX_WAIT_MS = 3 * 3600 * 1000
 """geth's lifetime of a transaction that no block takes."""
 REPLACEMENT_PERCENT = 110
 """A replacement pays at least a tenth more, so that replacing is not free gossip."""
+KEY_ROTATE = "KEY_ROTATE"
+"""What waits behind one is signed with a key that will not be good any more."""
 RATE_SCALE = 1 << 20
 """Fee rates are whole numbers: base units for each 2^20 bytes."""
 
@@ -53,6 +55,8 @@ class Settled(NamedTuple):
     """Another transaction with this nonce is in a block."""
     unfunded: list[VerifiedTransaction]
     """The sender's balance no longer covers its lane."""
+    rekeyed: list[VerifiedTransaction]
+    """Signed with a key that is the sender's no more."""
 
 
 class Mempool:
@@ -151,6 +155,11 @@ class Mempool:
         if len(lane) >= MAX_PER_SENDER:
             raise Rejected(
                 Reason.TOO_MANY_PENDING, f"{MAX_PER_SENDER} transactions of this sender wait already"
+            )
+        if any(other.tx.tx.type == KEY_ROTATE for number, other in lane.items() if number < nonce):
+            raise Rejected(
+                Reason.ROTATION_WAITS,
+                "a KEY_ROTATE of this sender waits: sign with the new key when it is final",
             )
         unbroken = self.next_nonce(tx.tx.sender)
         furthest = unbroken if free else following + MAX_PER_SENDER - 1
@@ -274,7 +283,7 @@ class Mempool:
 
     def settle(self, included: Iterable[VerifiedTransaction]) -> Settled:
         """A block is the head now: forget what it holds, and what it leaves without a nonce or without money."""
-        overtaken, unfunded = [], []
+        overtaken, unfunded, rekeyed = [], [], []
         senders: dict[str, None] = {}
         for tx in included:
             self.remove(tx)
@@ -284,6 +293,9 @@ class Mempool:
             for nonce in [nonce for nonce in lane if nonce <= account.nonce]:
                 overtaken.append(lane[nonce].tx)
                 self._drop(lane[nonce])
+            for waiting in [one for one in lane.values() if one.tx.tx.pubkey != account.auth]:
+                rekeyed.append(waiting.tx)
+                self._drop(waiting)
             cost = sum(waiting.cost for waiting in lane.values())
             for nonce in sorted(lane, reverse=True):
                 if cost <= account.balance or lane[nonce].credit:
@@ -292,7 +304,19 @@ class Mempool:
                 unfunded.append(lane[nonce].tx)
                 self._drop(lane[nonce])
             self._refresh(sender)
-        return Settled(overtaken, unfunded)
+        return Settled(overtaken, unfunded, rekeyed)
+
+    def trim(self) -> list[VerifiedTransaction]:
+        """Behind missing nonces no more wait than may come in: what has left made gaps, and those of the last sender to
+        get one are forgotten first."""
+        forgotten = []
+        while self._gapped_total > MAX_GAPPED:
+            sender = next(reversed(self._gapped))
+            first = self.next_nonce(sender)
+            for waiting in [one for nonce, one in self._lanes[sender].items() if nonce > first]:
+                forgotten.append(waiting.tx)
+                self._drop(waiting)
+        return forgotten
 
     def waiting(self) -> list[VerifiedTransaction]:
         """Everything that waits, each sender's in nonce order: what a snapshot keeps."""

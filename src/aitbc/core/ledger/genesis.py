@@ -219,5 +219,7 @@ def _writes(genesis: Genesis) -> dict[str, dict[str, Record | None]]:
         writes["params"][name] = Param(value=text)
     for name, value in msgspec.structs.asdict(genesis.consensus).items():
         writes["params"][f"consensus.{name}"] = Param(value=str(value))
+    if genesis.params.mint_budget_per_day:
+        writes["params"]["mint.accrued_ms"] = Param(value=str(genesis.timestamp * 1000))
     writes["params"]["supply.genesis"] = Param(value=str(_supply(genesis)))
     return writes

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     PUBKEY_REQUIRED = "pubkey_required"
     BAD_NONCE = "bad_nonce"
     NONCE_GAP = "nonce_gap"
+    ROTATION_WAITS = "rotation_waits"
     FEE_TOO_LOW = "fee_too_low"
     FEE_NOT_COVERED = "fee_not_covered"
     REPLACEMENT_FEE_TOO_LOW = "replacement_fee_too_low"

@@ -20,6 +20,7 @@ from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.transactions.interface import Event, TransactionType
 from aitbc.core.ledger.validators import check_voting_key, member_key, members_of, validators_of
 from aitbc.core.types.amounts import MAX_SIGNED
+from aitbc.core.types.blocks import Validator
 from aitbc.core.types.reasons import Failed, Reason, Rejected
 from aitbc.core.types.records import Param
 from aitbc.core.types.transactions import VerifiedTransaction
@@ -172,6 +173,10 @@ def approvals_needed(params: Params, members: int) -> int:
     return min(params.governance_threshold or members // 2 + 1, members)
 
 
+def power_of(members: list[Validator]) -> int:
+    return sum(member.power for member in members)
+
+
 def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> None:
     payload, witness = tx.payload, tx.witness
     assert isinstance(payload, ParamUpdate) and isinstance(witness, Approvals)
@@ -182,6 +187,10 @@ def check_witness(context: BlockContext, state: Overlay, tx: VerifiedTransaction
     needed = approvals_needed(context.params, len(members))
     if len(signers) < needed:
         raise Failed(Reason.NOT_ENOUGH_APPROVALS, f"{len(signers)} approvals; {needed} are needed")
+    if mode_of(state) == "hybrid" and 2 * power_of(signers) <= power_of(members):
+        raise Failed(
+            Reason.NOT_ENOUGH_APPROVALS, "under `hybrid` more than half of the power must approve, too"
+        )
     digest = param_update_digest(jcs(payload), context.genesis_hash)
     for member, sig in zip(signers, witness.sigs, strict=True):
         if not context.verify(member.auth_key, digest, unhex(sig)):
