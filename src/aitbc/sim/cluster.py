@@ -46,6 +46,8 @@ class Cluster:
         self._slow: dict[int, int] = {}
         self._skew = list(plan.skew_ms)
         self._paused: dict[int, int] = {}
+        self._held: dict[int, list[tuple[Node, int, str, Any]]] = {}
+        """What happened to paused nodes, in order."""
         self._next_tx = 0
         self.nodes = self._make_nodes(node_class)
         self._by_address: dict[str, list[Node]] = {}
@@ -80,6 +82,7 @@ class Cluster:
         self._push(self.plan.work_ms, None, "work", None)
         self.run(FAULTS_MS)
         self.heal()
+        self.run(FAULTS_MS + RESTART_MS)
         tx = self._work()
         self.run(FAULTS_MS + HEAL_MS)
         self.checks.after_healing(tx, self.honest)
@@ -93,13 +96,13 @@ class Cluster:
             if node is None:
                 self._world(kind, what)
             elif life == node.life:
-                if self._paused and self._paused.get(node.place, 0) > at:
-                    self._push(self._paused[node.place], node, kind, what)
-                    continue
-                self._happen(node, kind, what, self._order)
+                if self._paused and node.place in self._paused:
+                    self._held[node.place].append((node, life, kind, what))
+                else:
+                    self._happen(node, kind, what)
         self.now = until
 
-    def _happen(self, node: Node, kind: str, what: Any, _order: int) -> None:
+    def _happen(self, node: Node, kind: str, what: Any) -> None:
         try:
             if kind == "message":
                 if self.verbose:
@@ -142,8 +145,17 @@ class Cluster:
             if not what.is_up:
                 self.note(what, "boots")
                 self.guarded(what, what.boot)
+        elif kind == "resume":
+            if self._paused.get(what, self.now + 1) <= self.now:
+                self._resume(what)
         elif not self._is_healed:
             self._trouble(what)
+
+    def _resume(self, place: int) -> None:
+        del self._paused[place]
+        for node, life, kind, what in self._held.pop(place):
+            if life == node.life:
+                self._push(self.now, node, kind, what)
 
     def _trouble(self, trouble: Trouble) -> None:
         until = self.now + trouble.for_ms
@@ -155,7 +167,9 @@ class Cluster:
             return
         place = trouble.nodes[0]
         if trouble.kind == "pause":
-            self._paused[place] = until
+            self._paused[place] = max(until, self._paused.get(place, 0))
+            self._held.setdefault(place, [])
+            self._push(until, None, "resume", place)
         elif trouble.kind == "slow_disk":
             self._slow[place] = until
         elif trouble.kind == "skew":
@@ -179,7 +193,8 @@ class Cluster:
         self.trace.append(f"{self.now} healed")
         self._cut.clear()
         self._slow.clear()
-        self._paused.clear()
+        for place in sorted(self._paused):
+            self._resume(place)
         self._skew = [max(-100, min(100, skew)) for skew in self._skew]
         for node in self.nodes:
             if not node.is_up:
@@ -220,19 +235,19 @@ class Cluster:
     def broadcast(self, sender: Node, envelope: Envelope) -> None:
         for node in self.nodes:
             if node is not sender:
-                self._transmit(sender, node, envelope)
+                self.transmit(sender, node, envelope)
 
     def send(self, sender: Node, peer: str, envelope: Envelope) -> None:
         for node in self._by_address.get(peer, ()):
             if node is not sender:
-                self._transmit(sender, node, envelope)
+                self.transmit(sender, node, envelope)
 
     def send_to_anybody(self, sender: Node, envelope: Envelope) -> None:
         others = [node for node in self.nodes if node.place != sender.place]
         if others:
-            self._transmit(sender, self.draw.choice(others), envelope)
+            self.transmit(sender, self.draw.choice(others), envelope)
 
-    def _transmit(self, sender: Node, node: Node, envelope: Envelope) -> None:
+    def transmit(self, sender: Node, node: Node, envelope: Envelope) -> None:
         if not node.is_up:
             return
         copies = 1

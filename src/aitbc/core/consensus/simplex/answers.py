@@ -21,21 +21,23 @@ MAX_PEERS = 1_024
 
 
 class Allowance:
-    """Each peer once in a while."""
+    """Each peer once in a while, and at once when it has come to a later epoch: catching up is not slowed down, and
+    nobody comes to the same epoch twice."""
 
     def __init__(self, interval_ms: int) -> None:
         self._interval_ms = interval_ms
-        self._last_ms: dict[str, int] = {}
+        self._last: dict[str, tuple[int, int]] = {}
+        """Peer → (when, in which epoch)."""
 
-    def spend(self, peer: str, now_ms: int) -> bool:
+    def spend(self, peer: str, now_ms: int, epoch: int) -> bool:
         """Whether it is this peer's turn; the peer that was served longest ago is forgotten first."""
-        last = self._last_ms.get(peer)
-        if last is not None and 0 <= now_ms - last < self._interval_ms // 2:
+        last_ms, last_epoch = self._last.get(peer, (now_ms - self._interval_ms, -1))
+        if epoch <= last_epoch and 0 <= now_ms - last_ms < self._interval_ms:
             return False
-        self._last_ms.pop(peer, None)
-        self._last_ms[peer] = now_ms
-        if len(self._last_ms) > MAX_PEERS:
-            del self._last_ms[next(iter(self._last_ms))]
+        self._last.pop(peer, None)
+        self._last[peer] = (now_ms, max(epoch, last_epoch))
+        if len(self._last) > MAX_PEERS:
+            del self._last[next(iter(self._last))]
         return True
 
 

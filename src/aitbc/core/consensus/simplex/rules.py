@@ -128,8 +128,8 @@ class Simplex:
         self._effects: list[EngineEffect] = []
         self._heard_ms: dict[str, int] = {}
         self._heard: list[int] = []
-        self._answered = Allowance(pace.standstill_ms)
-        self._asked = Allowance(pace.standstill_ms)
+        self._answered = Allowance(pace.standstill_ms // 2)
+        self._asked = Allowance(pace.standstill_ms // 2)
         self._begin(epoch, anchor)
         self._recover(records)
         self._agenda.clear()
@@ -372,7 +372,7 @@ class Simplex:
         self._shows(peer, status.frontier)
         if status.final_slot > self._final.slot or status.frontier > self._frontier:
             self._ask(peer)
-        if self._answered.spend(peer, self._now_ms):
+        if self._answered.spend(peer, self._now_ms, status.epoch):
             own = [_unverified(vote) for slot in self._slots.values() for vote in self._own_votes(slot)]
             answers = answer_to(status, self._final_certificate, self._slots, self._final.slot, own)
             self._effects += [Send(peer, message) for message in answers]
@@ -381,11 +381,11 @@ class Simplex:
         """Rule 9: an old epoch is answered with its end; a new one is asked for ours."""
         if number > self._epoch.number:
             self._ask(peer)
-        elif number < self._epoch.number and self._answered.spend(peer, self._now_ms):
+        elif number < self._epoch.number and self._answered.spend(peer, self._now_ms, number):
             self._effects.append(SendEpochEnd(peer, number))
 
     def _ask(self, peer: str) -> None:
-        if peer and self._asked.spend(peer, self._now_ms):
+        if peer and self._asked.spend(peer, self._now_ms, self._epoch.number):
             self._effects.append(Send(peer, self._status()))
 
     def _status(self) -> Status:
