@@ -87,7 +87,9 @@ class Checks:
         for statement in (fault.first, fault.second):
             digest = epoch.digest_of(statement.kind, fault.slot, statement.candidate)
             if not keys.verify(keys.key_of(place), digest, statement.signature):
-                raise Broken(f"evidence: this {statement.kind or CANDIDATE} is not signed by {fault.validator}")
+                raise Broken(
+                    f"evidence: this {statement.kind or CANDIDATE} is not signed by {fault.validator}"
+                )
         self.accused.add(fault.validator)
         self._cluster.note(node, f"accuses {fault.validator}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
@@ -95,7 +97,9 @@ class Checks:
         """Everybody has the transaction that came after the faults, in one block of one chain."""
         for node in honest:
             if tx not in node.included:
-                raise Broken(f"liveness: {node.address} is at height {node.height} without what was sent after healing")
+                raise Broken(
+                    f"liveness: {node.address} is at height {node.height} without what was sent after healing"
+                )
         lowest = min(node.height for node in honest)
         if any(node.height - lowest > 3 for node in honest):
             raise Broken(f"liveness: heights {[node.height for node in honest]}")

@@ -37,7 +37,14 @@ from aitbc.core.consensus.engine import (
     TransactionsArrived,
 )
 from aitbc.core.consensus.epoch import Anchor
-from aitbc.core.consensus.simplex.guard import Guard, GuardRefuses, admit, decode_guard, encode_half, raise_floor
+from aitbc.core.consensus.simplex.guard import (
+    Guard,
+    GuardRefuses,
+    admit,
+    decode_guard,
+    encode_half,
+    raise_floor,
+)
 from aitbc.core.consensus.simplex.messages import Message, Proposal, Vote, check
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
@@ -52,7 +59,7 @@ from aitbc.sim.epochs import GENESIS_HASH
 if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
 
-FETCH_MS, FETCH_MAX_MS = 500, 30_000
+FETCH_MS, FETCH_MAX_MS = 500, 4_000
 BLOCKS_IN_A_REPLY = 32
 CLOCKS_DIFFER_MS = 5_000
 """More than this clock can have gone back since it voted last."""
@@ -376,7 +383,12 @@ class Node:
         txs = tuple(tx for tx in self.waiting if tx not in taken)[:100]
         parent = self.blocks[effect.parent]
         block = OpaqueBlock(
-            effect.parent, parent.height + 1, effect.timestamp_ms, self.address, txs, self.makes_valid_blocks()
+            effect.parent,
+            parent.height + 1,
+            effect.timestamp_ms,
+            self.address,
+            txs,
+            self.makes_valid_blocks(),
         )
         name = block.hash
         self.blocks[name] = block
@@ -511,7 +523,9 @@ class Envelope:
 
     __slots__ = ("block", "message", "verified")
 
-    def __init__(self, message: Message | BlockRequest | BlockReply | TxGossip, block: OpaqueBlock | None) -> None:
+    def __init__(
+        self, message: Message | BlockRequest | BlockReply | TxGossip, block: OpaqueBlock | None
+    ) -> None:
         self.message = message
         self.block = block
         self.verified: dict[int, object] = {}

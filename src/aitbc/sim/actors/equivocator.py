@@ -30,5 +30,3 @@ class Equivocator(Liar):
         for place, node in enumerate(self.others()):
             self.tell(node, self.vote(NOTAR, slot, candidate))
             self.tell(node, self.vote(FINAL if place % 2 else SKIP, slot, candidate))
-
-

@@ -13,7 +13,10 @@ class Outdated(Liar):
         super().boot()
 
     def receive(self, sender: str, envelope: Envelope) -> None:
-        if not isinstance(envelope.message, BlockReply | BlockRequest | TxGossip) and len(self.old) < REMEMBERED:
+        if (
+            not isinstance(envelope.message, BlockReply | BlockRequest | TxGossip)
+            and len(self.old) < REMEMBERED
+        ):
             self.old.append(envelope)
         super().receive(sender, envelope)
 

@@ -13,7 +13,9 @@ class WithholdingLeader(Liar):
         shown = self.cluster.draw.randrange(len(self.others()) + 1)
         for place, node in enumerate(self.others()):
             if place < shown:
-                self.cluster.transmit(self, node, Envelope(message, self._block_of(message) if place else None))
+                self.cluster.transmit(
+                    self, node, Envelope(message, self._block_of(message) if place else None)
+                )
 
     def _serve(self, peer: str, name: bytes) -> None:
         """Never."""

@@ -111,8 +111,10 @@ def encode_half(guard: Guard) -> bytes:
         bytes([KINDS.index(record.kind)]) + u64(record.epoch) + u64(record.slot) + record.candidate
         for record in guard.signed
     ]
-    head = MAGIC + guard.genesis_hash + b"".join(
-        map(u64, (guard.sequence, guard.vote_after_ms, guard.floor_epoch, guard.floor_slot))
+    head = (
+        MAGIC
+        + guard.genesis_hash
+        + b"".join(map(u64, (guard.sequence, guard.vote_after_ms, guard.floor_epoch, guard.floor_slot)))
     )
     content = head + len(entries).to_bytes(2, "big") + b"".join(entries)
     return content + zlib.crc32(content).to_bytes(4, "big")

@@ -44,7 +44,7 @@ from aitbc.core.consensus.engine import (
     TransactionsArrived,
 )
 from aitbc.core.consensus.epoch import Anchor, Epoch
-from aitbc.core.consensus.simplex.answers import Allowance, answer_to
+from aitbc.core.consensus.simplex.answers import MAX_CERTIFICATE_BYTES, Asked, Budget, answer_to, size_of
 from aitbc.core.consensus.simplex.certificates import assemble, positions_of, skipped
 from aitbc.core.consensus.simplex.messages import (
     CANDIDATE,
@@ -128,8 +128,9 @@ class Simplex:
         self._effects: list[EngineEffect] = []
         self._heard_ms: dict[str, int] = {}
         self._heard: list[int] = []
-        self._answered = Allowance(pace.standstill_ms // 2)
-        self._asked = Allowance(pace.standstill_ms // 2)
+        self._budget = Budget(pace.standstill_ms // 2)
+        self._asked = Asked(pace.standstill_ms // 2)
+        self._highest_epoch = 0
         self._begin(epoch, anchor)
         self._recover(records)
         self._agenda.clear()
@@ -372,21 +373,25 @@ class Simplex:
         self._shows(peer, status.frontier)
         if status.final_slot > self._final.slot or status.frontier > self._frontier:
             self._ask(peer)
-        if self._answered.spend(peer, self._now_ms, status.epoch):
-            own = [_unverified(vote) for slot in self._slots.values() for vote in self._own_votes(slot)]
-            answers = answer_to(status, self._final_certificate, self._slots, self._final.slot, own)
-            self._effects += [Send(peer, message) for message in answers]
+        own = [_unverified(vote) for slot in self._slots.values() for vote in self._own_votes(slot)]
+        budget = self._budget.left(peer, self._now_ms)
+        for message in answer_to(status, self._final_certificate, self._slots, self._final.slot, own, budget):
+            self._budget.spend(peer, self._now_ms, size_of(message))
+            self._effects.append(Send(peer, message))
 
     def _hear_other_epoch(self, peer: str, number: int) -> None:
         """Rule 9: an old epoch is answered with its end; a new one is asked for ours."""
         if number > self._epoch.number:
+            self._highest_epoch = max(self._highest_epoch, number)
             self._ask(peer)
-        elif number < self._epoch.number and self._answered.spend(peer, self._now_ms, number):
+        elif number < self._epoch.number and self._budget.left(peer, self._now_ms) >= MAX_CERTIFICATE_BYTES:
+            self._budget.spend(peer, self._now_ms, MAX_CERTIFICATE_BYTES)
             self._effects.append(SendEpochEnd(peer, number))
 
     def _ask(self, peer: str) -> None:
-        if peer and self._asked.spend(peer, self._now_ms, self._epoch.number):
-            self._effects.append(Send(peer, self._status()))
+        status = self._status()
+        if peer and self._asked.again(peer, self._now_ms, status):
+            self._effects.append(Send(peer, status))
 
     def _status(self) -> Status:
         return Status(self._epoch.number, self._final.slot, self._frontier)
@@ -878,7 +883,7 @@ class Simplex:
     def _stand_still(self) -> None:
         """Without finality for a while, and with something under way: where I am, my votes, my newest proposal."""
         self._set_standstill()
-        if not self._slots:
+        if not self._slots and self._highest_epoch <= self._epoch.number:
             return
         self._effects.append(Broadcast(self._status()))
         for number in sorted(self._slots, reverse=True)[: MAX_PAST_SLOTS + MAX_FUTURE_SLOTS + 1]:
