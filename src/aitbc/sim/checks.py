@@ -8,6 +8,7 @@ from aitbc.core.consensus.engine import Fault, Finalize, Statement
 from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.core.consensus.simplex.messages import CANDIDATE, FINAL, SKIP, check_any_certificate
 from aitbc.core.types.blocks import ZERO_HASH
+from aitbc.core.types.reasons import Rejected
 from aitbc.sim import keys
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ class Checks:
         """The certificate is one that anybody can check, and it is this block's."""
         certificate = effect.certificate
         epoch = self._cluster.epochs[certificate.candidate.epoch]
-        checked = check_any_certificate(certificate, epoch, keys.verify)
-        if certificate.kind != FINAL or certificate.candidate.block_hash != effect.hash or not checked:
+        try:
+            check_any_certificate(certificate, epoch, keys.verify)
+        except Rejected as rejection:
+            raise Broken(f"certificate: {node.address} commits on a bad one: {rejection.message}") from None
+        if certificate.kind != FINAL or certificate.candidate.block_hash != effect.hash:
             raise Broken(f"certificate: {node.address} commits on a {certificate.kind} of another block")
         if not path:
             raise Broken(f"monotony: {node.address} finalises {effect.hash.hex()[:8]} again")

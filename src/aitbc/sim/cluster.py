@@ -18,6 +18,8 @@ from aitbc.sim.faults import FAULTS_MS, HEAL_MS, Plan, Trouble
 from aitbc.sim.node import Died, Envelope, Node, TxGossip
 
 RESTART_MS = 200
+EPOCH_WALK_MS = 400
+"""Who slept for many epochs walks them here one by one: end, blocks, next set. A real host asks for ranges."""
 
 
 class Cluster:
@@ -84,7 +86,9 @@ class Cluster:
         self.heal()
         self.run(FAULTS_MS + RESTART_MS)
         tx = self._work()
-        self.run(FAULTS_MS + HEAL_MS)
+        heights = [node.height for node in self.honest]
+        behind = (max(heights) - min(heights)) // self.plan.epoch_length
+        self.run(FAULTS_MS + HEAL_MS + behind * EPOCH_WALK_MS)
         self.checks.after_healing(tx, self.honest)
 
     def run(self, until: int) -> None:

@@ -45,11 +45,10 @@ from aitbc.core.consensus.simplex.guard import (
     encode_half,
     raise_floor,
 )
-from aitbc.core.consensus.simplex.messages import Message, Proposal, Vote, check
+from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified, check
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord, encode_batch, log_head, read_log
-from aitbc.core.types.blocks import Certificate
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim import keys
 from aitbc.sim.blocks import GENESIS_BLOCK_HASH, OpaqueBlock, Stored, judge
@@ -201,28 +200,21 @@ class Node:
     def receive(self, sender: str, envelope: Envelope) -> None:
         """A message from the network."""
         message = envelope.message
-        if isinstance(message, Vote | Proposal | Certificate) or not isinstance(
-            message, BlockRequest | BlockReply | TxGossip
-        ):
-            self._hear(sender, envelope)
-        elif isinstance(message, TxGossip):
+        if isinstance(message, TxGossip):
             self.take_transaction(message.tx)
         elif isinstance(message, BlockRequest):
             self._serve(sender, message.hash)
-        else:
+        elif isinstance(message, BlockReply):
             self._take_blocks(message.blocks)
+        else:
+            self._hear(sender, envelope, message)
 
-    def _hear(self, sender: str, envelope: Envelope) -> None:
+    def _hear(self, sender: str, envelope: Envelope, message: Message) -> None:
         engine = self.engine
         verified = envelope.verified.get(engine.epoch.number)
         if verified is None:
             try:
-                verified = check(
-                    envelope.message,  # type: ignore[arg-type]
-                    engine.epoch,
-                    horizon=engine.horizon,
-                    verifier=keys.verify,
-                )
+                verified = check(message, engine.epoch, horizon=engine.horizon, verifier=keys.verify)
             except Rejected:
                 self.cluster.rejected += 1
                 return
@@ -528,4 +520,4 @@ class Envelope:
     ) -> None:
         self.message = message
         self.block = block
-        self.verified: dict[int, object] = {}
+        self.verified: dict[int, Verified] = {}

@@ -1,10 +1,14 @@
-"""Leads on an old parent, over slots that nobody skipped; random faults alone never do this."""
+"""Leads on an old parent, over slots that nobody skipped, or on such a candidate of its own or of a friend's, which
+nobody notarized. Random faults alone never do this."""
 
 from aitbc.core.consensus.simplex.messages import Message, Proposal
 from aitbc.core.types.blocks import Candidate
 from aitbc.sim.actors.voting import Liar
 from aitbc.sim.blocks import OpaqueBlock
 from aitbc.sim.node import Envelope
+
+STALE = (-2,)
+"""What such a block holds."""
 
 
 class StaleParentLeader(Liar):
@@ -29,7 +33,7 @@ class StaleParentLeader(Liar):
         super().receive(sender, envelope)
 
     def _older(self, candidate: Candidate) -> Candidate | None:
-        """An earlier candidate of this epoch that is not the parent."""
+        """An earlier candidate of this epoch that is not the parent; rather one that has no business being there."""
         choices = [
             old
             for old in self.seen
@@ -38,14 +42,16 @@ class StaleParentLeader(Liar):
             and old.block_hash in self.blocks
             and self.engine.epoch.id_of(old) != candidate.parent_id
         ]
-        return self.cluster.draw.choice(choices) if choices else None
+        stale = [old for old in choices if self.blocks[old.block_hash].txs == STALE]
+        return self.cluster.draw.choice(stale or choices) if choices else None
 
     def _lead_on(self, old: Candidate, candidate: Candidate) -> None:
         parent = self.blocks[old.block_hash]
         timestamp_ms = max(parent.timestamp_ms + 1, self.now_ms())
-        block = OpaqueBlock(old.block_hash, parent.height + 1, timestamp_ms, self.address, (-2,), True)
+        block = OpaqueBlock(old.block_hash, parent.height + 1, timestamp_ms, self.address, STALE, True)
         name = block.hash
         self.blocks[name] = block
         stale = Candidate(candidate.epoch, candidate.slot, old.slot, self.engine.epoch.id_of(old), name)
+        self.seen.append(stale)
         for node in self.others():
             self.tell(node, self.proposal(stale))

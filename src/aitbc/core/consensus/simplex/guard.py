@@ -51,7 +51,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def admit(guard: Guard, statements: Sequence[Statement]) -> Guard:
-    """The guard that remembers these statements too; raises GuardRefuses. What was signed before may be signed again."""
+    """The guard that remembers these statements too; raises GuardRefuses. What was signed may be signed again."""
     signed = list(guard.signed)
     for statement in statements:
         record = VoteRecord(statement.kind, statement.epoch, statement.slot, statement.candidate)
