@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from aitbc.core.consensus.engine import Persist, Send, SignStatements, StatementsSigned
 from aitbc.core.consensus.epoch import Epoch
 from aitbc.core.consensus.simplex.guard import Guard, encode_half
-from aitbc.core.consensus.simplex.messages import FINAL, NOTAR, SKIP
+from aitbc.core.consensus.simplex.messages import NOTAR
 from aitbc.core.consensus.simplex.rules import Parent, Simplex
 from aitbc.core.consensus.simplex.slots import Slot
 from aitbc.core.consensus.simplex.wal import VoteRecord, encode_batch
@@ -104,12 +104,10 @@ def count_twice(self: Any, peer: str, vote: Any) -> None:
         self._consider(self._certify, vote.kind, vote.slot, vote.candidate, peer)
 
 
-def sign_into_the_next_epoch(self: Any, signatures: list[bytes]) -> None:
-    for statement, signature in zip(self._signing.popleft(), signatures, strict=True):
-        if statement.kind in (NOTAR, SKIP, FINAL):
-            self._send_vote(statement, signature)
-        elif statement.candidate in self._slot(statement.slot).candidates:
-            self._send_proposal(statement, signature)
+def keep_the_old_tables(self: Any, epoch: Epoch, anchor: Any) -> None:
+    old = getattr(self, "_slots", {})
+    Simplex._begin(self, epoch, anchor)
+    self._slots = {number: slot for number, slot in old.items() if number > anchor.slot}
 
 
 def accuse_repetition(slot: Slot, vote: Any) -> Any:
@@ -233,7 +231,7 @@ MUTANTS = [
     Mutant("leave a slot without a certificate", rules(_advance=move_on_without_certificate)),
     Mutant("commit what is only notarized", rules(_hold=commit_on_notar)),
     Mutant("count a repeated vote again", rules(_count=count_twice)),
-    Mutant("send old votes in a new epoch", rules(_take_signatures=sign_into_the_next_epoch)),
+    Mutant("take an old epoch's votes into the new one", rules(_begin=keep_the_old_tables)),
     Mutant("accuse who repeats a vote", rules(_count=accuse_who_repeats), None),
     Mutant("never skip", rules(_skip_in_time=nothing)),
     Mutant("stand still for ever", rules(_stand_still=nothing)),

@@ -10,6 +10,7 @@ from aitbc.core.consensus.simplex.messages import CANDIDATE, FINAL, SKIP, check_
 from aitbc.core.types.blocks import ZERO_HASH
 from aitbc.core.types.reasons import Rejected
 from aitbc.sim import keys
+from aitbc.sim.blocks import START_MS
 
 if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
@@ -27,8 +28,9 @@ class Checks:
         self._cluster = cluster
         self.final: dict[int, bytes] = {}
         """Height → hash, as the first honest node had it."""
+        self.final_ms: dict[int, list[int]] = {}
+        """Height → when it was final at each honest node, in the world's time."""
         self._signed: dict[tuple[str, int, int], dict[str, bytes]] = {}
-        self._certificates: set[bytes] = set()
         self.accused: set[str] = set()
 
     def on_committed(self, node: Node, height: int, name: bytes) -> None:
@@ -36,6 +38,7 @@ class Checks:
         if not node.is_honest:
             return
         first = self.final.setdefault(height, name)
+        self.final_ms.setdefault(height, []).append(START_MS + self._cluster.now)
         self._cluster.note(node, f"final {height} {name.hex()[:8]}")
         if first != name:
             raise Broken(f"agreement: {first.hex()[:8]} and {name.hex()[:8]} are final at height {height}")

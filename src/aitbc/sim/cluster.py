@@ -77,11 +77,7 @@ class Cluster:
 
     def play(self) -> None:
         """Faults, healing, and a last transaction that everybody must have in the end. Raises Broken."""
-        for node in self.nodes:
-            self.guarded(node, node.boot)
-        for trouble in self.plan.troubles:
-            self._push(trouble.at_ms, None, "trouble", trouble)
-        self._push(self.plan.work_ms, None, "work", None)
+        self.start()
         self.run(FAULTS_MS)
         self.heal()
         self.run(FAULTS_MS + RESTART_MS)
@@ -91,7 +87,16 @@ class Cluster:
         self.run(FAULTS_MS + HEAL_MS + behind * EPOCH_WALK_MS)
         self.checks.after_healing(tx, self.honest)
 
+    def start(self) -> None:
+        """Boot everybody; what will go wrong, and what there is to do, is on the heap."""
+        for node in self.nodes:
+            self.guarded(node, node.boot)
+        for trouble in self.plan.troubles:
+            self._push(trouble.at_ms, None, "trouble", trouble)
+        self._push(self.plan.work_ms, None, "work", None)
+
     def run(self, until: int) -> None:
+        """Let events happen up to a time, in milliseconds since the start."""
         heap = self._heap
         while heap and heap[0][0] <= until:
             at, _, node, life, kind, what = heapq.heappop(heap)

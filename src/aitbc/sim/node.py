@@ -219,7 +219,7 @@ class Node:
                 self.cluster.rejected += 1
                 return
             envelope.verified[engine.epoch.number] = verified
-        if envelope.block is not None:
+        if envelope.block is not None and envelope.block_hash not in self.blocks:
             self._take_blocks([envelope.block])
         self.perform(engine.on(self.now_ms(), MessageArrived(sender, verified)))
 
@@ -495,11 +495,9 @@ class Node:
             self._rewrite_log()
 
     def _forget(self, height: int) -> None:
-        """Blocks of branches that lost."""
+        """Blocks that the chain has now, and those of branches that lost."""
         self.disk.blocks = {
-            name: block
-            for name, block in self.disk.blocks.items()
-            if block.height > height or name in self.committed
+            name: block for name, block in self.disk.blocks.items() if block.height > height
         }
 
     def _send_epoch_end(self, effect: SendEpochEnd) -> None:
@@ -513,11 +511,12 @@ class Node:
 class Envelope:
     """A message on its way, with the block beside it. A check is pure, so its result is kept for all receivers."""
 
-    __slots__ = ("block", "message", "verified")
+    __slots__ = ("block", "block_hash", "message", "verified")
 
     def __init__(
         self, message: Message | BlockRequest | BlockReply | TxGossip, block: OpaqueBlock | None
     ) -> None:
         self.message = message
         self.block = block
+        self.block_hash = block.hash if block else b""
         self.verified: dict[int, Verified] = {}

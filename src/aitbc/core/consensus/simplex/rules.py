@@ -854,8 +854,6 @@ class Simplex:
             self._committing.append(self._final.hash)
             self._effects.append(Finalize(self._final.hash, self._final_certificate.certificate))
         self._is_over = block.height >= self._epoch.last_height
-        self._consider(self._choose_head)
-        self._consider(self._pace_slot)
 
     def _forget_blocks(self) -> None:
         """Those that no candidate above the newest final block can stand on."""
