@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install devnet test test-long lint types imports format bench vectors clean
+.PHONY: install devnet test test-long lint types imports format bench vectors sim mutants clean
 
 install: $(STAMP)
 
@@ -40,6 +40,16 @@ format: install
 
 vectors: install
 	$(BIN)/python tools/vectors/make_vectors.py
+
+# SEEDS of agreement under virtual time, from SEED on: make sim SEEDS=1000
+SEED ?= 0
+SEEDS ?= 100
+sim: install
+	$(BIN)/aitbc sim --seed $(SEED) --count $(SEEDS) $(ARGS)
+
+# every mistake that is planted in the rules must be found, and by which seed
+mutants: install
+	$(BIN)/python tests/simulation/mutants.py
 
 bench: install
 	$(BIN)/python bench/run_all.py

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from aitbc.core.consensus.engine import Statement
+from aitbc.core.consensus.simplex.wal import VoteRecord
 from aitbc.core.types.blocks import Certificate, CommittedBlock, Header, Validator
 from aitbc.core.types.records import Commit, PaidReceipt, StoredChain
 from aitbc.core.types.transactions import Outcome, Transaction
@@ -36,6 +38,51 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> bytes:
         """Sign a 32-byte digest."""
         ...
+
+
+class ConsensusLog(Protocol):
+    """The write-ahead log of a validator, as bytes; the form is `core.consensus.simplex.wal`'s. On return from every
+    change it survives `kill -9` and a power cut."""
+
+    def read(self) -> bytes:
+        """All of it, torn tail included; a new log is its head."""
+        ...
+
+    def append(self, batch: bytes) -> None: ...
+
+    def cut(self, length: int) -> None:
+        """Keep so many bytes from the beginning."""
+        ...
+
+    def replace(self, data: bytes) -> None:
+        """All or nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SignerGuard(Protocol):
+    """A validator's memory of what it signed, apart from everything else."""
+
+    @property
+    def signed(self) -> list[VoteRecord]:
+        """What an engine begins from, beside the log's records."""
+        ...
+
+    @property
+    def vote_after_ms(self) -> int:
+        """Votes only in epochs whose base block is newer; 0: in all."""
+        ...
+
+    def admit(self, statements: Sequence[Statement]) -> None:
+        """On return these may be signed, whatever happens. Raises GuardRefuses when one contradicts an earlier one."""
+        ...
+
+    def raise_floor(self, epoch: int, slot: int) -> None:
+        """Nothing at or below this slot, whose block is on disk, is signed again."""
+        ...
+
+    def close(self) -> None: ...
 
 
 UNDO_DEPTH = 64

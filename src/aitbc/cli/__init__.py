@@ -31,6 +31,9 @@ TABLE: dict[str, Entry] = {
     "node": Entry("aitbc.cli.node:command", "Programs", "Run a node."),
     "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
+    "sim": Entry(
+        "aitbc.cli.sim:command", "Programs", "Simulate validators that crash, lose messages and lie."
+    ),
     "explain": Entry("aitbc.cli.explain:command", "Help", "Say what an error code means and what to do."),
     "completion": Entry("aitbc.cli.completion:command", "Help", "Print the completion script of a shell."),
 }

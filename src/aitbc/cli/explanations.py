@@ -249,6 +249,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "unknown_job": Explanation("The hub has no such job, or the token is another's.", "Ask for a new quote."),
     "unknown_key": Explanation("No key has this name.", "See: aitbc keys list."),
+    "promise_broken": Explanation(
+        "A simulated run broke a promise of agreement.",
+        "Run the command that was printed and read the story from its end; keep the seed as a test.",
+    ),
     "unknown_code": Explanation("No error has this code.", "See all: aitbc explain."),
     # asking a hub for a quote, starting a job
     "bad_request": Explanation("The request is not possible as it is.", "Change what the message names."),

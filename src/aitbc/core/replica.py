@@ -13,10 +13,18 @@ from aitbc.core.chain.mempool import MAX_WAIT_MS, Mempool
 from aitbc.core.consensus.engine import (
     BlockBuilt,
     BlockCommitted,
+    Broadcast,
     BuildBlock,
     ConsensusEngine,
     EngineEffect,
+    EpochBegan,
+    ExecuteBlock,
     Finalize,
+    PenalisePeer,
+    Persist,
+    ReportFault,
+    Send,
+    SendEpochEnd,
     SetHead,
     SetTimer,
     SignStatements,
@@ -24,12 +32,15 @@ from aitbc.core.consensus.engine import (
     TimerFired,
     TransactionsArrived,
 )
+from aitbc.core.consensus.epoch import Anchor, Epoch
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.context import BlockContext, Verifier
+from aitbc.core.ledger.elector import leaders_of
 from aitbc.core.ledger.execution import check_active, check_fee, check_sender, check_witness, dry_run
 from aitbc.core.ledger.params import version_at
 from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Account
@@ -209,7 +220,8 @@ class Replica:
             self.mempool.remove(tx)
             drops.append(Drop(tx, rejection))
         drops += _drops(self.mempool.trim(), GAPPED)
-        event = BlockBuilt(built.hash, built.block.header.height)
+        header = built.block.header
+        event = BlockBuilt(header.parent, built.hash, header.height, header.timestamp_ms)
         return drops + self._perform(self._engine.on(now_ms, event))
 
     def _committed(self, now_ms: int, block: CommittedBlock) -> list[Effect]:
@@ -235,7 +247,24 @@ class Replica:
             ),
         ]
         event = BlockCommitted(block.hash, self._head.height, self._head.timestamp_ms)
-        return [Announce(block), *drops, *self._perform(self._engine.on(now_ms, event))]
+        effects = [*self._engine.on(now_ms, event), *self._begin_epoch(now_ms)]
+        return [Announce(block), *drops, *self._perform(effects)]
+
+    def _begin_epoch(self, now_ms: int) -> list[EngineEffect]:
+        """After an epoch's last block the set of the next one decides."""
+        if self._head.height % self._epoch_length:
+            return []
+        epoch = epoch_after(
+            self._state, self._head, genesis_hash=self._genesis_hash, epoch_length=self._epoch_length
+        )
+        base = Anchor(
+            slot=0,
+            id=self._head_hash,
+            hash=self._head_hash,
+            height=self._head.height,
+            timestamp_ms=self._head.timestamp_ms,
+        )
+        return self._engine.on(now_ms, EpochBegan(epoch, base))
 
     def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
         """What can wait again does; the rest is dropped with the reason."""
@@ -258,6 +287,7 @@ class Replica:
         for effect in effects:
             match effect:
                 case BuildBlock():
+                    assert effect.parent == self._head_hash, "one author, one branch"
                     room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
                     txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room)
                     self.mempool.hold({tx.id for tx in txs})
@@ -271,12 +301,31 @@ class Replica:
                     )
                 case SetTimer() | SignStatements():
                     result.append(effect)
+                case Persist():
+                    """The only author's words leave the machine with the committed block: the store is its log."""
+                case ExecuteBlock() | Send() | Broadcast() | SendEpochEnd() | ReportFault() | PenalisePeer():
+                    raise AssertionError(f"nobody else takes part yet, and still: {effect}")
                 case _:
                     assert_never(effect)
         return result
 
 
 GAPPED = Rejected(Reason.NONCE_GAP, "one before it was dropped, and too many wait like this: send both again")
+
+
+def epoch_after(state: State, head: Header, *, genesis_hash: bytes, epoch_length: int) -> Epoch:
+    """The epoch of the block after the head, of which `state` is the published state."""
+    number, validators = head.height // epoch_length, validators_of(state)
+    return Epoch(
+        number=number,
+        validators=validators,
+        leaders=leaders_of(state, number),
+        last_height=(number + 1) * epoch_length,
+        chain_id=head.chain_id,
+        genesis_hash=genesis_hash,
+    )
+
+
 PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
 
 

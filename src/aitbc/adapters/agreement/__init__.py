@@ -1,0 +1,1 @@
+"""What a validator must not forget, on disk: the write-ahead log and the signer guard."""

@@ -1,0 +1,67 @@
+"""`aitbc sim`: play agreement under virtual time with everything going wrong that a seed can think of."""
+
+import time
+
+import click
+
+from aitbc.cli.errors import CliError
+from aitbc.cli.settings import AitbcCommand, Settings
+from aitbc.cli.show import answer, note, table
+from aitbc.sim.faults import ATTACKS
+from aitbc.sim.run import TRACE_LINES, Report, play_seed, replay_command
+
+
+@click.command(name="sim", cls=AitbcCommand)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="N", help="The first seed.", show_default=True
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, metavar="N", help="So many seeds.", show_default=True
+)
+@click.option(
+    "--nodes", type=click.IntRange(1, 53), metavar="N", help="Validators; drawn from the seed if not given."
+)
+@click.option(
+    "--attack",
+    type=click.Choice(["drawn", "none", *ATTACKS]),
+    default="drawn",
+    show_default=True,
+    help="The bad actor.",
+)
+@click.option("--verbose", is_flag=True, help="Show the whole story of each run, message by message.")
+@click.pass_obj
+def command(settings: Settings, seed: int, count: int, nodes: int | None, attack: str, verbose: bool) -> None:
+    """Simulate validators that crash, lose messages and lie, and check what agreement promises.
+
+    The same seed is the same run, on every machine. A seed that breaks a promise ends the command with the story of its
+    last moments and the command that shows it whole.
+    """
+    chosen = None if attack == "none" else attack
+    started, reports = time.process_time(), list[Report]()
+    for number in range(seed, seed + count):
+        report = play_seed(number, nodes=nodes, attack=chosen, verbose=verbose)
+        reports.append(report)
+        if verbose:
+            click.echo("\n".join(report.trace))
+        if report.failure is not None:
+            _tell(report, nodes, chosen, verbose)
+    seconds = time.process_time() - started
+    totals = {
+        "seeds": count,
+        "events": sum(report.events for report in reports),
+        "blocks": sum(report.blocks for report in reports),
+        "withEvidence": sum(bool(report.accused) for report in reports),
+        "eventsPerCpuSecond": round(sum(report.events for report in reports) / max(seconds, 0.001)),
+        "digest": reports[-1].digest,
+    }
+    answer(settings, totals, *table([(name, f"{value}") for name, value in totals.items()]))
+
+
+def _tell(report: Report, nodes: int | None, attack: str | None, verbose: bool) -> None:
+    if not verbose:
+        note("\n".join(report.trace[-TRACE_LINES:]))
+    raise CliError(
+        f"seed {report.seed} ({report.nodes} validators, {report.attack or 'no attack'}): {report.failure}",
+        f"see it happen: {replay_command(report, nodes=nodes, attack=attack)}",
+        code="promise_broken",
+    )

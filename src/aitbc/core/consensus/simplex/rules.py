@@ -1,0 +1,1028 @@
+"""Simplex for any number of validators: the nine rules over a table of slots. docs/spec/simplex.md
+
+Source: Chan and Pass, IACR eprint 2023/463, in the form for weighted votes and lossy networks of
+`ton-blockchain/simplex-docs`. An event is first entered into the tables; then the rules that it may have made true are
+taken from a queue, one after the other, until none is left. A rule asks its conditions anew, acts at most once, and
+only ever appends to the queue: nothing nests, and no rule can run in the middle of another (a first version did that,
+and signed a vote in the wrong epoch).
+
+Everything that is decided in a step leaves together: one batch for the log, one request for signatures. What depends
+on the log is sent when its signature comes back.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from aitbc.core.consensus.engine import (
+    BlockBuilt,
+    BlockCommitted,
+    BlockExecuted,
+    Broadcast,
+    BuildBlock,
+    EngineEffect,
+    EngineEvent,
+    EpochBegan,
+    ExecuteBlock,
+    Fault,
+    Finalize,
+    MessageArrived,
+    PenalisePeer,
+    Persist,
+    ReportFault,
+    Send,
+    SendEpochEnd,
+    SetHead,
+    SetTimer,
+    SignedStatement,
+    SignStatements,
+    Statement,
+    StatementsSigned,
+    TimerFired,
+    TransactionsArrived,
+)
+from aitbc.core.consensus.epoch import Anchor, Epoch
+from aitbc.core.consensus.simplex.answers import MAX_CERTIFICATE_BYTES, Asked, Budget, answer_to, size_of
+from aitbc.core.consensus.simplex.certificates import assemble, positions_of, skipped
+from aitbc.core.consensus.simplex.messages import (
+    CANDIDATE,
+    FINAL,
+    MAX_JUSTIFICATION,
+    NOTAR,
+    SKIP,
+    OtherEpoch,
+    Proposal,
+    Status,
+    Verified,
+    VerifiedCertificate,
+    VerifiedProposal,
+    VerifiedVote,
+    Vote,
+)
+from aitbc.core.consensus.simplex.pacing import MAX_AHEAD_MS, Pace
+from aitbc.core.consensus.simplex.slots import Slot
+from aitbc.core.consensus.simplex.wal import CandidateRecord, CertificateRecord, LogRecord, VoteRecord
+from aitbc.core.types.blocks import ZERO_HASH, Candidate, Certificate
+from aitbc.core.types.reasons import BrokenInvariant, Reason
+
+PACE, SKIPPING, STANDSTILL, RELAY, CLOCK = "pace", "skip", "standstill", "relay", "clock"
+"""Timers: a block is due · stop waiting for it · say it again · pass certificates on · a timestamp has come."""
+
+MAX_FUTURE_SLOTS = 2
+"""Votes and proposals are kept up to the frontier + 2: an honest node is at most so far ahead of a quorum that has not
+told this node yet."""
+MAX_PAST_SLOTS = 16
+"""Votes are counted down to the frontier − 16: late ones can still make a slot final. Certificates stay."""
+MAX_FUTURE_CERTIFICATES = 64
+"""Certificates are kept up to the frontier + 64, because they come in any order to who was away; each took a quorum."""
+MAX_UNFINAL_BLOCKS = 2
+"""Bounded speculation: on so many blocks that are not final, only candidates that add none."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block that was executed and is valid."""
+
+    parent: bytes
+    height: int
+    timestamp_ms: int
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """What a candidate stands on."""
+
+    slot: int
+    id: bytes
+    hash: bytes
+
+
+class Simplex:
+    """One node's part in the agreement; a node that is not in the set follows without a voice."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        pace: Pace,
+        epoch: Epoch,
+        anchor: Anchor,
+        transactions_wait: Callable[[], bool],
+        records: Sequence[LogRecord] = (),
+        vote_after_ms: int = 0,
+    ) -> None:
+        """`anchor` is the newest block on disk, in `epoch`; `records` what the log and the signer guard hold.
+
+        `vote_after_ms`: votes only in epochs whose base block is newer. A node that lost its guard gives its own time
+        of starting here: in such an epoch it cannot have voted before. 0: everywhere.
+        """
+        self._address = address
+        self._pace = pace
+        self._transactions_wait = transactions_wait
+        self._vote_after_ms = vote_after_ms
+        self._now_ms = 0
+        self._agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._records: list[LogRecord] = []
+        self._statements: list[Statement] = []
+        self._signing: deque[list[Statement]] = deque()
+        self._effects: list[EngineEffect] = []
+        self._heard_ms: dict[str, int] = {}
+        self._heard: list[int] = []
+        self._budget = Budget(pace.standstill_ms // 2)
+        self._asked = Asked(pace.standstill_ms // 2)
+        self._highest_epoch = 0
+        self._begin(epoch, anchor)
+        self._recover(records)
+        self._agenda.clear()
+        self._effects.clear()
+
+    # The engine's interface
+
+    def start(self, now_ms: int) -> list[EngineEffect]:
+        """Say again what was said before, ask where the others are, and go on."""
+        self._now_ms = now_ms
+        self._entered_ms = now_ms
+        self._heard = [now_ms] * len(self._heard)
+        self._say_again_after_restart()
+        self._consider(self._advance)
+        self._consider(self._commit)
+        self._consider(self._greet)
+        return self._work_off()
+
+    def on(self, now_ms: int, event: EngineEvent) -> list[EngineEffect]:
+        self._now_ms = now_ms
+        match event:
+            case MessageArrived():
+                self._hear(event.peer, event.message)
+            case TimerFired():
+                self._time_passed(event.timer)
+            case StatementsSigned():
+                self._take_signatures(event.signatures)
+            case BlockExecuted():
+                self._learn_verdict(event)
+            case BlockBuilt():
+                self._learn_built(event)
+            case BlockCommitted():
+                self._learn_committed(event)
+            case TransactionsArrived():
+                self._learn_of_work()
+            case EpochBegan():
+                self._heard_ms = dict(
+                    zip((member.address for member in self._epoch.validators), self._heard, strict=True)
+                )
+                self._begin(event.epoch, event.base)
+                self._consider(self._greet)
+            case _:
+                assert_never(event)
+        return self._work_off()
+
+    @property
+    def epoch(self) -> Epoch:
+        """What messages are checked against now."""
+        return self._epoch
+
+    @property
+    def horizon(self) -> int:
+        """The highest slot for which a proposal is of use now."""
+        return self._frontier + MAX_FUTURE_SLOTS
+
+    @property
+    def frontier(self) -> int:
+        """Rule 1: the smallest slot that is not over."""
+        return self._frontier
+
+    @property
+    def final_slot(self) -> int:
+        """Of the newest candidate that is known to be final."""
+        return self._final.slot
+
+    def live_records(self) -> list[LogRecord]:
+        """What a log that is rewritten now must hold: everything above the newest block on disk."""
+        records: list[LogRecord] = []
+        if self._final_certificate is not None:
+            records.append(CertificateRecord(self._final_certificate.certificate))
+        for _, slot in sorted(self._slots.items()):
+            records += [CandidateRecord(candidate) for candidate in slot.candidates.values()]
+            records += self._votes_of(slot)
+            records += [CertificateRecord(held.certificate) for held in slot.certificates.values()]
+        return records
+
+    # Tables
+
+    def _begin(self, epoch: Epoch, anchor: Anchor) -> None:
+        """Rule 9: slots from the anchor on, with this epoch's set and leaders. Nothing of another epoch remains."""
+        self._epoch = epoch
+        self._anchor = anchor
+        self._me = epoch.position_of(self._address)
+        others = len(epoch.validators) - (self._me is not None)
+        self._set_of_others = others > 0
+        power = 0 if self._me is None else epoch.powers[self._me]
+        self._is_quorum_alone = power >= epoch.quorum
+        fresh = self._vote_after_ms == 0 or (anchor.slot == 0 and anchor.timestamp_ms > self._vote_after_ms)
+        self._votes = self._me is not None and fresh
+        self._slots: dict[int, Slot] = {}
+        self._blocks = {anchor.hash: Block(ZERO_HASH, anchor.height, anchor.timestamp_ms)}
+        self._refused: dict[tuple[bytes, bytes], Reason] = {}
+        self._executing: set[tuple[bytes, bytes | None]] = set()
+        self._final = Parent(anchor.slot, anchor.id, anchor.hash)
+        self._final_certificate = (
+            VerifiedCertificate(anchor.certificate, anchor.id) if anchor.certificate else None
+        )
+        self._committed = Parent(anchor.slot, anchor.id, anchor.hash)
+        self._committing: deque[bytes] = deque()
+        self._head = anchor.hash
+        self._is_over = False
+        self._frontier = anchor.slot + 1
+        self._entered_ms = self._now_ms
+        self._due = False
+        self._building: Parent | None = None
+        self._expects_work = False
+        self._skip_at_ms = 0
+        self._relaying: list[Certificate] = []
+        self._past = [0] * len(epoch.validators)
+        """By position: the highest slot that each has shown to be in."""
+        # when each was heard of last, by position; by address into the next epoch
+        self._heard = [self._heard_ms.get(member.address, self._now_ms) for member in epoch.validators]
+        self._accused: set[int] = set()
+
+    def _slot(self, number: int) -> Slot:
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = Slot(number)
+        return slot
+
+    def _consider(self, rule: Callable[..., None], *about: Any) -> None:
+        self._agenda.append((rule, about))
+
+    def _work_off(self) -> list[EngineEffect]:
+        while self._agenda:
+            rule, about = self._agenda.popleft()
+            rule(*about)
+        if not (self._effects or self._records or self._statements):
+            return []
+        return self._leave()
+
+    def _leave(self) -> list[EngineEffect]:
+        """The log first; signatures are asked for what it holds."""
+        effects: list[EngineEffect] = []
+        if self._records:
+            effects.append(Persist(self._records))
+            self._records = []
+        if self._statements:
+            effects.append(SignStatements(self._statements))
+            self._signing.append(self._statements)
+            self._statements = []
+        effects += self._effects
+        self._effects = []
+        return effects
+
+    # Hearing
+
+    def _hear(self, peer: str, message: Verified) -> None:
+        match message:
+            case VerifiedVote():
+                if message.epoch == self._epoch.number:
+                    self._hear_vote(peer, message)
+            case VerifiedProposal():
+                if message.candidate.epoch == self._epoch.number:
+                    self._hear_proposal(peer, message)
+            case VerifiedCertificate():
+                if message.certificate.candidate.epoch == self._epoch.number:
+                    self._shows(peer, message.certificate.candidate.slot + 1)
+                    self._accept(message)
+            case Status():
+                self._hear_status(peer, message)
+            case OtherEpoch():
+                self._hear_other_epoch(peer, message.epoch)
+            case _:
+                assert_never(message)
+
+    def _shows(self, peer: str, slot: int) -> None:
+        """A validator's link has told that it is in this slot, or holds what ends the one before."""
+        position = self._epoch.position_of(peer)
+        if position is not None and slot > self._past[position]:
+            self._past[position] = slot
+
+    def _hear_vote(self, peer: str, vote: VerifiedVote) -> None:
+        number, position = vote.slot, vote.position
+        lowest = max(self._final.slot + 1, self._frontier - MAX_PAST_SLOTS)
+        if not lowest <= number <= self._frontier + MAX_FUTURE_SLOTS:
+            return
+        self._heard[position] = self._now_ms
+        past = number + 1 if vote.kind == FINAL else number
+        if past > self._past[position]:
+            self._past[position] = past
+        self._count(peer, vote)
+
+    def _count(self, peer: str, vote: VerifiedVote) -> None:
+        slot = self._slot(vote.slot)
+        conflict = slot.conflict_of(vote)
+        if conflict is not None:
+            self._accuse(conflict, vote)
+        if vote.position in slot.votes[vote.kind]:
+            return
+        power = self._epoch.powers[vote.position]
+        total = slot.count(vote, power)
+        if total >= self._epoch.quorum > total - power:
+            self._consider(self._finalize_vote, vote.slot)
+            self._consider(self._certify, vote.kind, vote.slot, vote.candidate, peer)
+        if vote.kind == SKIP and vote.position != self._me:
+            self._consider(self._follow_leaders_skip, vote.slot)
+
+    def _hear_proposal(self, peer: str, proposal: VerifiedProposal) -> None:
+        candidate = proposal.candidate
+        leader = self._epoch.leader_of(candidate.slot)
+        for certificate in proposal.justification:
+            self._accept(certificate)
+        if not self._final.slot < candidate.slot <= self.horizon:
+            return
+        self._heard[leader] = self._now_ms
+        self._past[leader] = max(self._past[leader], candidate.slot)
+        slot = self._slot(candidate.slot)
+        if slot.proposal is not None and slot.proposal.id != proposal.id:
+            self._accuse_leader(leader, slot.proposal, proposal)
+            return
+        slot.proposal = proposal
+        slot.candidates[proposal.id] = candidate
+        for kind in (NOTAR, FINAL):
+            if slot.power.get((kind, proposal.id), 0) >= self._epoch.quorum:
+                self._consider(self._certify, kind, candidate.slot, proposal.id, peer)
+        self._consider(self._notarize, candidate.slot)
+        if not self._is_justified(candidate):
+            self._ask(peer)
+
+    def _accept(self, held: VerifiedCertificate) -> None:
+        """A certificate from outside: it counts at once, and its votes may show somebody's fault."""
+        certificate, number = held.certificate, held.certificate.candidate.slot
+        if number <= self._final.slot:
+            return
+        if certificate.kind != FINAL and number > self._frontier + MAX_FUTURE_CERTIFICATES:
+            return
+        if certificate.kind in self._slot(number).certificates:
+            return
+        for position, signature in zip(positions_of(certificate), certificate.signatures, strict=True):
+            if position != self._me:
+                kind, epoch = certificate.kind, self._epoch.number
+                self._count("", VerifiedVote(kind, epoch, number, held.id, position, signature))
+        self._consider(self._hold, held)
+
+    def _hear_status(self, peer: str, status: Status) -> None:
+        if status.epoch != self._epoch.number:
+            self._hear_other_epoch(peer, status.epoch)
+            return
+        self._shows(peer, status.frontier)
+        if status.final_slot > self._final.slot or status.frontier > self._frontier:
+            self._ask(peer)
+        own = [_unverified(vote) for slot in self._slots.values() for vote in self._own_votes(slot)]
+        budget = self._budget.left(peer, self._now_ms)
+        for message in answer_to(status, self._final_certificate, self._slots, self._final.slot, own, budget):
+            self._budget.spend(peer, self._now_ms, size_of(message))
+            self._effects.append(Send(peer, message))
+
+    def _hear_other_epoch(self, peer: str, number: int) -> None:
+        """Rule 9: an old epoch is answered with its end; a new one is asked for ours."""
+        if number > self._epoch.number:
+            self._highest_epoch = max(self._highest_epoch, number)
+            self._ask(peer)
+        elif number < self._epoch.number and self._budget.left(peer, self._now_ms) >= MAX_CERTIFICATE_BYTES:
+            self._budget.spend(peer, self._now_ms, MAX_CERTIFICATE_BYTES)
+            self._effects.append(SendEpochEnd(peer, number))
+
+    def _ask(self, peer: str) -> None:
+        status = self._status()
+        if peer and self._asked.again(peer, self._now_ms, status):
+            self._effects.append(Send(peer, status))
+
+    def _status(self) -> Status:
+        return Status(self._epoch.number, self._final.slot, self._frontier)
+
+    # Learning what the host did
+
+    def _time_passed(self, timer: str) -> None:
+        self._due |= timer == PACE
+        rules = {
+            PACE: self._lead,
+            SKIPPING: self._skip_in_time,
+            STANDSTILL: self._stand_still,
+            RELAY: self._relay,
+            CLOCK: self._notarize_ahead,
+        }
+        self._consider(rules[timer])
+
+    def _learn_of_work(self) -> None:
+        if not self._expects_work:
+            self._consider(self._pace_slot)
+
+    def _learn_built(self, built: BlockBuilt) -> None:
+        """An answer to an earlier slot's request is welcome too, if it stands on the same parent."""
+        self._blocks[built.hash] = Block(built.parent, built.height, built.timestamp_ms)
+        base = self._building
+        if base is not None and base.hash == built.parent:
+            self._building = None
+            self._consider(self._propose, base, built.hash)
+
+    def _learn_verdict(self, done: BlockExecuted) -> None:
+        asked = (done.hash, done.asked_parent)
+        self._executing.discard(asked)
+        if done.reason is None:
+            self._blocks[done.hash] = Block(done.parent, done.height, done.timestamp_ms)
+        elif done.asked_parent is None:
+            raise BrokenInvariant(
+                f"block {done.hash.hex()}, which a quorum vouched for, is {done.reason} here"
+            )
+        else:
+            self._refused[done.hash, done.asked_parent] = done.reason
+        for number, slot in self._slots.items():
+            if slot.proposal is not None and not slot.voted_notar:
+                self._consider(self._notarize, number)
+        self._consider(self._commit)
+        self._consider(self._choose_head)
+        self._consider(self._lead)
+
+    def _learn_committed(self, committed: BlockCommitted) -> None:
+        if committed.hash in self._committing:
+            while self._committing.popleft() != committed.hash:
+                continue  # those before it are on disk too
+        if not self._committing:
+            self._consider(self._pace_slot)
+
+    # Rule 1: the frontier
+
+    def _advance(self) -> None:
+        number = max(self._frontier, self._final.slot + 1)
+        while number in self._slots and self._slots[number].is_cleared:
+            number += 1
+        if number != self._frontier:
+            self._frontier = number
+            self._entered_ms = self._now_ms
+            self._due = False
+            self._building = None
+            self._forget_old_votes()
+            self._consider(self._choose_head)
+            self._consider(self._pace_slot)
+        self._consider(self._notarize_ahead)
+
+    def _forget_old_votes(self) -> None:
+        slot = self._slots.get(self._frontier - MAX_PAST_SLOTS - 1)
+        if slot is not None:
+            slot.votes = {NOTAR: {}, SKIP: {}, FINAL: {}}
+
+    # Rule 2: lead
+
+    def _base(self, number: int) -> Parent:
+        """The highest notarized slot below with a Skip for every slot between, else the newest final candidate."""
+        below = number - 1
+        while below > self._final.slot:
+            slot = self._slots.get(below)
+            assert slot is not None and slot.is_cleared, "slots below the frontier are over"
+            if slot.notarized is not None:
+                return Parent(below, slot.notarized.id, slot.notarized.certificate.candidate.block_hash)
+            below -= 1
+        return self._final
+
+    def _pace_slot(self) -> None:
+        """When this slot's block is due, for its leader; and when to stop waiting for it, for all."""
+        if self._is_over or not self._votes:
+            return
+        base = self._base(self._frontier)
+        block = self._blocks.get(base.hash)
+        work = self._transactions_wait()
+        self._expects_work = work
+        if base.hash in self._committing:
+            return
+        due_ms = self._pace.due_ms(
+            self._now_ms,
+            parent_ms=block.timestamp_ms if block else self._entered_ms,
+            entered_ms=self._entered_ms,
+            work=work,
+            unfinal=base.slot > self._final.slot,
+        )
+        leader = self._epoch.leader_of(self._frontier)
+        if leader == self._me:
+            self._effects.append(SetTimer(PACE, due_ms))
+        if not self._is_quorum_alone:
+            wait_ms = 0 if self._is_dead(leader) else self._timeout_ms()
+            self._skip_at_ms = due_ms + wait_ms
+            self._effects.append(SetTimer(SKIPPING, self._skip_at_ms))
+
+    def _timeout_ms(self) -> int:
+        return self._pace.timeout_after(self._frontier - self._final.slot - 1)
+
+    def _is_dead(self, leader: int) -> bool:
+        """Silent for long while a quorum was not: one dead leader does not cost a timeout each turn."""
+        if leader == self._me:
+            return False
+        power = 0
+        for position in sorted(range(len(self._heard)), key=lambda place: -self._last_heard(place)):
+            power += self._epoch.powers[position]
+            if power >= self._epoch.quorum:
+                return self._last_heard(position) - self._heard[leader] >= self._pace.dead_ms
+        return False
+
+    def _last_heard(self, position: int) -> int:
+        return self._now_ms if position == self._me else self._heard[position]
+
+    def _lead(self) -> None:
+        number = self._frontier
+        if not self._due or self._is_over or not self._votes or self._building is not None:
+            return
+        if self._epoch.leader_of(number) != self._me or self._has_spoken_as_leader(number):
+            return
+        base = self._base(number)
+        if base.hash not in self._blocks:
+            self._execute(base.hash, None)
+        elif base.hash in self._committing:
+            return
+        elif self._must_carry(base):
+            self._propose(base, base.hash)
+        else:
+            self._building = base
+            timestamp_ms = max(self._now_ms, self._blocks[base.hash].timestamp_ms + 1)
+            self._effects.append(BuildBlock(base.hash, timestamp_ms))
+
+    def _has_spoken_as_leader(self, number: int) -> bool:
+        slot = self._slots.get(number)
+        return slot is not None and (
+            slot.proposed is not None or slot.voted_skip or slot.voted_notar is not None
+        )
+
+    def _must_carry(self, base: Parent) -> bool:
+        """A carry candidate names its parent's block again: to end the epoch, to let finality catch up, or because
+        nothing waits and only finality is missing."""
+        if base.slot <= self._final.slot:
+            return False
+        if self._blocks[base.hash].height >= self._epoch.last_height:
+            return True
+        return self._unfinal_blocks(base) >= MAX_UNFINAL_BLOCKS or not self._transactions_wait()
+
+    def _unfinal_blocks(self, base: Parent) -> int:
+        final = self._blocks.get(self._final.hash)
+        return self._blocks[base.hash].height - final.height if final else MAX_UNFINAL_BLOCKS
+
+    def _propose(self, base: Parent, block_hash: bytes) -> None:
+        """The candidate is in the log, with its block, before its signature can exist."""
+        number = self._frontier
+        if self._has_spoken_as_leader(number) or self._is_over:
+            return
+        if self._base(number) != base:
+            self._consider(self._lead)
+            return
+        candidate = Candidate(self._epoch.number, number, base.slot, base.id, block_hash)
+        name = self._epoch.id_of(candidate)
+        slot = self._slot(number)
+        slot.proposed = name
+        slot.candidates[name] = candidate
+        self._records.append(CandidateRecord(candidate))
+        self._records.append(VoteRecord(CANDIDATE, self._epoch.number, number, name))
+        self._state(CANDIDATE, number, name)
+        self._vote(NOTAR, slot, name)
+
+    def _justification(self, candidate: Candidate) -> list[Certificate]:
+        """The parent's Notar and the newest Skips between; whoever lacks older ones asks."""
+        certificates: list[Certificate] = []
+        for number in range(candidate.slot - 1, candidate.parent_slot, -1):
+            slot = self._slots.get(number)
+            if slot is not None and slot.is_skipped and len(certificates) < MAX_JUSTIFICATION - 1:
+                certificates.append(slot.certificates[SKIP].certificate)
+        parent = self._slots.get(candidate.parent_slot)
+        if parent is not None and parent.notarized is not None:
+            certificates.append(parent.notarized.certificate)
+        return certificates[::-1]
+
+    # Rule 3: notarize
+
+    def _notarize_ahead(self) -> None:
+        for number in range(self._frontier, self.horizon + 1):
+            if number in self._slots:
+                self._notarize(number)
+
+    def _notarize(self, number: int) -> None:
+        slot = self._slots.get(number)
+        if slot is None or slot.proposal is None or not self._may_notarize(slot):
+            return
+        candidate = slot.proposal.candidate
+        parent = self._parent_of(candidate)
+        if parent is None or not self._is_gap_skipped(candidate):
+            return
+        verdict = self._judge(candidate, parent)
+        if isinstance(verdict, Reason):
+            self._refuse(slot, verdict)
+        elif verdict and self._is_timely(candidate):
+            self._records.append(CandidateRecord(candidate))
+            self._vote(NOTAR, slot, slot.proposal.id)
+
+    def _refuse(self, slot: Slot, reason: Reason) -> None:
+        """An invalid candidate is not waited for any longer."""
+        if self._may_skip(slot) and not self._is_over:
+            self._effects.append(PenalisePeer(self._leader_address(slot.number), reason))
+            self._consider(self._skip, slot.number)
+
+    def _may_notarize(self, slot: Slot) -> bool:
+        """Once a slot, and not where nobody needs it any more."""
+        return self._votes and not self._is_over and slot.voted_notar is None and not slot.is_skipped
+
+    def _is_justified(self, candidate: Candidate) -> bool:
+        return self._parent_of(candidate) is not None and self._is_gap_skipped(candidate)
+
+    def _parent_of(self, candidate: Candidate) -> Parent | None:
+        """The parent, if it is final or its Notar certificate is held."""
+        if candidate.parent_slot == self._final.slot and candidate.parent_id == self._final.id:
+            return self._final
+        slot = self._slots.get(candidate.parent_slot)
+        held = slot.notarized if slot is not None else None
+        if held is None or held.id != candidate.parent_id:
+            return None
+        return Parent(candidate.parent_slot, held.id, held.certificate.candidate.block_hash)
+
+    def _is_gap_skipped(self, candidate: Candidate) -> bool:
+        """A Skip certificate is held for every slot between parent and candidate."""
+        for number in range(candidate.parent_slot + 1, candidate.slot):
+            slot = self._slots.get(number)
+            if slot is None or not slot.is_skipped:
+                return False
+        return True
+
+    def _judge(self, candidate: Candidate, parent: Parent) -> bool | Reason:
+        """True: valid; a reason: invalid; False: the host has not said yet."""
+        if parent.hash not in self._blocks:
+            self._execute(parent.hash, None)
+            return False
+        if candidate.block_hash == parent.hash:
+            return (
+                True if parent.slot > 0 else Reason.WRONG_HEIGHT
+            )  # an older epoch's block cannot be carried
+        if self._blocks[parent.hash].height >= self._epoch.last_height:
+            return Reason.WRONG_HEIGHT
+        block = self._blocks.get(candidate.block_hash)
+        if block is not None:
+            return True if block.parent == parent.hash else Reason.WRONG_PARENT
+        asked = (candidate.block_hash, parent.hash)
+        if asked in self._refused:
+            return self._refused[asked]
+        self._execute(*asked)
+        return False
+
+    def _is_timely(self, candidate: Candidate) -> bool:
+        """Not further ahead of this clock than clocks differ; what is too early is looked at again."""
+        timestamp_ms = self._blocks[candidate.block_hash].timestamp_ms
+        if timestamp_ms <= self._now_ms + MAX_AHEAD_MS:
+            return True
+        self._effects.append(SetTimer(CLOCK, timestamp_ms - MAX_AHEAD_MS))
+        return False
+
+    def _execute(self, block_hash: bytes, parent: bytes | None) -> None:
+        if (block_hash, parent) not in self._executing:
+            self._executing.add((block_hash, parent))
+            self._effects.append(ExecuteBlock(block_hash, parent))
+
+    def _follow_leaders_skip(self, number: int) -> None:
+        """A leader that gave up its own slot is not waited for."""
+        leader = self._epoch.leader_of(number)
+        slot = self._slots.get(number)
+        if slot is not None and leader in slot.votes[SKIP] and number >= self._frontier:
+            self._skip(number)
+
+    # Rule 4: finalize
+
+    def _finalize_vote(self, number: int) -> None:
+        slot = self._slots.get(number)
+        if slot is not None and self._may_finalize(slot):
+            assert slot.voted_notar is not None
+            self._vote(FINAL, slot, slot.voted_notar)
+
+    def _may_finalize(self, slot: Slot) -> bool:
+        """Own Notar, a quorum of Notars for the same id, no own Skip. A quorum that waits for the own signature alone
+        is one: the votes go out together."""
+        if not self._votes or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
+            return False
+        if slot.notarized is not None:
+            return slot.notarized.id == slot.voted_notar
+        return slot.power.get((NOTAR, slot.voted_notar), 0) >= self._epoch.quorum
+
+    # Rule 5: skip
+
+    def _skip_in_time(self) -> None:
+        """Fired early, by a clock that went back or a timer that was replaced meanwhile: wait on, but not for ever."""
+        if self._now_ms < self._skip_at_ms:
+            self._skip_at_ms = min(self._skip_at_ms, self._now_ms + self._timeout_ms())
+            self._effects.append(SetTimer(SKIPPING, self._skip_at_ms))
+        else:
+            self._skip(self._frontier)
+
+    def _skip(self, number: int) -> None:
+        if number <= self._final.slot or self._is_over or not self._votes:
+            return
+        slot = self._slot(number)
+        if self._may_skip(slot):
+            self._vote(SKIP, slot, ZERO_HASH)
+
+    def _may_skip(self, slot: Slot) -> bool:
+        return not slot.voted_skip and not slot.voted_final
+
+    # Voting
+
+    def _vote(self, kind: str, slot: Slot, candidate: bytes) -> None:
+        """Decide; counted at once, sent when it is in the log and signed."""
+        assert self._me is not None, "only members vote"
+        self._mark(kind, slot, candidate)
+        self._records.append(VoteRecord(kind, self._epoch.number, slot.number, candidate))
+        self._state(kind, slot.number, candidate)
+        self._count("", VerifiedVote(kind, self._epoch.number, slot.number, candidate, self._me, b""))
+        self._consider(self._finalize_vote, slot.number)
+
+    @staticmethod
+    def _mark(kind: str, slot: Slot, candidate: bytes) -> None:
+        if kind == NOTAR:
+            slot.voted_notar = candidate
+        elif kind == FINAL:
+            slot.voted_final = candidate
+        else:
+            slot.voted_skip = True
+
+    def _state(self, kind: str, number: int, candidate: bytes) -> None:
+        self._statements.append(
+            Statement(
+                kind=kind,
+                epoch=self._epoch.number,
+                slot=number,
+                candidate=candidate,
+                digest=self._epoch.digest_of(kind, number, candidate),
+            )
+        )
+
+    def _take_signatures(self, signatures: list[bytes]) -> None:
+        for statement, signature in zip(self._signing.popleft(), signatures, strict=True):
+            if statement.epoch != self._epoch.number or statement.slot <= self._final.slot:
+                continue
+            if statement.kind == CANDIDATE:
+                self._send_proposal(statement, signature)
+            else:
+                self._send_vote(statement, signature)
+
+    def _send_proposal(self, statement: Statement, signature: bytes) -> None:
+        slot = self._slot(statement.slot)
+        candidate = slot.candidates[statement.candidate]
+        slot.proposal = VerifiedProposal(candidate, statement.candidate, signature, [])
+        if self._set_of_others:
+            self._effects.append(Broadcast(Proposal(candidate, signature, self._justification(candidate))))
+
+    def _send_vote(self, statement: Statement, signature: bytes) -> None:
+        assert self._me is not None, "only members vote"
+        kind, number, candidate = statement.kind, statement.slot, statement.candidate
+        vote = VerifiedVote(kind, self._epoch.number, number, candidate, self._me, signature)
+        slot = self._slot(number)
+        slot.votes[kind][self._me] = vote
+        if slot.power.get((kind, candidate), 0) >= self._epoch.quorum:
+            self._consider(self._certify, kind, number, candidate, "")
+        if self._set_of_others:
+            self._effects.append(Broadcast(_unverified(vote)))
+
+    # Rule 6: certificates
+
+    def _certify(self, kind: str, number: int, candidate: bytes, peer: str) -> None:
+        """A quorum of signatures for one statement makes a certificate; whose candidate is not known is asked for."""
+        slot = self._slots.get(number)
+        if slot is None or kind in slot.certificates:
+            return
+        signatures = slot.signatures_of(kind, candidate)
+        if sum(self._epoch.powers[position] for position in signatures) < self._epoch.quorum:
+            return
+        about = skipped(self._epoch.number, number) if kind == SKIP else slot.candidates.get(candidate)
+        if about is None:
+            self._ask(peer)
+            return
+        self._hold(VerifiedCertificate(assemble(kind, about, signatures), candidate))
+
+    def _hold(self, held: VerifiedCertificate) -> None:
+        kind, candidate = held.certificate.kind, held.certificate.candidate
+        number = candidate.slot
+        if number <= self._final.slot or kind in self._slot(number).certificates:
+            return
+        slot = self._slot(number)
+        slot.certificates[kind] = held
+        if kind != SKIP:
+            slot.candidates[held.id] = candidate
+        self._records.append(CertificateRecord(held.certificate))
+        self._pass_on(held.certificate)
+        self._consider(self._advance)
+        if kind == FINAL:
+            self._settle_final(held)
+        elif kind == NOTAR:
+            self._consider(self._finalize_vote, number)
+
+    def _pass_on(self, certificate: Certificate) -> None:
+        """Certificates wait for a moment: most peers will have shown by then that they need none."""
+        if not self._set_of_others:
+            return
+        if not self._relaying:
+            self._effects.append(SetTimer(RELAY, self._now_ms + self._pace.relay_ms))
+        self._relaying.append(certificate)
+
+    def _relay(self) -> None:
+        """To whoever has not shown that it is past the slot. Who has voted Final there asks when it misses the rest."""
+        for certificate in self._relaying:
+            for position, member in enumerate(self._epoch.validators):
+                if position != self._me and self._past[position] <= certificate.candidate.slot:
+                    self._effects.append(Send(member.address, certificate))
+        self._relaying = []
+
+    # Rule 7: commit
+
+    def _settle_final(self, held: VerifiedCertificate) -> None:
+        """Everything up to this candidate is final; what lies below is of no use any more."""
+        candidate = held.certificate.candidate
+        self._final = Parent(candidate.slot, held.id, candidate.block_hash)
+        self._final_certificate = held
+        self._slots = {number: slot for number, slot in self._slots.items() if number > candidate.slot}
+        self._set_standstill()
+        self._consider(self._commit)
+        self._consider(self._pace_slot)
+
+    def _commit(self) -> None:
+        """Its block, and with it every ancestor, leaves once it is executed; a carried block has left before."""
+        if self._final.slot == self._committed.slot or self._final_certificate is None:
+            return
+        block = self._blocks.get(self._final.hash)
+        if block is None:
+            self._execute(self._final.hash, None)
+            return
+        done = self._blocks[self._committed.hash]
+        self._committed = self._final
+        if block.height > done.height:
+            self._consider(self._forget_blocks)
+            self._choose_head()
+            self._committing.append(self._final.hash)
+            self._effects.append(Finalize(self._final.hash, self._final_certificate.certificate))
+        self._is_over = block.height >= self._epoch.last_height
+
+    def _forget_blocks(self) -> None:
+        """Those that no candidate above the newest final block can stand on."""
+        lowest = self._blocks[self._final.hash].height
+        self._blocks = {name: block for name, block in self._blocks.items() if block.height >= lowest}
+        wanted = {c.block_hash for slot in self._slots.values() for c in slot.candidates.values()}
+        self._refused = {asked: reason for asked, reason in self._refused.items() if asked[0] in wanted}
+        self._executing = {asked for asked in self._executing if asked[0] in wanted}
+
+    def _choose_head(self) -> None:
+        """The block to build on next, if it is here."""
+        base = self._base(self._frontier) if self._frontier > self._final.slot else self._final
+        if base.hash != self._head and base.hash in self._blocks:
+            self._head = base.hash
+            self._effects.append(SetHead(base.hash))
+        elif base.hash not in self._blocks:
+            self._execute(base.hash, None)
+
+    # Rule 8: standstill
+
+    def _set_standstill(self) -> None:
+        if not self._is_quorum_alone and self._set_of_others:
+            self._effects.append(SetTimer(STANDSTILL, self._now_ms + self._pace.standstill_ms))
+
+    def _stand_still(self) -> None:
+        """Without finality for a while, and with something under way: where I am, my votes, my newest proposal."""
+        self._set_standstill()
+        if not self._slots and self._highest_epoch <= self._epoch.number:
+            return
+        self._effects.append(Broadcast(self._status()))
+        for number in sorted(self._slots, reverse=True)[: MAX_PAST_SLOTS + MAX_FUTURE_SLOTS + 1]:
+            self._effects += [Broadcast(_unverified(vote)) for vote in self._own_votes(self._slots[number])]
+        slot = self._slots.get(self._frontier)
+        if slot is not None and slot.proposed is not None and slot.proposal is not None:
+            proposal = slot.proposal
+            justification = self._justification(proposal.candidate)
+            self._effects.append(Broadcast(Proposal(proposal.candidate, proposal.signature, justification)))
+
+    def _own_votes(self, slot: Slot) -> list[VerifiedVote]:
+        if self._me is None:
+            return []
+        own = [slot.votes[kind].get(self._me) for kind in (NOTAR, SKIP, FINAL)]
+        return [vote for vote in own if vote is not None and vote.signature]
+
+    # Rule 9: epochs
+
+    def _greet(self) -> None:
+        """Ask where the others are in this epoch: what they said before this node came is said again."""
+        self._set_standstill()
+        if self._set_of_others:
+            self._effects.append(Broadcast(self._status()))
+        self._pace_slot()
+
+    # Evidence
+
+    def _accuse(self, known: VerifiedVote, vote: VerifiedVote) -> None:
+        """E1, E2, E3: two votes that contradict each other, in the order that EVIDENCE wants."""
+        if not known.signature or not vote.signature:
+            return
+        first, second = known, vote
+        if (vote.kind == FINAL and known.kind == SKIP) or (
+            vote.kind == known.kind and vote.candidate < known.candidate
+        ):
+            first, second = vote, known
+        self._report(
+            vote.position,
+            vote.slot,
+            SignedStatement(kind=first.kind, candidate=first.candidate, signature=first.signature),
+            SignedStatement(kind=second.kind, candidate=second.candidate, signature=second.signature),
+        )
+
+    def _accuse_leader(self, leader: int, known: VerifiedProposal, other: VerifiedProposal) -> None:
+        """E4: two candidates by the leader."""
+        first, second = sorted((known, other), key=lambda proposal: proposal.id)
+        self._report(
+            leader,
+            known.candidate.slot,
+            SignedStatement(kind=CANDIDATE, candidate=first.id, signature=first.signature),
+            SignedStatement(kind=CANDIDATE, candidate=second.id, signature=second.signature),
+        )
+
+    def _report(self, position: int, number: int, first: SignedStatement, second: SignedStatement) -> None:
+        if position in self._accused:
+            return
+        self._accused.add(position)
+        fault = Fault(
+            validator=self._epoch.validators[position].address,
+            epoch=self._epoch.number,
+            slot=number,
+            first=first,
+            second=second,
+        )
+        self._effects.append(ReportFault(fault))
+
+    def _leader_address(self, number: int) -> str:
+        return self._epoch.validators[self._epoch.leader_of(number)].address
+
+    # Recovery
+
+    def _recover(self, records: Sequence[LogRecord]) -> None:
+        """Enter what the log and the guard hold of this epoch above the newest block on disk."""
+        for record in records:
+            match record:
+                case CandidateRecord():
+                    self._recover_candidate(record.candidate)
+                case VoteRecord():
+                    self._recover_vote(record)
+                case CertificateRecord():
+                    self._recover_certificate(record.certificate)
+                case _:
+                    assert_never(record)
+
+    def _is_live(self, epoch: int, number: int) -> bool:
+        return epoch == self._epoch.number and number > self._final.slot
+
+    def _recover_candidate(self, candidate: Candidate) -> None:
+        if not self._is_live(candidate.epoch, candidate.slot):
+            return
+        slot, name = self._slot(candidate.slot), self._epoch.id_of(candidate)
+        slot.candidates[name] = candidate
+
+    def _recover_vote(self, record: VoteRecord) -> None:
+        if not self._is_live(record.epoch, record.slot) or self._me is None:
+            return
+        slot = self._slot(record.slot)
+        if record.kind == CANDIDATE:
+            slot.proposed = record.candidate
+            return
+        self._mark(record.kind, slot, record.candidate)
+        if self._me not in slot.votes[record.kind]:
+            self._count(
+                "", VerifiedVote(record.kind, record.epoch, record.slot, record.candidate, self._me, b"")
+            )
+
+    def _recover_certificate(self, certificate: Certificate) -> None:
+        candidate = certificate.candidate
+        if not self._is_live(candidate.epoch, candidate.slot):
+            return
+        name = ZERO_HASH if certificate.kind == SKIP else self._epoch.id_of(candidate)
+        held = VerifiedCertificate(certificate, name)
+        slot = self._slot(candidate.slot)
+        slot.certificates[certificate.kind] = held
+        if certificate.kind != SKIP:
+            slot.candidates[name] = candidate
+        if certificate.kind == FINAL:
+            self._settle_final(held)
+
+    def _say_again_after_restart(self) -> None:
+        """Ed25519 signs the same bytes the same way: signing again says the same thing again."""
+        for number, slot in sorted(self._slots.items()):
+            for record in self._votes_of(slot):
+                if record.kind != CANDIDATE or record.candidate in slot.candidates:
+                    self._state(record.kind, number, record.candidate)
+            self._consider(self._finalize_vote, number)
+
+    def _votes_of(self, slot: Slot) -> list[VoteRecord]:
+        """What this node has said in a slot, as the log has it."""
+        said = [
+            (CANDIDATE, slot.proposed),
+            (NOTAR, slot.voted_notar),
+            (SKIP, ZERO_HASH if slot.voted_skip else None),
+            (FINAL, slot.voted_final),
+        ]
+        return [
+            VoteRecord(kind, self._epoch.number, slot.number, candidate)
+            for kind, candidate in said
+            if candidate is not None
+        ]
+
+
+def _unverified(vote: VerifiedVote) -> Vote:
+    return Vote(vote.kind, vote.epoch, vote.slot, vote.candidate, vote.position, vote.signature)

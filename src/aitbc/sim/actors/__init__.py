@@ -1,0 +1,24 @@
+"""Bad actors, one file each. Every one has a validator's key, and all together less than a third of the power."""
+
+from aitbc.sim.actors.bad_root import BadRootLeader
+from aitbc.sim.actors.equivocator import Equivocator
+from aitbc.sim.actors.hoarder import CertificateHoarder
+from aitbc.sim.actors.outdated import Outdated
+from aitbc.sim.actors.silent import Silent
+from aitbc.sim.actors.stale_parent import StaleParentLeader
+from aitbc.sim.actors.twins import Twin
+from aitbc.sim.actors.vote_splitter import VoteSplitter
+from aitbc.sim.actors.withholding import WithholdingLeader
+from aitbc.sim.node import Node
+
+ACTORS: dict[str, type[Node]] = {
+    "bad_root_leader": BadRootLeader,
+    "certificate_hoarder": CertificateHoarder,
+    "equivocator": Equivocator,
+    "outdated": Outdated,
+    "silent": Silent,
+    "stale_parent_leader": StaleParentLeader,
+    "twins": Twin,
+    "vote_splitter": VoteSplitter,
+    "withholding_leader": WithholdingLeader,
+}

@@ -1,0 +1,28 @@
+"""Says again what it and others said long ago, at every opportunity."""
+
+from aitbc.core.consensus.simplex.messages import Message
+from aitbc.sim.actors.voting import Liar
+from aitbc.sim.node import BlockReply, BlockRequest, Envelope, TxGossip
+
+REMEMBERED = 200
+
+
+class Outdated(Liar):
+    def boot(self) -> None:
+        self.old: list[Envelope] = []
+        super().boot()
+
+    def receive(self, sender: str, envelope: Envelope) -> None:
+        if (
+            not isinstance(envelope.message, BlockReply | BlockRequest | TxGossip)
+            and len(self.old) < REMEMBERED
+        ):
+            self.old.append(envelope)
+        super().receive(sender, envelope)
+
+    def broadcast(self, message: Message) -> None:
+        if self.cluster.draw.randrange(2):
+            super().broadcast(message)
+        for _ in range(3):
+            if self.old:
+                self.cluster.broadcast(self, self.cluster.draw.choice(self.old))

@@ -1,0 +1,39 @@
+"""What bad actors share: an honest engine to stay in the know, a key without a guard, and a say in what is sent."""
+
+from aitbc.core.consensus.engine import SignStatements, StatementsSigned
+from aitbc.core.consensus.simplex.messages import CANDIDATE, SKIP, Message, Proposal, Vote
+from aitbc.core.types.blocks import ZERO_HASH, Candidate
+from aitbc.sim import keys
+from aitbc.sim.node import Envelope, Node
+
+
+class Liar(Node):
+    """Signs whatever it likes."""
+
+    def _sign(self, effect: SignStatements) -> None:
+        """No guard."""
+        signatures = [keys.sign(self.auth_key, statement.digest) for statement in effect.statements]
+        self.cluster.after(0, self, "event", StatementsSigned(signatures))
+
+    def vote(self, kind: str, slot: int, candidate: bytes) -> Vote | None:
+        """A vote of the running epoch; None while this node is not in the set."""
+        epoch = self.engine.epoch
+        position = epoch.position_of(self.address)
+        if position is None:
+            return None
+        candidate = ZERO_HASH if kind == SKIP else candidate
+        signature = keys.sign(self.auth_key, epoch.digest_of(kind, slot, candidate))
+        return Vote(kind, epoch.number, slot, candidate, position, signature)
+
+    def proposal(self, candidate: Candidate) -> Proposal:
+        epoch = self.engine.epoch
+        digest = epoch.digest_of(CANDIDATE, candidate.slot, epoch.id_of(candidate))
+        return Proposal(candidate, keys.sign(self.auth_key, digest), [])
+
+    def others(self) -> list[Node]:
+        return [node for node in self.cluster.nodes if node.place != self.place]
+
+    def tell(self, node: Node, message: Message | None) -> None:
+        """To one node, with the block beside a proposal."""
+        if message is not None:
+            self.cluster.transmit(self, node, Envelope(message, self._block_of(message)))

@@ -1,0 +1,520 @@
+"""A host for the engine, whole but for its blocks: it keeps them, fetches them, writes log, guard and chain, and signs.
+
+What a real node does on threads and sockets happens here one event at a time. Effects are performed in order; those
+behind a write wait for it. A node can die in every write. With `OpaqueBlock` replaced by the ledger's blocks, this is
+the list of what a real host does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
+
+from aitbc.core.consensus.engine import (
+    BlockBuilt,
+    BlockCommitted,
+    BlockExecuted,
+    Broadcast,
+    BuildBlock,
+    EngineEffect,
+    EngineEvent,
+    EpochBegan,
+    ExecuteBlock,
+    Finalize,
+    MessageArrived,
+    PenalisePeer,
+    Persist,
+    ReportFault,
+    Send,
+    SendEpochEnd,
+    SetHead,
+    SetTimer,
+    SignStatements,
+    StatementsSigned,
+    TimerFired,
+    TransactionsArrived,
+)
+from aitbc.core.consensus.epoch import Anchor
+from aitbc.core.consensus.simplex.guard import (
+    Guard,
+    GuardRefuses,
+    admit,
+    decode_guard,
+    encode_half,
+    raise_floor,
+)
+from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified, check
+from aitbc.core.consensus.simplex.pacing import Pace
+from aitbc.core.consensus.simplex.rules import Simplex
+from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord, encode_batch, log_head, read_log
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.sim import keys
+from aitbc.sim.blocks import GENESIS_BLOCK_HASH, OpaqueBlock, Stored, judge
+from aitbc.sim.disk import Disk
+from aitbc.sim.epochs import GENESIS_HASH
+
+if TYPE_CHECKING:
+    from aitbc.sim.cluster import Cluster
+
+FETCH_MS, FETCH_MAX_MS = 500, 4_000
+BLOCKS_IN_A_REPLY = 32
+CLOCKS_DIFFER_MS = 5_000
+"""More than this clock can have gone back since it voted last."""
+MAX_LOG_BYTES = 20_000
+"""Small, so that logs are rewritten in every run."""
+
+
+class BlockRequest(msgspec.Struct, frozen=True):
+    hash: bytes
+
+
+class BlockReply(msgspec.Struct, frozen=True):
+    """A block and some of its ancestors."""
+
+    blocks: list[OpaqueBlock]
+
+
+class TxGossip(msgspec.Struct, frozen=True):
+    tx: int
+
+
+class Fetch(msgspec.Struct):
+    """Asked for, and when to ask somebody else."""
+
+    wait_ms: int
+
+
+class Died(Exception):
+    """The process is gone, in the middle of whatever it did."""
+
+
+class Node:
+    """One validator's process. `place` names it; twins share an address."""
+
+    engine_class: type[Simplex] = Simplex
+
+    def __init__(self, cluster: Cluster, place: int, address: str) -> None:
+        self.cluster = cluster
+        self.place = place
+        self.address = address
+        self.auth_key = keys.key_of(int(address[1:]))
+        self.disk = Disk()
+        self.life = 0
+        self.is_up = False
+        self.is_honest = True
+
+    # Life
+
+    def boot(self) -> None:
+        """Start from what is on the disk, as a restarted process does."""
+        self.life += 1
+        self.is_up = True
+        self.timers: dict[str, int] = {}
+        self.effects: deque[EngineEffect] = deque()
+        self.is_writing = False
+        self.fetching: dict[bytes, Fetch] = {}
+        self.executing: dict[tuple[bytes, bytes | None], ExecuteBlock] = {}
+        self.blocks = dict(self.disk.blocks)
+        self.executed: set[bytes] = {stored.hash for stored in self.disk.chain}
+        self.waiting: dict[int, None] = {}
+        self.head = self.disk.chain[-1].hash
+        self.committed = {stored.hash: height for height, stored in enumerate(self.disk.chain)}
+        self.included = {tx for stored in self.disk.chain for tx in stored.block.txs}
+        for stored in self.disk.chain:
+            self.blocks[stored.hash] = stored.block
+        self.pending_final: deque[Finalize] = deque()
+        self.guard, records, vote_after_ms = self._remember()
+        self.engine = self._engine(records, vote_after_ms)
+        self.perform(self.engine.start(self.now_ms()))
+
+    def _remember(self) -> tuple[Guard, list[LogRecord], int]:
+        """Log and guard; without a whole log and guard this node only watches until an epoch that is new to it."""
+        records: list[LogRecord] = []
+        try:
+            guard = decode_guard(self.disk.guard_file, GENESIS_HASH)
+            read = read_log(self.disk.log, GENESIS_HASH)
+            records = [*read.records, *guard.signed]
+            self.disk.log = self.disk.log[: read.length] or log_head(GENESIS_HASH)
+        except Rejected as rejection:
+            self.cluster.note(self, f"watches: {rejection.message}")
+            guard = Guard(genesis_hash=GENESIS_HASH, vote_after_ms=self.now_ms() + CLOCKS_DIFFER_MS)
+            self.disk.log = log_head(GENESIS_HASH)
+        self.disk.sync()
+        self.disk.guard = [encode_half(guard)] * 2
+        return guard, records, guard.vote_after_ms
+
+    def _engine(self, records: list[LogRecord], vote_after_ms: int) -> Simplex:
+        plan = self.cluster.plan
+        anchor = self._anchor()
+        return self.engine_class(
+            address=self.address,
+            pace=Pace(block_time_ms=plan.block_time_ms, idle_ms=plan.idle_ms, max_timeout_ms=5_000),
+            epoch=self.cluster.epochs[self.cluster.epochs.number_after(anchor.height)],
+            anchor=anchor,
+            transactions_wait=self.transactions_wait,
+            records=records,
+            vote_after_ms=vote_after_ms,
+        )
+
+    def _anchor(self) -> Anchor:
+        """The newest block with a certificate of its own in the running epoch, or that epoch's base."""
+        chain, length = self.disk.chain, self.cluster.epochs.length
+        lowest = (len(chain) - 1) // length * length
+        for stored in reversed(chain[lowest + 1 :]):
+            if stored.certificate is not None:
+                candidate = stored.certificate.candidate
+                name = self.cluster.epochs[candidate.epoch].id_of(candidate)
+                return self._anchor_at(stored, candidate.slot, name)
+        return self._anchor_at(chain[lowest], 0, chain[lowest].hash)
+
+    @staticmethod
+    def _anchor_at(stored: Stored, slot: int, name: bytes) -> Anchor:
+        return Anchor(
+            slot=slot,
+            id=name,
+            hash=stored.hash,
+            height=stored.block.height,
+            timestamp_ms=stored.block.timestamp_ms,
+            certificate=stored.certificate if slot else None,
+        )
+
+    def die(self) -> None:
+        self.life += 1
+        self.is_up = False
+        self.disk.crash(self.cluster.draw)
+
+    def now_ms(self) -> int:
+        return self.cluster.clock_of(self.place)
+
+    @property
+    def height(self) -> int:
+        return len(self.disk.chain) - 1
+
+    # Facts
+
+    def feed(self, event: EngineEvent) -> None:
+        self.perform(self.engine.on(self.now_ms(), event))
+
+    def receive(self, sender: str, envelope: Envelope) -> None:
+        """A message from the network."""
+        message = envelope.message
+        if isinstance(message, TxGossip):
+            self.take_transaction(message.tx)
+        elif isinstance(message, BlockRequest):
+            self._serve(sender, message.hash)
+        elif isinstance(message, BlockReply):
+            self._take_blocks(message.blocks)
+        else:
+            self._hear(sender, envelope, message)
+
+    def _hear(self, sender: str, envelope: Envelope, message: Message) -> None:
+        engine = self.engine
+        verified = envelope.verified.get(engine.epoch.number)
+        if verified is None:
+            try:
+                verified = check(message, engine.epoch, horizon=engine.horizon, verifier=keys.verify)
+            except Rejected:
+                self.cluster.rejected += 1
+                return
+            envelope.verified[engine.epoch.number] = verified
+        if envelope.block is not None and envelope.block_hash not in self.blocks:
+            self._take_blocks([envelope.block])
+        self.perform(engine.on(self.now_ms(), MessageArrived(sender, verified)))
+
+    def take_transaction(self, tx: int) -> None:
+        if tx not in self.included and tx not in self.waiting:
+            self.waiting[tx] = None
+            self.feed(TransactionsArrived())
+
+    def transactions_wait(self) -> bool:
+        """Some that no block of the branch under the head holds."""
+        if not self.waiting:
+            return False
+        return len(self.waiting) > len(self._taken(self.head))
+
+    def _taken(self, tip: bytes) -> set[int]:
+        """Waiting transactions in blocks from the tip down to the chain."""
+        taken: set[int] = set()
+        while tip not in self.committed:
+            block = self.blocks[tip]
+            taken.update(block.txs)
+            tip = block.parent
+        return taken & self.waiting.keys()
+
+    def timer_fired(self, timer: str, token: int) -> None:
+        if self.timers.get(timer) == token:
+            self.feed(TimerFired(timer))
+
+    # Effects, one after the other; those behind a write wait
+
+    def perform(self, effects: list[EngineEffect]) -> None:
+        if effects:
+            self.effects.extend(effects)
+            self._perform_next()
+
+    def _perform_next(self) -> None:
+        while self.effects and not self.is_writing and self.is_up:
+            self._perform_one(self.effects.popleft())
+
+    def _perform_one(self, effect: EngineEffect) -> None:
+        match effect:
+            case SetTimer():
+                self._set_timer(effect)
+            case Broadcast():
+                self.broadcast(effect.message)
+            case Send():
+                self.send(effect.peer, effect.message)
+            case Persist():
+                self._write_log(effect.records)
+            case SignStatements():
+                self._sign(effect)
+            case ExecuteBlock():
+                self._execute(effect)
+            case BuildBlock():
+                self._build(effect)
+            case SetHead():
+                self.head = effect.hash
+            case Finalize():
+                self._finalize(effect)
+            case SendEpochEnd():
+                self._send_epoch_end(effect)
+            case ReportFault():
+                self.cluster.checks.on_fault(self, effect.fault)
+            case PenalisePeer():
+                self.cluster.note(self, f"penalises {effect.peer}: {effect.reason}")
+            case _:
+                assert_never(effect)
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        delay = max(0, effect.at_ms - self.now_ms())
+        self.timers[effect.timer] = self.cluster.after(delay, self, "timer", effect.timer)
+
+    def broadcast(self, message: Message) -> None:
+        self.cluster.broadcast(self, Envelope(message, self._block_of(message)))
+
+    def send(self, peer: str, message: Message) -> None:
+        self.cluster.send(self, peer, Envelope(message, self._block_of(message)))
+
+    def _block_of(self, message: Message) -> OpaqueBlock | None:
+        if not isinstance(message, Proposal):
+            return None
+        return self.blocks.get(message.candidate.block_hash)
+
+    # Writing: a process can die before, in and after each
+
+    def _write(self, then: str, *, safe: bool = True) -> None:
+        """Effects wait until the write is done."""
+        if safe:
+            self._maybe_die()
+        delay = self.cluster.disk_delay(self)
+        if delay:
+            self.is_writing = True
+            self.cluster.after(delay, self, "written", then)
+        else:
+            self._written(then)
+
+    def written(self, then: str) -> None:
+        self.is_writing = False
+        self._written(then)
+        self._perform_next()
+
+    def _written(self, then: str) -> None:
+        if then == "log":
+            self.disk.sync()
+        self._maybe_die()
+
+    def _maybe_die(self) -> None:
+        if self.cluster.dies_now():
+            raise Died
+
+    def _write_log(self, records: list[LogRecord]) -> None:
+        for record in records:
+            if isinstance(record, CandidateRecord):
+                block = self.blocks[record.candidate.block_hash]
+                self.disk.blocks[record.candidate.block_hash] = block
+        self.disk.log += encode_batch(records)
+        self._write("log")
+
+    def _sign(self, effect: SignStatements) -> None:
+        """The guard is asked, and both of its halves are safe, before anything is signed."""
+        try:
+            guard = admit(self.guard, effect.statements)
+        except GuardRefuses as refusal:
+            self.cluster.checks.on_refusal(self, refusal)
+            raise
+        if guard is not self.guard:
+            self._write_guard(guard)
+        self.cluster.checks.on_signed(self, effect.statements)
+        signatures = [keys.sign(self.auth_key, statement.digest) for statement in effect.statements]
+        self.cluster.after(0, self, "event", StatementsSigned(signatures))
+
+    def _write_guard(self, guard: Guard) -> None:
+        self.guard = guard
+        new = encode_half(guard)
+        for half in (0, 1):
+            if self.cluster.dies_now():
+                self.disk.tear(half, new, self.cluster.draw)
+                raise Died
+            self.disk.guard[half] = new
+        self._maybe_die()
+
+    def _rewrite_log(self) -> None:
+        """As a file is replaced: the new one is whole before its name is."""
+        records = self.engine.live_records()
+        self._maybe_die()
+        self.disk.log = log_head(GENESIS_HASH) + (encode_batch(records) if records else b"")
+        self.disk.sync()
+        self._maybe_die()
+
+    # Blocks
+
+    def _build(self, effect: BuildBlock) -> None:
+        taken = self._taken(effect.parent)
+        txs = tuple(tx for tx in self.waiting if tx not in taken)[:100]
+        parent = self.blocks[effect.parent]
+        block = OpaqueBlock(
+            effect.parent,
+            parent.height + 1,
+            effect.timestamp_ms,
+            self.address,
+            txs,
+            self.makes_valid_blocks(),
+        )
+        name = block.hash
+        self.blocks[name] = block
+        self.executed.add(name)
+        event = BlockBuilt(effect.parent, name, block.height, block.timestamp_ms)
+        self.cluster.after(self.cluster.work_delay(), self, "event", event)
+
+    def makes_valid_blocks(self) -> bool:
+        return True
+
+    def _execute(self, effect: ExecuteBlock) -> None:
+        self.executing[effect.hash, effect.parent] = effect
+        self._try_execute(effect)
+
+    def _try_execute(self, effect: ExecuteBlock) -> None:
+        """From the newest executed ancestor on; what is missing is fetched."""
+        name = effect.hash
+        while name not in self.executed or name == effect.hash:
+            block = self.blocks.get(name)
+            if block is None:
+                self._fetch(name)
+                return
+            if block.parent in self.executed or effect.parent is not None or block.height == 0:
+                break
+            name = block.parent
+        del self.executing[effect.hash, effect.parent]
+        self.cluster.after(self.cluster.work_delay(), self, "executed", effect)
+
+    def done_executing(self, effect: ExecuteBlock) -> None:
+        block = self.blocks[effect.hash]
+        reason = self._verdict(effect, block)
+        if reason is None:
+            name = effect.hash
+            while name not in self.executed:
+                self.executed.add(name)
+                name = self.blocks[name].parent
+        event = BlockExecuted(
+            effect.hash, effect.parent, block.parent, block.height, block.timestamp_ms, reason
+        )
+        self.feed(event)
+
+    def _verdict(self, effect: ExecuteBlock, block: OpaqueBlock) -> Reason | None:
+        if effect.hash in self.executed and effect.parent in (None, block.parent):
+            return None
+        parent = block.parent if effect.parent is None else effect.parent
+        return judge(block, self.blocks[parent], parent)
+
+    def _fetch(self, name: bytes) -> None:
+        if name not in self.fetching:
+            self.fetching[name] = Fetch(FETCH_MS)
+            self.fetch_again(name)
+
+    def fetch_again(self, name: bytes) -> None:
+        fetch = self.fetching.get(name)
+        if fetch is None:
+            return
+        self.cluster.send_to_anybody(self, Envelope(BlockRequest(name), None))
+        self.cluster.after(fetch.wait_ms, self, "fetch", name)
+        fetch.wait_ms = min(fetch.wait_ms * 3 // 2, FETCH_MAX_MS)
+
+    def _serve(self, peer: str, name: bytes) -> None:
+        blocks: list[OpaqueBlock] = []
+        while name in self.blocks and len(blocks) < BLOCKS_IN_A_REPLY and name != GENESIS_BLOCK_HASH:
+            blocks.append(self.blocks[name])
+            name = self.blocks[name].parent
+        if blocks:
+            self.cluster.send(self, peer, Envelope(BlockReply(blocks), None))
+
+    def _take_blocks(self, blocks: list[OpaqueBlock]) -> None:
+        for block in blocks:
+            name = block.hash
+            self.blocks.setdefault(name, block)
+            self.fetching.pop(name, None)
+        for effect in list(self.executing.values()):
+            if (effect.hash, effect.parent) in self.executing:
+                self._try_execute(effect)
+
+    # Final blocks
+
+    def _finalize(self, effect: Finalize) -> None:
+        """The block and its uncommitted ancestors, oldest first; each is on disk whole or not at all."""
+        path = []
+        name = effect.hash
+        while name not in self.committed:
+            path.append(name)
+            name = self.blocks[name].parent
+        self.cluster.checks.on_finalize(self, effect, path)
+        for name in reversed(path):
+            self._maybe_die()
+            own = effect.certificate if name == effect.hash else None
+            self.disk.chain.append(Stored(self.blocks[name], name, own))
+            self.committed[name] = self.height
+            self.included.update(self.blocks[name].txs)
+            for tx in self.blocks[name].txs:
+                self.waiting.pop(tx, None)
+            self.cluster.checks.on_committed(self, self.height, name)
+        self.pending_final.append(effect)
+        self._write("chain", safe=False)
+        self.cluster.after(0, self, "committed", effect)
+
+    def done_committing(self, effect: Finalize) -> None:
+        block, candidate = self.blocks[effect.hash], effect.certificate.candidate
+        self._forget(block.height)
+        guard = raise_floor(self.guard, candidate.epoch, candidate.slot)
+        self.guard = guard
+        self.feed(BlockCommitted(effect.hash, block.height, block.timestamp_ms))
+        epochs = self.cluster.epochs
+        if block.height % epochs.length == 0:
+            base = self._anchor_at(Stored(block, effect.hash, None), 0, effect.hash)
+            self.feed(EpochBegan(epochs[epochs.number_after(block.height)], base))
+        if len(self.disk.log) > MAX_LOG_BYTES and not self.is_writing and not self.effects:
+            self._rewrite_log()
+
+    def _forget(self, height: int) -> None:
+        """Blocks that the chain has now, and those of branches that lost."""
+        self.disk.blocks = {name: block for name, block in self.disk.blocks.items() if block.height > height}
+
+    def _send_epoch_end(self, effect: SendEpochEnd) -> None:
+        height = (effect.epoch + 1) * self.cluster.epochs.length
+        if height < len(self.disk.chain):
+            certificate = self.disk.chain[height].certificate
+            assert certificate is not None, "the last block of an epoch is final by itself"
+            self.send(effect.peer, certificate)
+
+
+class Envelope:
+    """A message on its way, with the block beside it. A check is pure, so its result is kept for all receivers."""
+
+    __slots__ = ("block", "block_hash", "message", "verified")
+
+    def __init__(
+        self, message: Message | BlockRequest | BlockReply | TxGossip, block: OpaqueBlock | None
+    ) -> None:
+        self.message = message
+        self.block = block
+        self.block_hash = block.hash if block else b""
+        self.verified: dict[int, Verified] = {}

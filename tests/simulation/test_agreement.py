@@ -1,0 +1,118 @@
+"""Agreement under everything a seed can think of. `aitbc sim --seed N --verbose` tells the story of one."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aitbc.sim.faults import ATTACKS
+from aitbc.sim.run import play_seed, replay_command
+from simulation.mutants import MUTANTS, Mutant, hunt
+
+
+def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn") -> list[str]:
+    """Those who were accused; fails with the command that replays the first seed that broke a promise."""
+    accused = []
+    for seed in seeds:
+        report = play_seed(seed, nodes=nodes, attack=attack)
+        command = replay_command(report, nodes=nodes, attack=attack)
+        assert report.failure is None, f"{report.failure}\n{command}\n" + "\n".join(report.trace[-30:])
+        accused += report.accused
+    return accused
+
+
+@pytest.mark.parametrize("start", range(0, 200, 20))
+def test_whatever_happens_promises_hold(start: int) -> None:
+    play(range(start, start + 20))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attacker_alone_among_four_breaks_nothing(attack: str) -> None:
+    play(range(1_000, 1_010), nodes=4, attack=attack)
+
+
+@pytest.mark.parametrize("attack", ["equivocator", "twins", "vote_splitter"])
+def test_who_signs_twice_is_found_out(attack: str) -> None:
+    accused = play(range(2_000, 2_008), nodes=4, attack=attack)
+    assert len(accused) >= 6, "nearly every run ends with evidence, and only against the guilty"
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+def test_small_sets_only_need_everybody(nodes: int) -> None:
+    play(range(3_000, 3_010), nodes=nodes, attack=None)
+
+
+STORIES = [
+    (84, 4, None, "a node that was paused twice must hear its signatures in the order it asked for them"),
+    (28, 4, None, "who lost its disk walks seventeen epochs while the others have nothing to say"),
+    (
+        191,
+        4,
+        "drawn",
+        "who was refused a block for half a minute must not wait half a minute for the next try",
+    ),
+    (302, 4, None, "epochs of a single block, and a node that is eighty of them behind"),
+    (
+        8,
+        1,
+        None,
+        "a guard made anew is not a guard that was always there, whatever the second restart thinks",
+    ),
+]
+
+
+@pytest.mark.parametrize(("seed", "nodes", "attack", "story"), STORIES)
+def test_seeds_that_once_hurt(seed: int, nodes: int, attack: str | None, story: str) -> None:
+    play(range(seed, seed + 1), nodes=nodes, attack=attack)
+    assert play_seed(seed, attack=None).failure is None, story
+
+
+def test_one_seed_one_run_under_any_hash_seed() -> None:
+    code = "from aitbc.sim.run import play_seed; print([play_seed(s).digest for s in (3, 5, 19)])"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_looking_closely_changes_nothing() -> None:
+    brief, verbose = play_seed(5), play_seed(5, verbose=True)
+    assert (brief.events, brief.blocks) == (verbose.events, verbose.blocks)
+    assert [line for line in verbose.trace if " hears " not in line] == brief.trace
+    assert len(verbose.trace) > 10 * len(brief.trace)
+
+
+QUICK = (
+    "vote Final after Skip",
+    "notarize twice in a slot",
+    "a quorum of one half",
+    "vote at once without a guard",
+)
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name in QUICK], ids=lambda mutant: mutant.name)
+def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
+    assert hunt(mutant) is not None, "it survived"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_mistake_is_found(mutant: Mutant) -> None:
+    """`make mutants` prints by which seed."""
+    assert hunt(mutant) is not None, "it survived"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("start", range(10_000, 11_200, 100))
+def test_a_thousand_more(start: int) -> None:
+    play(range(start, start + 100))
