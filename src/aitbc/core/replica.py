@@ -4,12 +4,15 @@ Inputs are facts, effects are requests. The host performs persists before sends 
 never calls in from two threads and never nests a call.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import msgspec
 
 from aitbc.core.chain.builder import BuiltBlock
-from aitbc.core.chain.mempool import MAX_WAIT_MS, Mempool
+from aitbc.core.chain.mempool import MAX_WAIT_MS, NOBODY, Mempool
+from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import (
     BlockBuilt,
     BlockCommitted,
@@ -17,9 +20,11 @@ from aitbc.core.consensus.engine import (
     BuildBlock,
     ConsensusEngine,
     EngineEffect,
+    EngineEvent,
     EpochBegan,
     ExecuteBlock,
     Finalize,
+    MessageArrived,
     PenalisePeer,
     Persist,
     ReportFault,
@@ -33,39 +38,82 @@ from aitbc.core.consensus.engine import (
     TransactionsArrived,
 )
 from aitbc.core.consensus.epoch import Anchor, Epoch
+from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified, VerifiedProposal
+from aitbc.core.consensus.simplex.wal import BlockRecord, CandidateRecord, LogRecord
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.elector import leaders_of
-from aitbc.core.ledger.execution import check_active, check_fee, check_sender, check_witness, dry_run
+from aitbc.core.ledger.execution import (
+    check_active,
+    check_fee,
+    check_sender,
+    check_witness,
+    dry_run,
+    execute,
+)
 from aitbc.core.ledger.params import version_at
 from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.validators import validators_of
-from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
+from aitbc.core.types.blocks import (
+    MAX_BLOCK_BYTES,
+    MAX_BLOCK_TXS,
+    Block,
+    Certificate,
+    CommittedBlock,
+    Header,
+)
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.core.undecided import Undecided
 
 BLOCK_OVERHEAD = 4_096
 """Bytes of a block that are not transactions."""
 
-# Inputs.
+# Inputs. TimerFired, StatementsSigned: as the engine hears them.
 
 
 class TransactionSubmitted(msgspec.Struct, frozen=True):
     tx: VerifiedTransaction
     ticket: int
-    """The host's name for whoever waits for the answer."""
+    """The host's name for whoever waits for the answer; 0: it came from a peer and nobody does."""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A peer's message about agreement, verified, with the block that came beside a proposal."""
+
+    peer: str
+    message: Verified
+    block: Block | None = None
+    """It has the hash that the proposal names."""
+
+
+class BlocksCame(msgspec.Struct, frozen=True):
+    """Blocks by hash: the answer to a `Fetch`."""
+
+    blocks: list[tuple[bytes, Block]]
 
 
 class Built(msgspec.Struct, frozen=True):
+    """Answers `Execute`."""
+
     built: BuiltBlock
 
 
-class Committed(msgspec.Struct, frozen=True):
-    """The block is on disk and its changes are published."""
+class Checked(msgspec.Struct, frozen=True):
+    """Answers `Check`."""
 
-    block: CommittedBlock
+    hash: bytes
+    built: BuiltBlock | None
+    rejection: Rejected | None = None
+    """Why it is no valid child of its parent."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Answers `Commit`: the blocks are on disk and their changes are published."""
+
+    blocks: list[CommittedBlock]
 
 
 class Abandoned(msgspec.Struct, frozen=True):
@@ -77,23 +125,70 @@ class Abandoned(msgspec.Struct, frozen=True):
     """The head now."""
 
 
-Input = TransactionSubmitted | TimerFired | Built | StatementsSigned | Committed | Abandoned
+Input = (
+    TransactionSubmitted
+    | TimerFired
+    | StatementsSigned
+    | Heard
+    | BlocksCame
+    | Built
+    | Checked
+    | Committed
+    | Abandoned
+)
 
-# Effects. SetTimer, SignStatements: as the engine asks.
+# Effects. SetTimer, SignStatements, SendEpochEnd, ReportFault, PenalisePeer: as the engine asks.
+
+
+class Log(msgspec.Struct, frozen=True):
+    """Append one batch to the log; it is safe on disk before any later effect is performed."""
+
+    records: list[LogRecord]
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """A message about agreement, for one peer or, without one, for everybody."""
+
+    message: Message
+    peer: str | None
+    block: Block | None
+    """Beside a proposal."""
+
+
+class Relay(msgspec.Struct, frozen=True):
+    """A transaction waits here now: peers may like to know."""
+
+    tx: VerifiedTransaction
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Ask some peer, another one each time, for a block and its ancestors above a height; what comes is fed back."""
+
+    hash: bytes
+    above: int
 
 
 class Execute(msgspec.Struct, frozen=True):
-    """Build a block on the head from these transactions."""
+    """Build a block of these transactions."""
 
+    parent: bytes
     txs: list[VerifiedTransaction]
     timestamp_ms: int
 
 
-class Commit(msgspec.Struct, frozen=True):
-    """Write the block, then publish its changes, then feed `Committed` back."""
+class Check(msgspec.Struct, frozen=True):
+    """Execute another node's block on its parent."""
 
-    built: BuiltBlock
+    hash: bytes
+    block: Block
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Write these blocks together, the oldest first, then publish their changes, then feed `Committed` back."""
+
+    blocks: list[BuiltBlock]
     certificate: Certificate
+    """Of the last."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -117,11 +212,33 @@ class Drop(msgspec.Struct, frozen=True):
     rejection: Rejected
 
 
-Effect = SetTimer | SignStatements | Execute | Commit | Answer | Announce | Drop
+Effect = (
+    SetTimer
+    | SignStatements
+    | SendEpochEnd
+    | ReportFault
+    | PenalisePeer
+    | Log
+    | Tell
+    | Relay
+    | Fetch
+    | Execute
+    | Check
+    | Commit
+    | Answer
+    | Announce
+    | Drop
+)
+
+FETCH = "fetch:"
+"""Timers of blocks that were asked for, with their hash in hexadecimal."""
+FETCH_MS, FETCH_MAX_MS = 500, 30_000
+"""docs/spec/simplex.md, rule 7: half a second, then half as long again each time."""
+MAX_SUSPECTS = 20_000
 
 
 class Replica:
-    """A node without hands: mempool and agreement over a read-only view of the head's state."""
+    """A node without hands: mempool, undecided blocks and agreement over a read-only view of the head's state."""
 
     def __init__(
         self,
@@ -133,34 +250,76 @@ class Replica:
         head_hash: bytes,
         epoch_length: int,
         verifier: Verifier = verify,
+        bodies: Sequence[tuple[bytes, Block]] = (),
     ) -> None:
+        """`bodies`: blocks that the log holds."""
+        self.engine = engine
+        self.mempool = Mempool(self._account)
         self._state = state
-        self._engine = engine
         self._genesis_hash = genesis_hash
         self._head = head
         self._head_hash = head_hash
         self._epoch_length = epoch_length
         self._verify = verifier
-        self.mempool = Mempool(self._account)
-        self._built: BuiltBlock | None = None
+        self._undecided = Undecided(head, head_hash)
+        for block_hash, block in bodies:
+            self._undecided.keep(block_hash, block)
+        self._tip = head_hash
+        """The block that the engine builds on next."""
+        self._final = head_hash
+        """The newest block whose commit was asked for."""
+        self._building: set[bytes] = set()
+        """Ids of transactions in the block that is being built."""
+        self._ahead: dict[bytes, Mapping[str, int]] = {}
+        """Undecided block → sender → its transactions in the blocks up to it."""
+        self._fetching: dict[bytes, int] = {}
+        """Hash → milliseconds until somebody else is asked."""
+        self._suspects: dict[bytes, VerifiedTransaction] = {}
+        """Refused on an undecided block: judged again on the next final one."""
 
     def start(self, now_ms: int) -> list[Effect]:
-        return self._perform(self._engine.start(now_ms))
+        return self._perform(now_ms, self.engine.start(now_ms))
 
     def step(self, now_ms: int, message: Input) -> list[Effect]:
         match message:
             case TransactionSubmitted():
                 return self._submit(now_ms, message)
-            case TimerFired() | StatementsSigned():
-                return self._perform(self._engine.on(now_ms, message))
+            case TimerFired():
+                return self._timer_fired(now_ms, message)
+            case StatementsSigned():
+                return self._tell_engine(now_ms, message)
+            case Heard():
+                return self._heard(now_ms, message)
+            case BlocksCame():
+                return self._take_blocks(now_ms, message.blocks)
             case Built():
                 return self._built_block(now_ms, message.built)
+            case Checked():
+                return self._checked(now_ms, message)
             case Committed():
-                return self._committed(now_ms, message.block)
+                return self._committed(now_ms, message.blocks)
             case Abandoned():
                 return self._abandoned(now_ms, message)
             case _:
                 assert_never(message)
+
+    def has_work(self) -> bool:
+        """Does a transaction wait that the next block could hold?"""
+        return self.mempool.has_ready(self._ahead_of(self._tip))
+
+    def body(self, block_hash: bytes) -> Block | None:
+        """An undecided block, for a peer that asks."""
+        return self._undecided.body(block_hash)
+
+    def live_records(self) -> list[LogRecord]:
+        """What a log that is rewritten now must hold, with the blocks of its candidates."""
+        records: list[LogRecord] = []
+        seen: set[bytes] = set()
+        for record in self.engine.live_records():
+            if isinstance(record, CandidateRecord):
+                records += self._block_record(record.candidate.block_hash, seen)
+            records.append(record)
+        return records
 
     def _account(self, address: str) -> Account:
         return self._state.account(address)
@@ -174,8 +333,8 @@ class Replica:
                 return [Answer(message.ticket, tx.id, None)]
             return [Answer(message.ticket, tx.id, rejection)]
         drops = _drops(evicted, PUSHED_OUT)
-        wake = self._perform(self._engine.on(now_ms, TransactionsArrived()))
-        return [*drops, Answer(message.ticket, tx.id, None), *wake]
+        wake = self._tell_engine(now_ms, TransactionsArrived())
+        return [*drops, Answer(message.ticket, tx.id, None), Relay(tx), *wake]
 
     def _admit(self, now_ms: int, tx: VerifiedTransaction) -> list[VerifiedTransaction]:
         """Cheap checks first; a transaction whose turn it is must also succeed on the head's state."""
@@ -211,29 +370,120 @@ class Replica:
             verify=self._verify,
         )
 
+    # Agreement
+
+    def _tell_engine(self, now_ms: int, event: EngineEvent) -> list[Effect]:
+        return self._perform(now_ms, self.engine.on(now_ms, event))
+
+    def _timer_fired(self, now_ms: int, message: TimerFired) -> list[Effect]:
+        if not message.timer.startswith(FETCH):
+            return self._tell_engine(now_ms, message)
+        return self._fetch(now_ms, bytes.fromhex(message.timer.removeprefix(FETCH)))
+
+    def _heard(self, now_ms: int, message: Heard) -> list[Effect]:
+        """A body is kept before the engine asks for it, if the proposal is one that can be of use."""
+        proposal = message.message
+        effects: list[Effect] = []
+        if isinstance(proposal, VerifiedProposal) and message.block is not None:
+            self._undecided.keep(proposal.candidate.block_hash, message.block)
+        effects += self._tell_engine(now_ms, MessageArrived(message.peer, message.message))
+        return effects + self._go_on(now_ms)
+
+    def _take_blocks(self, now_ms: int, blocks: list[tuple[bytes, Block]]) -> list[Effect]:
+        """Only what was asked for, and what it stands on."""
+        wanted = next((name for name, _ in blocks if self._undecided.is_wanted(name)), None)
+        for name, block in blocks:
+            if name == wanted:
+                self._undecided.keep(name, block)
+                self._fetching.pop(name, None)
+                wanted = block.header.parent
+        return self._go_on(now_ms)
+
+    def _go_on(self, now_ms: int) -> list[Effect]:
+        """Whatever has become possible with undecided blocks."""
+        work = self._undecided.work()
+        effects: list[Effect] = [Check(name, block) for name, block in work.check]
+        for name in work.fetch:
+            self._fetching[name] = FETCH_MS
+            effects += self._fetch(now_ms, name)
+        for verdict in work.verdicts:
+            effects += self._tell_engine(now_ms, verdict)
+        return effects
+
+    def _fetch(self, now_ms: int, name: bytes) -> list[Effect]:
+        wait_ms = self._fetching.get(name)
+        if wait_ms is None or not self._undecided.is_wanted(name):
+            self._fetching.pop(name, None)
+            return []
+        self._fetching[name] = min(wait_ms * 3 // 2, FETCH_MAX_MS)
+        return [Fetch(name, self._head.height), SetTimer(FETCH + name.hex(), now_ms + wait_ms)]
+
     def _built_block(self, now_ms: int, built: BuiltBlock) -> list[Effect]:
-        self._built = built
+        self._building = set()
+        self._take_in(built)
+        header = built.block.header
         drops: list[Effect] = []
         for tx, rejection in built.refused:
             if rejection.reason is Reason.BAD_NONCE:
                 continue  # one of its sender's before it was refused: it waits for another
-            self.mempool.remove(tx)
-            drops.append(Drop(tx, rejection))
+            if header.parent == self._head_hash:
+                self.mempool.remove(tx)
+                drops.append(Drop(tx, rejection))
+            elif len(self._suspects) < MAX_SUSPECTS:
+                self._suspects[tx.id] = tx
         drops += _drops(self.mempool.trim(), GAPPED)
-        header = built.block.header
         event = BlockBuilt(header.parent, built.hash, header.height, header.timestamp_ms)
-        return drops + self._perform(self._engine.on(now_ms, event))
+        return drops + self._tell_engine(now_ms, event) + self._go_on(now_ms)
 
-    def _committed(self, now_ms: int, block: CommittedBlock) -> list[Effect]:
-        assert self._built is not None and self._built.hash == block.hash, (
-            "what was built is what is committed"
-        )
-        self.mempool.hold(set())
-        settled = self.mempool.settle(self._built.included)
-        expired = self.mempool.expire(now_ms)
-        self._built = None
+    def _checked(self, now_ms: int, message: Checked) -> list[Effect]:
+        if message.built is not None:
+            self._take_in(message.built)
+        elif message.rejection is not None and message.rejection.reason is Reason.WRONG_PARENT:
+            self._undecided.lost(message.hash)
+        elif message.rejection is not None:
+            self._undecided.refused(message.hash, message.rejection.reason)
+        return self._go_on(now_ms)
+
+    def _take_in(self, built: BuiltBlock) -> None:
+        """A block was executed: what it holds waits for its fate."""
+        self._undecided.executed(built)
+        counts = Counter(self._ahead_of(built.block.header.parent))
+        counts.update([tx.tx.sender for tx in built.included])
+        self._ahead[built.hash] = counts
+        self._hold()
+
+    def _hold(self) -> None:
+        held = set(self._building)
+        for block in self._undecided.all_built():
+            held.update([tx.id for tx in block.included])
+        self.mempool.hold(held)
+
+    def _ahead_of(self, block_hash: bytes) -> Mapping[str, int]:
+        return self._ahead.get(block_hash, NOBODY)
+
+    def _committed(self, now_ms: int, blocks: list[CommittedBlock]) -> list[Effect]:
+        effects: list[Effect] = []
+        for block in blocks:
+            effects += self._settle(now_ms, block)
+        self._count_ahead()
+        effects += self._judge_suspects(now_ms)
+        head = self._head
+        event = BlockCommitted(self._head_hash, head.height, head.timestamp_ms)
+        effects += self._tell_engine(now_ms, event)
+        if head.height % self._epoch_length == 0:
+            effects += self._tell_engine(now_ms, self._epoch_began())
+        return effects + self._go_on(now_ms)
+
+    def _settle(self, now_ms: int, block: CommittedBlock) -> list[Effect]:
+        """One block is the head now."""
+        built = self._undecided.built(block.hash)
+        assert built is not None, "what was executed is what is committed"
+        self._undecided.decided(built)
         self._head, self._head_hash = block.block.header, block.hash
-        drops = [
+        settled = self.mempool.settle(built.included)
+        expired = self.mempool.expire(now_ms)
+        return [
+            Announce(block),
             *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
             *_drops(
                 settled.unfunded,
@@ -246,30 +496,51 @@ class Replica:
                 Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes"),
             ),
         ]
-        event = BlockCommitted(block.hash, self._head.height, self._head.timestamp_ms)
-        effects = [*self._engine.on(now_ms, event), *self._begin_epoch(now_ms)]
-        return [Announce(block), *drops, *self._perform(effects)]
 
-    def _begin_epoch(self, now_ms: int) -> list[EngineEffect]:
-        """After an epoch's last block the set of the next one decides."""
-        if self._head.height % self._epoch_length:
-            return []
-        epoch = epoch_after(
-            self._state, self._head, genesis_hash=self._genesis_hash, epoch_length=self._epoch_length
-        )
+    def _count_ahead(self) -> None:
+        """Count again what undecided blocks hold above the new head."""
+        self._ahead.clear()
+        for block in self._undecided.all_built():
+            counts = Counter(self._ahead_of(block.block.header.parent))
+            counts.update([tx.tx.sender for tx in block.included])
+            self._ahead[block.hash] = counts
+        self._hold()
+
+    def _judge_suspects(self, now_ms: int) -> list[Effect]:
+        """What an undecided block refused is dropped if the head refuses it too."""
+        drops: list[Effect] = []
+        suspects, self._suspects = self._suspects, {}
+        context = self.context(now_ms)
+        for tx in suspects.values():
+            if self.mempool.get(tx.id) is None or tx.tx.nonce != self._account(tx.tx.sender).nonce + 1:
+                continue
+            try:
+                execute(context, Overlay(self._state), tx)
+            except Rejected as rejection:
+                self.mempool.remove(tx)
+                drops.append(Drop(tx, rejection))
+        return drops + _drops(self.mempool.trim(), GAPPED)
+
+    def _epoch_began(self) -> EpochBegan:
+        head = self._head
         base = Anchor(
             slot=0,
             id=self._head_hash,
             hash=self._head_hash,
-            height=self._head.height,
-            timestamp_ms=self._head.timestamp_ms,
+            height=head.height,
+            timestamp_ms=head.timestamp_ms,
         )
-        return self._engine.on(now_ms, EpochBegan(epoch, base))
+        return EpochBegan(
+            epoch_after(self._state, head, genesis_hash=self._genesis_hash, epoch_length=self._epoch_length),
+            base,
+        )
 
     def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
         """What can wait again does; the rest is dropped with the reason."""
         self._head, self._head_hash = message.head, message.head_hash
-        self.mempool.hold(set())
+        self._undecided = Undecided(message.head, message.head_hash)
+        self._tip = self._final = message.head_hash
+        self._count_ahead()
         self.mempool.reopen(message.txs)
         drops: list[Effect] = []
         for tx in message.txs:
@@ -281,36 +552,65 @@ class Replica:
                 drops.extend(_drops(pushed_out, PUSHED_OUT))
         return drops
 
-    def _perform(self, effects: list[EngineEffect]) -> list[Effect]:
+    def _perform(self, now_ms: int, effects: list[EngineEffect]) -> list[Effect]:
         """Engine effects as the host sees them; what the replica can do itself it does here."""
         result: list[Effect] = []
+        asked = False
         for effect in effects:
             match effect:
                 case BuildBlock():
-                    assert effect.parent == self._head_hash, "one author, one branch"
-                    room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
-                    txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room)
-                    self.mempool.hold({tx.id for tx in txs})
-                    result.append(Execute(txs, effect.timestamp_ms))
-                case Finalize():
-                    assert self._built is not None and self._built.hash == effect.hash
-                    result.append(Commit(self._built, effect.certificate))
-                case SetHead():
-                    assert self._built is not None and self._built.hash == effect.hash, (
-                        "one author, one branch"
-                    )
-                case SetTimer() | SignStatements():
-                    result.append(effect)
+                    result.append(self._build(effect))
+                case ExecuteBlock():
+                    self._undecided.ask(effect)
+                    asked = True
                 case Persist():
-                    """The only author's words leave the machine with the committed block: the store is its log."""
-                case ExecuteBlock() | Send() | Broadcast() | SendEpochEnd() | ReportFault() | PenalisePeer():
-                    raise AssertionError(f"nobody else takes part yet, and still: {effect}")
+                    result.append(self._log(effect.records))
+                case Send():
+                    result.append(self._message(effect.message, effect.peer))
+                case Broadcast():
+                    result.append(self._message(effect.message, None))
+                case SetHead():
+                    self._tip = effect.hash
+                case Finalize():
+                    path = self._undecided.path(effect.hash, self._final)
+                    self._final = effect.hash
+                    result.append(Commit(path, effect.certificate))
+                case SetTimer() | SignStatements() | SendEpochEnd() | ReportFault() | PenalisePeer():
+                    result.append(effect)
                 case _:
                     assert_never(effect)
-        return result
+        return result + self._go_on(now_ms) if asked else result
 
+    def _build(self, effect: BuildBlock) -> Execute:
+        room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
+        ahead = self._ahead_of(effect.parent)
+        txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room, ahead=ahead)
+        self._building = {tx.id for tx in txs}
+        self._hold()
+        return Execute(effect.parent, txs, effect.timestamp_ms)
 
-GAPPED = Rejected(Reason.NONCE_GAP, "one before it was dropped, and too many wait like this: send both again")
+    def _log(self, records: list[LogRecord]) -> Log:
+        """With each candidate its block."""
+        result: list[LogRecord] = []
+        seen: set[bytes] = set()
+        for record in records:
+            if isinstance(record, CandidateRecord):
+                result += self._block_record(record.candidate.block_hash, seen)
+            result.append(record)
+        return Log(result)
+
+    def _block_record(self, block_hash: bytes, seen: set[bytes]) -> list[LogRecord]:
+        body = self._undecided.body(block_hash)
+        if body is None or block_hash in seen:
+            return []
+        seen.add(block_hash)
+        return [BlockRecord(block_hash, pack(body))]
+
+    def _message(self, message: Message, peer: str | None) -> Tell:
+        block = None
+        if isinstance(message, Proposal):
+            block = self._undecided.body(message.candidate.block_hash)
+        return Tell(message, peer, block)
 
 
 def epoch_after(state: State, head: Header, *, genesis_hash: bytes, epoch_length: int) -> Epoch:
@@ -326,6 +626,7 @@ def epoch_after(state: State, head: Header, *, genesis_hash: bytes, epoch_length
     )
 
 
+GAPPED = Rejected(Reason.NONCE_GAP, "one before it was dropped, and too many wait like this: send both again")
 PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
 
 

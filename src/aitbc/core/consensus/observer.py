@@ -1,6 +1,7 @@
 """A node without a key: it agrees to nothing and asks for nothing."""
 
 from aitbc.core.consensus.engine import EngineEffect, EngineEvent
+from aitbc.core.consensus.simplex.wal import LogRecord
 
 
 class Observer:
@@ -8,4 +9,7 @@ class Observer:
         return []
 
     def on(self, _now_ms: int, _event: EngineEvent) -> list[EngineEffect]:
+        return []
+
+    def live_records(self) -> list[LogRecord]:
         return []

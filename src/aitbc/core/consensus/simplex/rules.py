@@ -63,7 +63,13 @@ from aitbc.core.consensus.simplex.messages import (
 )
 from aitbc.core.consensus.simplex.pacing import MAX_AHEAD_MS, Pace
 from aitbc.core.consensus.simplex.slots import Slot
-from aitbc.core.consensus.simplex.wal import CandidateRecord, CertificateRecord, LogRecord, VoteRecord
+from aitbc.core.consensus.simplex.wal import (
+    BlockRecord,
+    CandidateRecord,
+    CertificateRecord,
+    LogRecord,
+    VoteRecord,
+)
 from aitbc.core.types.blocks import ZERO_HASH, Candidate, Certificate
 from aitbc.core.types.reasons import BrokenInvariant, Reason
 
@@ -957,6 +963,8 @@ class Simplex:
         """Enter what the log and the guard hold of this epoch above the newest block on disk."""
         for record in records:
             match record:
+                case BlockRecord():
+                    continue  # the host's
                 case CandidateRecord():
                     self._recover_candidate(record.candidate)
                 case VoteRecord():

@@ -17,9 +17,10 @@ from aitbc.core.types.reasons import Reason, Rejected
 
 MAGIC = b"AITBCLG1"
 HEAD_BYTES = len(MAGIC) + 32
-MAX_FRAME_BYTES = 1024 * 1024
-"""One batch: the votes of a step and at most the 33 certificates of a proposal, or the log rewritten in parts."""
-MAX_LOG_BYTES = 4 * 1024 * 1024
+MAX_FRAME_BYTES = 5 * 1024 * 1024
+"""One batch: a largest block, the votes of a step and at most the 33 certificates of a proposal; a log that is
+rewritten takes several."""
+MAX_LOG_BYTES = 16 * 1024 * 1024
 """A host rewrites a longer log from the engine's `live_records`."""
 
 
@@ -46,7 +47,14 @@ class CertificateRecord(
     certificate: Certificate
 
 
-LogRecord = CandidateRecord | VoteRecord | CertificateRecord
+class BlockRecord(msgspec.Struct, frozen=True, array_like=True, tag="block", forbid_unknown_fields=True):
+    """The block of a candidate, as the host has it; the engine does not read it."""
+
+    hash: bytes
+    raw: bytes
+
+
+LogRecord = BlockRecord | CandidateRecord | VoteRecord | CertificateRecord
 
 
 class ReadLog(NamedTuple):
