@@ -103,12 +103,14 @@ def test_one_record_is_all_that_is_held() -> None:
 @settings(max_examples=200, deadline=None)
 def test_made_up_bytes_raise_only_the_declared_fault(noise: bytes, after: bool) -> None:
     _, bob = friends() if after else strangers()
+    allowed = {
+        PeerReason.BAD_HANDSHAKE_LENGTH,
+        PeerReason.DECRYPTION_FAILED,
+        PeerReason.EMPTY_RECORD,
+        PeerReason.BAD_KEY,
+    }
     try:
         assert bob.receive(noise) == []
     except PeerFault as caught:
-        assert caught.reason in {
-            PeerReason.BAD_HANDSHAKE_LENGTH,
-            PeerReason.DECRYPTION_FAILED,
-            PeerReason.EMPTY_RECORD,
-            PeerReason.BAD_KEY,
-        }
+        if caught.reason not in allowed:
+            raise
