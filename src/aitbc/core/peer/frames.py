@@ -64,12 +64,19 @@ class FrameReader:
         """The beginning of a head."""
         self._head: Head | None = None
         self._payload = bytearray()
+        self._size = 0
+        """Of the payload that is being skipped."""
         self._skip = 0
 
     @property
     def buffered(self) -> int:
         """Bytes held of a frame that is not complete."""
         return len(self._partial) + len(self._payload)
+
+    @property
+    def arrived(self) -> int:
+        """Bytes of it that have come, kept or skipped."""
+        return self.buffered + self._size - self._skip
 
     @property
     def inside(self) -> bool:
@@ -84,6 +91,7 @@ class FrameReader:
             if self._skip:
                 step = min(self._skip, end - at)
                 self._skip -= step
+                self._size = self._size if self._skip else 0
                 at += step
                 continue
             at, cut = self._collect(self._head, data, at) if self._head else self._open(data, at)
@@ -115,7 +123,7 @@ class FrameReader:
         at += stop - start - held
         fault = self._judge(head)
         if fault is not None:
-            self._skip = head.size
+            self._skip = self._size = head.size
             return at, (head, fault)
         end = at + head.size
         if end <= len(data):

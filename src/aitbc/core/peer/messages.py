@@ -145,6 +145,11 @@ class Session:
         """Bytes held of a frame that is not complete."""
         return self._reader.buffered
 
+    @property
+    def arrived(self) -> int:
+        """Bytes of it that have come, kept or not."""
+        return self._reader.arrived
+
     def inside_for_ms(self, now_ms: int) -> int:
         """For how long the frame that is coming in has been coming; 0 between frames."""
         return now_ms - self._inside_since_ms if self._reader.inside else 0
