@@ -292,6 +292,16 @@ def test_a_node_that_stops_says_nothing_more_and_the_others_notice(kind: str) ->
     run(story())
 
 
+def test_a_dialler_that_stops_is_noticed_too(kind: str) -> None:
+    async def story() -> None:
+        async with pair(kind) as two:
+            await two.link()
+            await two.alice.stop()
+            assert (await two.bob_ear.wait(Unlinked)).reason is PeerReason.LOST
+
+    run(story())
+
+
 def test_nothing_is_heard_from_inside_a_call(kind: str) -> None:
     async def story() -> None:
         async with pair(kind) as two:

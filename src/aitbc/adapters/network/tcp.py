@@ -185,7 +185,6 @@ class TcpTransport:
 
     def came(self, connection: "_Connection") -> PeerReason | None:
         """Somebody connected: why not, or a place among the half-open, which may cost another its own."""
-        self._connections.add(connection)
         host = connection.host
         self._sockets[host] += 1
         if self._hear is None or not self._admits(connection.where):
@@ -197,6 +196,10 @@ class TcpTransport:
         self._half_open.setdefault(host, {})[connection] = None
         self._half_open_count += 1
         return None
+
+    def holds(self, connection: "_Connection") -> None:
+        """A socket of ours, whoever opened it, until `over`."""
+        self._connections.add(connection)
 
     def may_shake_hands(self) -> bool:
         return self._handshakes.take(self.now_ms())
@@ -314,6 +317,7 @@ class _Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername") or ("", 0)
         self.host, self.where = peer[0], join_where(peer[0], peer[1])
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.owner.holds(self)
         if self.dial is None:
             refusal = self.owner.came(self)
             if refusal is not None:

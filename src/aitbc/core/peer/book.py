@@ -189,15 +189,15 @@ class AddressBook:
                 return entry
         return None
 
-    def sample(self, draws: Draws, limit: int, now_ms: int) -> list[PeerAddress]:
-        """Addresses to tell others: mostly such that answered here."""
+    def sample(self, draws: Draws, limit: int, now_ms: int, *, but: bytes) -> list[PeerAddress]:
+        """Addresses to tell others: mostly such that answered here; not their own."""
         found: dict[str, PeerAddress] = {}
         for turn in range(4 * limit):
             table = self._tried if turn % 4 and self._tried else self._new
             if len(found) == limit or not (table or self._tried):
                 break
             entry = self._draw(draws, table or self._tried)
-            if not entry.gives_way(now_ms):
+            if entry.key != but and not entry.gives_way(now_ms):
                 found[entry.where] = PeerAddress(entry.where, entry.key if entry.tried else b"")
         return list(found.values())
 

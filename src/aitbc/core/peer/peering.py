@@ -343,8 +343,8 @@ class Peering:
                 *self._fault(now_ms, link, PeerReason.SECOND_HELLO, "one hello introduces"),
             ]
         reason = self._misfit(now_ms, hello)
-        if reason is None and self._introduced() >= 2 * self.settings.max_peers:
-            reason = None if self.is_configured(link.key) else PeerReason.FULL
+        if reason is None and not self.is_configured(link.key) and self._inbound() >= self._inbound_places():
+            reason = PeerReason.FULL
         self._note_listen(now_ms, link, hello)
         welcome = Welcome(reason is None, reason or "", self._hello(now_ms), self._list_for(now_ms, link))
         data = link.session.answer(id_, pack_answer(HELLO, welcome))
@@ -462,6 +462,8 @@ class Peering:
 
     def _unanswered(self, now_ms: int, link: _Link, item: Unanswered) -> list[PeerEffect]:
         request = item.request
+        if request.kind is PING and link.last_seen_ms > request.sent_ms:
+            return []  # it lives: the answer waits behind something large
         effects: list[PeerEffect] = []
         if item.reason is not PeerReason.REFUSED:
             effects += self._fault(now_ms, link, item.reason, f"{request.kind.name}: {item.message}")
@@ -648,7 +650,7 @@ class Peering:
         local = group_of(link.where) == LOCAL
         known = [PeerAddress(other.where, other.key) for other in self._up() if other.outbound]
         listed = {peer.where: peer for peer in known[: MAX_LISTED // 2]}
-        for peer in self._dialler.book.sample(self._dialler.draws, MAX_LISTED, now_ms):
+        for peer in self._dialler.book.sample(self._dialler.draws, MAX_LISTED, now_ms, but=link.key):
             listed.setdefault(peer.where, peer)
         return [
             peer
@@ -668,6 +670,13 @@ class Peering:
     def _introduced(self) -> int:
         """Peers that count: configured ones have places of their own."""
         return sum(1 for link in self._up() if not self.is_configured(link.key))
+
+    def _inbound(self) -> int:
+        return sum(1 for link in self._up() if not link.outbound and not self.is_configured(link.key))
+
+    def _inbound_places(self) -> int:
+        """Double the maximum, less the half that we dial ourselves."""
+        return 2 * self.settings.max_peers - (self.settings.max_peers + 1) // 2
 
     def _strangers(self) -> int:
         return sum(1 for link in self._links.values() if not self.is_configured(link.key))
