@@ -11,6 +11,7 @@ import msgspec
 
 from aitbc.core.consensus.engine import Statement
 from aitbc.core.consensus.simplex.wal import VoteRecord
+from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
 from aitbc.core.types.blocks import Certificate, CommittedBlock, Header, Validator
 from aitbc.core.types.records import Commit, PaidReceipt, StoredChain
 from aitbc.core.types.transactions import Outcome, Transaction
@@ -223,6 +224,40 @@ class Store(Protocol):
 class StorageError(Exception):
     """A database that cannot be used: another chain's, an unknown schema's, a damaged, full or silent one. The message
     says what to do."""
+
+
+class Transport(Protocol):
+    """Encrypted connections to other nodes. Everything a stranger can do ends in an event with a reason, within a
+    time and a size that have names.
+
+    Methods only ask and never wait: what becomes of it is heard later, from the same thread, never from inside a call.
+    Each dial ends in one `Linked` or `DialFailed`, each link in one `Unlinked`; nothing comes after it. Links and dials
+    that are over may be named without effect. The bytes of a link come in order and whole, an urgent frame before
+    bulk ones that have not begun.
+    """
+
+    async def start(self, hear: Callable[[LinkEvent], None], admits: Callable[[str], bool]) -> str:
+        """Begin to listen, if this node does; the address, empty if not. `admits` says whether a connection from
+        an address is worth a handshake."""
+        ...
+
+    def dial(self, effect: Dial) -> None: ...
+
+    def send(self, effect: Send) -> None:
+        """Queue a frame. A queue that is full or does not move is heard as `Clogged`, once; its frames are lost."""
+        ...
+
+    def close(self, effect: Close) -> None:
+        """End a link after the last words, or after a second."""
+        ...
+
+    def throttle(self, effect: Throttle) -> None:
+        """Read nothing from a link for a while; the other side feels it as backpressure."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything within two seconds; nothing is heard afterwards."""
+        ...
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

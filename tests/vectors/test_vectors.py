@@ -85,6 +85,9 @@ HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "vectors"
 WIRE_LIMIT = 1 << 20
 
+PUBLISHED_BY_OTHERS = {"noise.json"}
+"""Not of our making; each names its source, and the tests of what it is about read it."""
+
 DISAGREEMENTS: dict[str, str] = {}
 """Vectors that this implementation gets wrong, and how. Mending one fails its test here: then drop its line."""
 
@@ -139,7 +142,8 @@ def test_the_generator_reproduces_every_file(tmp_path: Path) -> None:
         [sys.executable, str(TOOL / "make_vectors.py"), "--out", str(tmp_path)], check=True, timeout=60
     )
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in HERE.glob("*.json")}
+    ours = [path for path in HERE.glob("*.json") if path.name not in PUBLISHED_BY_OTHERS]
+    assert written == {path.name: path.read_bytes() for path in ours}
 
 
 def test_the_generator_is_independent() -> None:

@@ -1,0 +1,1 @@
+"""Connections between nodes: over TCP, and in memory."""

@@ -1,0 +1,231 @@
+"""Connections without a network: for the simulator and for tests of what stands above. Time is whoever schedules."""
+
+from collections import deque
+from collections.abc import Callable
+
+from aitbc.core.peer.addresses import split_where
+from aitbc.core.peer.frames import MAX_BODY
+from aitbc.core.peer.kinds import Lane
+from aitbc.core.peer.links import (
+    Clogged,
+    Close,
+    Dial,
+    DialFailed,
+    Linked,
+    LinkEvent,
+    Received,
+    Send,
+    Throttle,
+    Unlinked,
+)
+from aitbc.core.peer.reasons import PeerReason
+
+MAX_QUEUE_BYTES = 2 * MAX_BODY
+MAX_CHUNK = 65_519
+"""As much as a record of the real thing carries, so that frames come in pieces here too."""
+
+Later = Callable[[int, Callable[[], None]], None]
+"""Does something after so many milliseconds."""
+
+
+class MemorySwitch:
+    """What connects the transports of one world; the place to lose and to delay."""
+
+    def __init__(
+        self, later: Later, *, latency_ms: Callable[[str, str], int | None] = lambda _a, _b: 1
+    ) -> None:
+        """`latency_ms` from one address to another; None: nothing gets through."""
+        self.later = later
+        self.latency_ms = latency_ms
+        self.listening: dict[str, MemoryTransport] = {}
+
+
+class _End:
+    """One side of a connection."""
+
+    def __init__(self, owner: "MemoryTransport", link: int, where: str) -> None:
+        self.owner = owner
+        self.link = link
+        self.where = where
+        """Of the other side."""
+        self.other: _End | None = None
+        self.open = True
+        self.lanes: dict[Lane, deque[bytes]] = {lane: deque() for lane in Lane}
+        self.rest = b""
+        """Of a frame that has begun."""
+        self.queued = 0
+        self.moving = False
+        self.clogged = False
+        self.throttles = 0
+        self.closing: PeerReason | None = None
+
+
+class MemoryTransport:
+    """See `aitbc.ports.Transport`."""
+
+    def __init__(self, switch: MemorySwitch, *, key: bytes, where: str, listens: bool = True) -> None:
+        """`key`: public node key; `where`: the address this node is seen at."""
+        self.key = key
+        self.where = where
+        self._switch = switch
+        self._listens = listens
+        self._ends: dict[int, _End] = {}
+        self._next_link = 1
+        self._hear: Callable[[LinkEvent], None] | None = None
+        self._admits: Callable[[str], bool] = lambda _: True
+
+    async def start(self, hear: Callable[[LinkEvent], None], admits: Callable[[str], bool]) -> str:
+        return self.start_now(hear, admits)
+
+    def start_now(self, hear: Callable[[LinkEvent], None], admits: Callable[[str], bool]) -> str:
+        """As `start`; a simulation awaits nothing."""
+        self._hear, self._admits = hear, admits
+        if not self._listens:
+            return ""
+        self._switch.listening[self.where] = self
+        return self.where
+
+    async def stop(self) -> None:
+        self.stop_now()
+
+    def stop_now(self) -> None:
+        """As a process that is killed: the others hear that the connection is lost."""
+        self._hear = None
+        if self._switch.listening.get(self.where) is self:
+            del self._switch.listening[self.where]
+        for end in list(self._ends.values()):
+            self._drop(end, PeerReason.LOST)
+
+    def dial(self, effect: Dial) -> None:
+        delay = self._switch.latency_ms(self.where, effect.where)
+        self._switch.later(3_000 if delay is None else 2 * delay, lambda: self._connect(effect))
+
+    def send(self, effect: Send) -> None:
+        end = self._ends.get(effect.link)
+        if end is None or end.closing is not None or end.clogged:
+            return
+        if end.queued + len(effect.data) > MAX_QUEUE_BYTES:
+            self._clog(end)
+            return
+        end.lanes[effect.lane].append(effect.data)
+        end.queued += len(effect.data)
+        self._move(end)
+
+    def close(self, effect: Close) -> None:
+        end = self._ends.get(effect.link)
+        if end is None or end.closing is not None:
+            return
+        end.closing = effect.reason
+        if effect.drop_queue:
+            for lane in end.lanes.values():
+                lane.clear()
+        if effect.farewell:
+            end.lanes[Lane.BULK].append(effect.farewell)
+        self._switch.later(1_000, lambda: self._drop(end, effect.reason))
+        self._move(end)
+
+    def throttle(self, effect: Throttle) -> None:
+        end = self._ends.get(effect.link)
+        if end is None:
+            return
+        end.throttles += 1
+
+        def release() -> None:
+            end.throttles -= 1
+            if end.other is not None:
+                end.other.owner._move(end.other)
+
+        self._switch.later(effect.for_ms, release)
+
+    # Inside
+
+    def _tell(self, event: LinkEvent) -> None:
+        if self._hear is not None:
+            self._hear(event)
+
+    def _connect(self, effect: Dial) -> None:
+        if self._hear is None:
+            return
+        target = self._switch.listening.get(effect.where)
+        if target is None or self._switch.latency_ms(self.where, effect.where) is None:
+            self._tell(DialFailed(effect.dial, PeerReason.DIAL_FAILED, "nobody answers"))
+        elif not target._admits(self.where):
+            self._tell(DialFailed(effect.dial, PeerReason.LOST, "hung up"))
+        elif effect.key and effect.key != target.key:
+            self._tell(DialFailed(effect.dial, PeerReason.WRONG_PEER, target.key.hex()))
+        else:
+            ours = self._open(_seen(target.where))
+            theirs = target._open(_seen(self.where))
+            ours.other, theirs.other = theirs, ours
+            self._tell(Linked(ours.link, target.key, ours.where, effect.dial))
+            target._tell(Linked(theirs.link, self.key, theirs.where, None))
+
+    def _open(self, where: str) -> _End:
+        end = _End(self, self._next_link, where)
+        self._ends[end.link] = end
+        self._next_link += 1
+        return end
+
+    def _clog(self, end: _End) -> None:
+        end.clogged = True
+
+        def tell() -> None:
+            if end.open:
+                self._tell(Clogged(end.link))
+
+        self._switch.later(0, tell)
+
+    def _move(self, end: _End) -> None:
+        """Have the next piece arrive, one at a time, unless the other side does not read."""
+        other = end.other
+        if end.moving or not end.open or other is None or other.throttles:
+            return
+        piece = _next_piece(end)
+        if not piece:
+            if end.closing is not None:
+                delay = self._switch.latency_ms(self.where, other.owner.where)
+                reason = end.closing
+                self._switch.later(delay or 0, lambda: self._drop(end, reason))
+            return
+        delay = self._switch.latency_ms(self.where, other.owner.where)
+        if delay is None:  # as a cut cable: nothing comes, nothing is heard
+            return
+        end.moving = True
+
+        def arrive() -> None:
+            end.moving = False
+            if end.open and other.open:
+                end.queued = max(0, end.queued - len(piece))
+                if other.closing is None:
+                    other.owner._tell(Received(other.link, piece))
+                self._move(end)
+
+        self._switch.later(delay, arrive)
+
+    def _drop(self, end: _End, reason: PeerReason) -> None:
+        """The connection is over for both."""
+        for side, why in ((end, end.closing or reason), (end.other, PeerReason.LOST)):
+            if side is not None and side.open:
+                side.open = False
+                del side.owner._ends[side.link]
+                side.owner._tell(Unlinked(side.link, side.closing or why, "closed"))
+
+
+def _next_piece(end: _End) -> bytes:
+    """What is sent next: the rest of a frame that has begun, then urgent frames, then bulk."""
+    parts, room = [], MAX_CHUNK
+    while room:
+        if not end.rest:
+            lane = next((lane for lane in (Lane.URGENT, Lane.BULK) if end.lanes[lane]), None)
+            if lane is None:
+                break
+            end.rest = end.lanes[lane].popleft()
+        parts.append(end.rest[:room])
+        end.rest = end.rest[room:]
+        room -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _seen(where: str) -> str:
+    assert split_where(where) is not None, f"{where} is no address"
+    return where

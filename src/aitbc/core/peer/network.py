@@ -1,0 +1,190 @@
+"""A node's whole part in the network behind one object: peering, gossip, requests. docs/spec/p2p.md"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aitbc.core.peer.book import BookRecord
+from aitbc.core.peer.gossip import (
+    PULL_TICKET,
+    Delivered,
+    Gossip,
+    GossipEffect,
+    Pool,
+    TransactionsCame,
+    Verdict,
+    Wake,
+)
+from aitbc.core.peer.kinds import ANNOUNCE, CANDIDATE, CERTIFICATE, PULL, VOTE, Kind, Status
+from aitbc.core.peer.links import LinkEvent
+from aitbc.core.peer.peering import TICK_MS, Peering
+from aitbc.core.peer.peers import (
+    ConfiguredPeer,
+    Heard,
+    PeerDown,
+    PeerSettings,
+    PeerView,
+    Replied,
+    Requested,
+    Unreplied,
+)
+from aitbc.core.peer.reasons import PeerReason
+
+__all__ = ["Delivered", "Network", "NetworkEffect", "TransactionsCame", "Verdict", "Wake"]
+
+FLOODED = (CANDIDATE, VOTE, CERTIFICATE)
+
+NetworkEffect = GossipEffect
+
+
+class Network:
+    """What a host calls, and what it performs.
+
+    It feeds every event of its `Transport` to `step`, calls `tick` each `TICK_MS` and when a `Wake` asks for it, and
+    passes `admits` to the transport. All methods are synchronous, from one thread, with the time as argument, and
+    return effects to be performed in order:
+
+    * `Dial`, `Send`, `Close`, `Throttle`: the transport's method of that name.
+    * `Wake`: call `tick` at that time.
+    * `PeerUp`, `PeerDown`: who may be talked to; keys are node keys.
+    * `Delivered`: a vote, candidate or certificate that nobody told before: check it on a worker, then `judge`.
+    * `TransactionsCame`: decode, compare each hash, verify; then `took` or `refused`, `blame` for a wrong hash.
+    * `Requested`: somebody asks: `answer` or `refuse` it within the kind's timeout.
+    * `Replied`, `Unreplied`: exactly one for each `ask`.
+    * `Heard`: a statement of a kind that is neither flooded nor ours.
+    * `Refusal`: something was not taken; count it by its reason, log it at debug level.
+
+    Validators name each other with `configure`, publish votes with `publish`, and keep `status` up to date. `record`
+    at shutdown and every few minutes, written to disk, is the address book of the next start.
+    """
+
+    def __init__(
+        self,
+        settings: PeerSettings,
+        *,
+        status: Status,
+        pool: Pool,
+        secret: bytes,
+        book: BookRecord | None = None,
+        configured: Sequence[ConfiguredPeer] = (),
+    ) -> None:
+        """`secret`: 32 random bytes, new at each start; `book`: what `record` returned before."""
+        self._peering = Peering(settings, status=status, secret=secret, book=book, configured=configured)
+        self._gossip = Gossip(self._peering, pool)
+        self._full_tick_ms = 0
+
+    # Facts
+
+    def step(self, now_ms: int, event: LinkEvent) -> list[NetworkEffect]:
+        return self._pass_on(now_ms, self._peering.step(now_ms, event))
+
+    def tick(self, now_ms: int) -> list[NetworkEffect]:
+        effects: list[NetworkEffect] = []
+        if now_ms >= self._full_tick_ms or now_ms < self._full_tick_ms - TICK_MS:
+            self._full_tick_ms = now_ms + TICK_MS
+            effects += self._pass_on(now_ms, self._peering.tick(now_ms))
+        return effects + self._pass_on(now_ms, self._gossip.tick(now_ms))
+
+    def stop(self, now_ms: int) -> list[NetworkEffect]:
+        """Say goodbye to all; the host then stops the transport, which waits a second for the last words."""
+        return self._pass_on(now_ms, self._peering.stop(now_ms))
+
+    # What is asked
+
+    @property
+    def peers(self) -> list[bytes]:
+        return self._peering.peers
+
+    def view(self, now_ms: int) -> list[PeerView]:
+        """The peer table, for `/p2p/peers` and people."""
+        return self._peering.view(now_ms)
+
+    def status_of(self, key: bytes) -> Status | None:
+        """How far a peer was when it last said so."""
+        return self._peering.status_of(key)
+
+    def admits(self, where: str, now_ms: int) -> bool:
+        """Whether a connection from this address is worth a handshake."""
+        return self._peering.admits(where, now_ms)
+
+    def bans(self, now_ms: int) -> dict[bytes | str, int]:
+        return self._peering.scores.bans(now_ms)
+
+    def record(self) -> BookRecord:
+        return self._peering.record()
+
+    # What the node wants
+
+    def set_status(self, status: Status) -> None:
+        """How far this node is; heartbeats tell it."""
+        self._peering.status = status
+
+    def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
+        """Replace the peers that are always dialled and never banned: the other validators."""
+        self._peering.configure(peers)
+
+    def publish(self, now_ms: int, kind: Kind, payload: bytes) -> list[NetworkEffect]:
+        """Tell the network something of our own, of a kind in `FLOODED`."""
+        assert kind in FLOODED
+        return self._gossip.publish(now_ms, kind, payload)
+
+    def judge(self, now_ms: int, id_: bytes, verdict: Verdict) -> list[NetworkEffect]:
+        """What the node thinks of something `Delivered`: passed on, dropped, or held against its senders."""
+        return self._pass_on(now_ms, self._gossip.judge(now_ms, id_, verdict))
+
+    def took(self, now_ms: int, wids: Sequence[bytes]) -> list[NetworkEffect]:
+        """Transactions that wait here now, ours or others': they are announced."""
+        return self._gossip.took(now_ms, wids)
+
+    def refused(self, now_ms: int, wids: Sequence[bytes]) -> None:
+        """Transactions that came and were not taken, for whatever reason."""
+        self._gossip.refused(now_ms, wids)
+
+    def say(self, now_ms: int, key: bytes, kind: Kind, payload: bytes) -> list[NetworkEffect]:
+        """Tell one peer something."""
+        return [*self._peering.say(now_ms, key, kind, payload)]
+
+    def ask(self, now_ms: int, key: bytes, kind: Kind, message: Any, *, ticket: int) -> list[NetworkEffect]:
+        """Ask one peer; the ticket, below 2^62, comes back with the answer or with the reason why there is none."""
+        assert ticket < PULL_TICKET
+        return self._pass_on(now_ms, self._peering.ask(now_ms, key, kind, message, ticket=ticket))
+
+    def answer(self, request: Requested, message: Any) -> list[NetworkEffect]:
+        return [*self._peering.answer(request, message)]
+
+    def refuse(self, request: Requested, reason: PeerReason = PeerReason.UNAVAILABLE) -> list[NetworkEffect]:
+        return [*self._peering.refuse(request, reason)]
+
+    def blame(self, now_ms: int, key: bytes, reason: PeerReason, message: str) -> list[NetworkEffect]:
+        """A peer did something wrong that only the node could see."""
+        return self._pass_on(now_ms, self._peering.blame(now_ms, key, reason, message))
+
+    # Between peering and gossip
+
+    def _pass_on(self, now_ms: int, effects: Sequence[GossipEffect]) -> list[NetworkEffect]:
+        """Give gossip what is its own; its effects may be more of the same."""
+        result: list[NetworkEffect] = []
+        for effect in effects:
+            own = self._gossiped(now_ms, effect)
+            if own is None:
+                result.append(effect)
+            else:
+                result += self._pass_on(now_ms, own)
+            if isinstance(effect, PeerDown):
+                result += self._gossip.left(now_ms, effect.key)
+        return result
+
+    def _gossiped(self, now_ms: int, effect: GossipEffect) -> Sequence[GossipEffect] | None:
+        """What gossip makes of an effect; None when it is none of its business."""
+        match effect:
+            case Heard(key, kind, message) if kind in FLOODED:
+                return self._gossip.heard(now_ms, key, kind, message)
+            case Heard(key, kind, message) if kind is ANNOUNCE:
+                return self._gossip.announced(now_ms, key, message)
+            case Requested() if effect.kind is PULL:
+                return self._gossip.pulled(effect)
+            case Replied() if effect.kind is PULL:
+                return self._gossip.delivered(now_ms, effect)
+            case Unreplied() if effect.kind is PULL:
+                return self._gossip.not_delivered(now_ms, effect)
+            case _:
+                return None
