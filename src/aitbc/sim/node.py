@@ -496,9 +496,7 @@ class Node:
 
     def _forget(self, height: int) -> None:
         """Blocks that the chain has now, and those of branches that lost."""
-        self.disk.blocks = {
-            name: block for name, block in self.disk.blocks.items() if block.height > height
-        }
+        self.disk.blocks = {name: block for name, block in self.disk.blocks.items() if block.height > height}
 
     def _send_epoch_end(self, effect: SendEpochEnd) -> None:
         height = (effect.epoch + 1) * self.cluster.epochs.length

@@ -36,7 +36,6 @@ from aitbc.core.consensus.engine import (
     SendEpochEnd,
     SetHead,
     SetTimer,
-    SignedStatement,
     SignStatements,
     Statement,
     StatementsSigned,
@@ -46,6 +45,7 @@ from aitbc.core.consensus.engine import (
 from aitbc.core.consensus.epoch import Anchor, Epoch
 from aitbc.core.consensus.simplex.answers import MAX_CERTIFICATE_BYTES, Asked, Budget, answer_to, size_of
 from aitbc.core.consensus.simplex.certificates import assemble, positions_of, skipped
+from aitbc.core.consensus.simplex.faults import fault_of_leader, fault_of_votes
 from aitbc.core.consensus.simplex.messages import (
     CANDIDATE,
     FINAL,
@@ -219,7 +219,7 @@ class Simplex:
         power = 0 if self._me is None else epoch.powers[self._me]
         self._is_quorum_alone = power >= epoch.quorum
         fresh = self._vote_after_ms == 0 or (anchor.slot == 0 and anchor.timestamp_ms > self._vote_after_ms)
-        self._votes = self._me is not None and fresh
+        self._may_vote = self._me is not None and fresh
         self._slots: dict[int, Slot] = {}
         self._blocks = {anchor.hash: Block(ZERO_HASH, anchor.height, anchor.timestamp_ms)}
         self._refused: dict[tuple[bytes, bytes], Reason] = {}
@@ -233,6 +233,7 @@ class Simplex:
         self._head = anchor.hash
         self._is_over = False
         self._frontier = anchor.slot + 1
+        self._forgotten = 0
         self._entered_ms = self._now_ms
         self._due = False
         self._building: Parent | None = None
@@ -340,7 +341,7 @@ class Simplex:
         self._past[leader] = max(self._past[leader], candidate.slot)
         slot = self._slot(candidate.slot)
         if slot.proposal is not None and slot.proposal.id != proposal.id:
-            self._accuse_leader(leader, slot.proposal, proposal)
+            self._report(leader, fault_of_leader(slot.proposal, proposal, self._epoch))
             return
         slot.proposal = proposal
         slot.candidates[proposal.id] = candidate
@@ -360,11 +361,11 @@ class Simplex:
             return
         if certificate.kind in self._slot(number).certificates:
             return
+        self._consider(self._hold, held)
         for position, signature in zip(positions_of(certificate), certificate.signatures, strict=True):
             if position != self._me:
                 kind, epoch = certificate.kind, self._epoch.number
                 self._count("", VerifiedVote(kind, epoch, number, held.id, position, signature))
-        self._consider(self._hold, held)
 
     def _hear_status(self, peer: str, status: Status) -> None:
         if status.epoch != self._epoch.number:
@@ -463,9 +464,11 @@ class Simplex:
         self._consider(self._notarize_ahead)
 
     def _forget_old_votes(self) -> None:
-        slot = self._slots.get(self._frontier - MAX_PAST_SLOTS - 1)
-        if slot is not None:
-            slot.votes = {NOTAR: {}, SKIP: {}, FINAL: {}}
+        lowest = self._frontier - MAX_PAST_SLOTS
+        for number in range(max(self._forgotten, self._final.slot) + 1, lowest):
+            if number in self._slots:
+                self._slots[number].votes = {NOTAR: {}, SKIP: {}, FINAL: {}}
+        self._forgotten = max(self._forgotten, lowest - 1)
 
     # Rule 2: lead
 
@@ -482,7 +485,7 @@ class Simplex:
 
     def _pace_slot(self) -> None:
         """When this slot's block is due, for its leader; and when to stop waiting for it, for all."""
-        if self._is_over or not self._votes:
+        if self._is_over or not self._may_vote:
             return
         base = self._base(self._frontier)
         block = self._blocks.get(base.hash)
@@ -524,7 +527,7 @@ class Simplex:
 
     def _lead(self) -> None:
         number = self._frontier
-        if not self._due or self._is_over or not self._votes or self._building is not None:
+        if not self._due or self._is_over or not self._may_vote or self._building is not None:
             return
         if self._epoch.leader_of(number) != self._me or self._has_spoken_as_leader(number):
             return
@@ -619,7 +622,7 @@ class Simplex:
 
     def _may_notarize(self, slot: Slot) -> bool:
         """Once a slot, and not where nobody needs it any more."""
-        return self._votes and not self._is_over and slot.voted_notar is None and not slot.is_skipped
+        return self._may_vote and not self._is_over and slot.voted_notar is None and not slot.is_skipped
 
     def _is_justified(self, candidate: Candidate) -> bool:
         return self._parent_of(candidate) is not None and self._is_gap_skipped(candidate)
@@ -679,7 +682,7 @@ class Simplex:
         """A leader that gave up its own slot is not waited for."""
         leader = self._epoch.leader_of(number)
         slot = self._slots.get(number)
-        if slot is not None and leader in slot.votes[SKIP] and number >= self._frontier:
+        if slot is not None and leader in slot.votes[SKIP] and not slot.is_cleared:
             self._skip(number)
 
     # Rule 4: finalize
@@ -693,7 +696,7 @@ class Simplex:
     def _may_finalize(self, slot: Slot) -> bool:
         """Own Notar, a quorum of Notars for the same id, no own Skip. A quorum that waits for the own signature alone
         is one: the votes go out together."""
-        if not self._votes or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
+        if not self._may_vote or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
             return False
         if slot.notarized is not None:
             return slot.notarized.id == slot.voted_notar
@@ -710,7 +713,7 @@ class Simplex:
             self._skip(self._frontier)
 
     def _skip(self, number: int) -> None:
-        if number <= self._final.slot or self._is_over or not self._votes:
+        if number <= self._final.slot or self._is_over or not self._may_vote:
             return
         slot = self._slot(number)
         if self._may_skip(slot):
@@ -910,43 +913,14 @@ class Simplex:
     # Evidence
 
     def _accuse(self, known: VerifiedVote, vote: VerifiedVote) -> None:
-        """E1, E2, E3: two votes that contradict each other, in the order that EVIDENCE wants."""
-        if not known.signature or not vote.signature:
-            return
-        first, second = known, vote
-        if (vote.kind == FINAL and known.kind == SKIP) or (
-            vote.kind == known.kind and vote.candidate < known.candidate
-        ):
-            first, second = vote, known
-        self._report(
-            vote.position,
-            vote.slot,
-            SignedStatement(kind=first.kind, candidate=first.candidate, signature=first.signature),
-            SignedStatement(kind=second.kind, candidate=second.candidate, signature=second.signature),
-        )
+        if known.signature and vote.signature:
+            self._report(vote.position, fault_of_votes(known, vote, self._epoch))
 
-    def _accuse_leader(self, leader: int, known: VerifiedProposal, other: VerifiedProposal) -> None:
-        """E4: two candidates by the leader."""
-        first, second = sorted((known, other), key=lambda proposal: proposal.id)
-        self._report(
-            leader,
-            known.candidate.slot,
-            SignedStatement(kind=CANDIDATE, candidate=first.id, signature=first.signature),
-            SignedStatement(kind=CANDIDATE, candidate=second.id, signature=second.signature),
-        )
-
-    def _report(self, position: int, number: int, first: SignedStatement, second: SignedStatement) -> None:
-        if position in self._accused:
-            return
-        self._accused.add(position)
-        fault = Fault(
-            validator=self._epoch.validators[position].address,
-            epoch=self._epoch.number,
-            slot=number,
-            first=first,
-            second=second,
-        )
-        self._effects.append(ReportFault(fault))
+    def _report(self, position: int, fault: Fault) -> None:
+        """Once for each validator and epoch: that is how often it is punished."""
+        if position not in self._accused:
+            self._accused.add(position)
+            self._effects.append(ReportFault(fault))
 
     def _leader_address(self, number: int) -> str:
         return self._epoch.validators[self._epoch.leader_of(number)].address
