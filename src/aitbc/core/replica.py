@@ -42,7 +42,7 @@ from aitbc.core.ledger.state import Overlay, State
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Certificate, CommittedBlock, Header
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import VerifiedTransaction
 
@@ -298,7 +298,10 @@ class Replica:
                 case Persist():
                     """The only author's words leave the machine with the committed block: the store is its log."""
                 case ExecuteBlock() | Send() | Broadcast() | SendEpochEnd() | ReportFault() | PenalisePeer():
-                    raise AssertionError(f"nobody else takes part yet, and still: {effect}")
+                    raise Stops(
+                        f"from height {self._head.height + 1} on there are other validators; this release runs chains"
+                        " of one author: start again without a proposer key"
+                    )
                 case _:
                     assert_never(effect)
         return result
