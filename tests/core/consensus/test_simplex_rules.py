@@ -40,6 +40,7 @@ from aitbc.core.consensus.simplex.messages import (
     FINAL,
     NOTAR,
     SKIP,
+    Ahead,
     OtherEpoch,
     Proposal,
     Status,
@@ -406,7 +407,6 @@ STRANGERS = [
     ("a short id", msgspec.structs.replace(GOOD, candidate=b"a"), Reason.MALFORMED),
     ("no kind of vote", msgspec.structs.replace(GOOD, kind="candidate"), Reason.UNKNOWN_TYPE),
     ("below nothing", msgspec.structs.replace(GOOD, slot=-1), Reason.OUT_OF_RANGE),
-    ("far ahead", Proposal(Candidate(0, 9, 0, b"g" * 32, b"A" * 32), b"", []), Reason.OUT_OF_RANGE),
     ("before its parent", Proposal(Candidate(0, 1, 1, b"g" * 32, b"A" * 32), b"", []), Reason.OUT_OF_RANGE),
     ("not its leader's", Proposal(A, keys.sign(keys.key_of(1), bytes(32)), []), Reason.WRONG_PROPOSER),
     ("a status from nowhere", Status(0, -1, 0), Reason.OUT_OF_RANGE),
@@ -425,5 +425,8 @@ def test_strangers_are_refused_by_name(who: str, message: Vote | Proposal | Stat
 def test_what_members_say_passes_and_another_epoch_is_only_a_number() -> None:
     assert isinstance(check(GOOD, epoch_of(), horizon=3, verifier=keys.verify), VerifiedVote)
     assert check(GOOD, epoch_of(5), horizon=3, verifier=keys.verify) == OtherEpoch(0)
+    far = Proposal(Candidate(0, 9, 0, b"g" * 32, b"A" * 32), b"", [])
+    assert check(far, epoch_of(), horizon=3, verifier=keys.verify) == Ahead(9)
+    assert Story().on(MessageArrived("v0", Ahead(9))) == [Send("v0", Status(0, 0, 1))]
     with pytest.raises(Rejected):
         decode("block", b"")

@@ -49,6 +49,7 @@ from aitbc.core.consensus.simplex.messages import (
     FINAL,
     NOTAR,
     SKIP,
+    Ahead,
     OtherEpoch,
     Proposal,
     Status,
@@ -195,13 +196,18 @@ class Simplex(Tables):
                 self._hear_status(peer, message)
             case OtherEpoch():
                 self._hear_other_epoch(peer, message.epoch)
+            case Ahead():
+                self._ask(peer)
             case _:
                 assert_never(message)
 
     def _hear_vote(self, peer: str, vote: VerifiedVote) -> None:
         number, position = vote.slot, vote.position
         lowest = max(self._final.slot + 1, self._frontier - MAX_PAST_SLOTS)
-        if not lowest <= number <= self._frontier + MAX_FUTURE_SLOTS:
+        if number > self._frontier + MAX_FUTURE_SLOTS:
+            self._ask(peer)
+            return
+        if number < lowest:
             return
         self._heard[position] = self._now_ms
         past = number + 1 if vote.kind == FINAL else number
