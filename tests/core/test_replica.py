@@ -19,9 +19,9 @@ from aitbc.core.replica import (
 )
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.amounts import MAX_SIGNED
-from aitbc.core.types.reasons import Reason
+from aitbc.core.types.reasons import Reason, Stops
 from aitbc.core.types.transactions import VerifiedTransaction
-from support.chain import Chain
+from support.chain import Chain, genesis
 from support.ledger import Ledger
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
 
@@ -279,3 +279,10 @@ def test_what_the_block_refuses_leaves_the_pool_and_is_reported(node: Node) -> N
     assert [type(effect) for effect in (request, announce, timer)] == [SignStatements, Announce, SetTimer]
     assert waiting(node) == []
     assert node.chain.balance(PROVIDER) == 0
+
+
+def test_where_others_vote_too_this_release_stops_and_says_so() -> None:
+    chain = Chain(genesis(authorities=(VALIDATOR, EVE)))
+    replica = replica_at_head(chain.executor, authors=True)
+    with pytest.raises(Stops, match="from height 1 on there are other validators"):
+        replica.start(chain.now_ms)

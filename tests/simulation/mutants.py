@@ -44,7 +44,7 @@ def host(**wrong: Any) -> type[Node]:
 
 
 def finalize_after_skip(self: Any, slot: Slot) -> bool:
-    return bool(self._votes and slot.voted_notar and not slot.voted_final and slot.notarized)
+    return bool(self._may_vote and slot.voted_notar and not slot.voted_final and slot.notarized)
 
 
 def skip_after_final(_self: Any, slot: Slot) -> bool:
@@ -67,7 +67,9 @@ def take_the_newest_proposal(self: Any, peer: str, proposal: Any) -> None:
 
 
 def notarize_again(self: Any, slot: Slot) -> bool:
-    return self._votes and not self._is_over and slot.voted_notar != slot.proposal.id and not slot.is_skipped  # type: ignore[union-attr]
+    return (
+        self._may_vote and not self._is_over and slot.voted_notar != slot.proposal.id and not slot.is_skipped
+    )  # type: ignore[union-attr]
 
 
 def small_quorum(self: Any, epoch: Epoch, anchor: Any) -> None:

@@ -90,7 +90,10 @@ class NodeRuntime:
 
     def start(self) -> None:
         """Begin to author blocks; without a signer the node only answers."""
-        self._perform(self.replica.start(self._clock.now_ms()))
+        try:
+            self._perform(self.replica.start(self._clock.now_ms()))
+        except Stops as error:
+            self._fail(error)
         self._warn_of_upgrade()
         if self._signer is not None:
             self._spawn(self._take_up_waiting())

@@ -45,7 +45,7 @@ from aitbc.core.consensus.simplex.guard import (
     encode_half,
     raise_floor,
 )
-from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified, check
+from aitbc.core.consensus.simplex.messages import Ahead, Message, Proposal, Verified, check
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord, encode_batch, log_head, read_log
@@ -218,7 +218,8 @@ class Node:
             except Rejected:
                 self.cluster.rejected += 1
                 return
-            envelope.verified[engine.epoch.number] = verified
+            if not isinstance(verified, Ahead):
+                envelope.verified[engine.epoch.number] = verified
         if envelope.block is not None and envelope.block_hash not in self.blocks:
             self._take_blocks([envelope.block])
         self.perform(engine.on(self.now_ms(), MessageArrived(sender, verified)))

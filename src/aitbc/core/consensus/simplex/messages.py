@@ -97,7 +97,14 @@ class OtherEpoch(msgspec.Struct, frozen=True):
     epoch: int
 
 
-Verified = VerifiedVote | VerifiedProposal | VerifiedCertificate | Status | OtherEpoch
+class Ahead(msgspec.Struct, frozen=True):
+    """A proposal for a slot that this node's tables do not reach yet; it was not checked further, and nobody is at
+    fault."""
+
+    slot: int
+
+
+Verified = VerifiedVote | VerifiedProposal | VerifiedCertificate | Status | OtherEpoch | Ahead
 
 
 def kind_of(message: Message) -> str:
@@ -119,7 +126,7 @@ def decode(kind: str, raw: bytes) -> Message:
 
 
 def check(message: Message, epoch: Epoch, *, horizon: int, verifier: Verifier = verify) -> Verified:
-    """The check of whatever it is; see there. `horizon` is the engine's: no proposal beyond it is of use."""
+    """The check of whatever it is; see there. `horizon` is the engine's: a proposal beyond it is of no use yet."""
     match message:
         case Vote():
             return check_vote(message, epoch, verifier)
@@ -153,17 +160,19 @@ def check_vote(vote: Vote, epoch: Epoch, verifier: Verifier = verify) -> Verifie
 
 def check_proposal(
     proposal: Proposal, epoch: Epoch, *, horizon: int, verifier: Verifier = verify
-) -> VerifiedProposal | OtherEpoch:
+) -> VerifiedProposal | OtherEpoch | Ahead:
     """The leader's signature first, then those of the justification."""
     candidate = proposal.candidate
     _check_number(candidate.epoch, "epoch")
     if candidate.epoch != epoch.number:
         return OtherEpoch(candidate.epoch)
-    if not 0 <= candidate.parent_slot < candidate.slot <= horizon:
+    if not 0 <= candidate.parent_slot < candidate.slot <= MAX_SIGNED:
         raise Rejected(
             Reason.OUT_OF_RANGE,
-            f"slot {candidate.slot} on {candidate.parent_slot}; it comes after its parent and not after {horizon}",
+            f"slot {candidate.slot} does not come after its parent's, {candidate.parent_slot}",
         )
+    if candidate.slot > horizon:
+        return Ahead(candidate.slot)
     if len(candidate.parent_id) != 32 or len(candidate.block_hash) != 32:
         raise Rejected(Reason.MALFORMED, "a hash has 32 bytes")
     if len(proposal.justification) > MAX_JUSTIFICATION:

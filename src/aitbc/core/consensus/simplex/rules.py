@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
-import msgspec
-
 from aitbc.core.consensus.engine import (
     BlockBuilt,
     BlockCommitted,
@@ -36,7 +34,6 @@ from aitbc.core.consensus.engine import (
     SendEpochEnd,
     SetHead,
     SetTimer,
-    SignedStatement,
     SignStatements,
     Statement,
     StatementsSigned,
@@ -46,12 +43,13 @@ from aitbc.core.consensus.engine import (
 from aitbc.core.consensus.epoch import Anchor, Epoch
 from aitbc.core.consensus.simplex.answers import MAX_CERTIFICATE_BYTES, Asked, Budget, answer_to, size_of
 from aitbc.core.consensus.simplex.certificates import assemble, positions_of, skipped
+from aitbc.core.consensus.simplex.faults import fault_of_leader, fault_of_votes
 from aitbc.core.consensus.simplex.messages import (
     CANDIDATE,
     FINAL,
-    MAX_JUSTIFICATION,
     NOTAR,
     SKIP,
+    Ahead,
     OtherEpoch,
     Proposal,
     Status,
@@ -63,6 +61,15 @@ from aitbc.core.consensus.simplex.messages import (
 )
 from aitbc.core.consensus.simplex.pacing import MAX_AHEAD_MS, Pace
 from aitbc.core.consensus.simplex.slots import Slot
+from aitbc.core.consensus.simplex.tables import (
+    MAX_FUTURE_CERTIFICATES,
+    MAX_FUTURE_SLOTS,
+    MAX_PAST_SLOTS,
+    MAX_UNFINAL_BLOCKS,
+    Block,
+    Parent,
+    Tables,
+)
 from aitbc.core.consensus.simplex.wal import (
     BlockRecord,
     CandidateRecord,
@@ -76,34 +83,8 @@ from aitbc.core.types.reasons import BrokenInvariant, Reason
 PACE, SKIPPING, STANDSTILL, RELAY, CLOCK = "pace", "skip", "standstill", "relay", "clock"
 """Timers: a block is due · stop waiting for it · say it again · pass certificates on · a timestamp has come."""
 
-MAX_FUTURE_SLOTS = 2
-"""Votes and proposals are kept up to the frontier + 2: an honest node is at most so far ahead of a quorum that has not
-told this node yet."""
-MAX_PAST_SLOTS = 16
-"""Votes are counted down to the frontier − 16: late ones can still make a slot final. Certificates stay."""
-MAX_FUTURE_CERTIFICATES = 64
-"""Certificates are kept up to the frontier + 64, because they come in any order to who was away; each took a quorum."""
-MAX_UNFINAL_BLOCKS = 2
-"""Bounded speculation: on so many blocks that are not final, only candidates that add none."""
 
-
-class Block(msgspec.Struct, frozen=True):
-    """A block that was executed and is valid."""
-
-    parent: bytes
-    height: int
-    timestamp_ms: int
-
-
-class Parent(msgspec.Struct, frozen=True):
-    """What a candidate stands on."""
-
-    slot: int
-    id: bytes
-    hash: bytes
-
-
-class Simplex:
+class Simplex(Tables):
     """One node's part in the agreement; a node that is not in the set follows without a voice."""
 
     def __init__(
@@ -122,22 +103,16 @@ class Simplex:
         `vote_after_ms`: votes only in epochs whose base block is newer. A node that lost its guard gives its own time
         of starting here: in such an epoch it cannot have voted before. 0: everywhere.
         """
-        self._address = address
-        self._pace = pace
+        super().__init__(address=address, pace=pace, epoch=epoch, anchor=anchor, vote_after_ms=vote_after_ms)
         self._transactions_wait = transactions_wait
-        self._vote_after_ms = vote_after_ms
-        self._now_ms = 0
         self._agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._records: list[LogRecord] = []
         self._statements: list[Statement] = []
         self._signing: deque[list[Statement]] = deque()
         self._effects: list[EngineEffect] = []
-        self._heard_ms: dict[str, int] = {}
-        self._heard: list[int] = []
         self._budget = Budget(pace.standstill_ms // 2)
         self._asked = Asked(pace.standstill_ms // 2)
         self._highest_epoch = 0
-        self._begin(epoch, anchor)
         self._recover(records)
         self._agenda.clear()
         self._effects.clear()
@@ -182,80 +157,7 @@ class Simplex:
                 assert_never(event)
         return self._work_off()
 
-    @property
-    def epoch(self) -> Epoch:
-        """What messages are checked against now."""
-        return self._epoch
-
-    @property
-    def horizon(self) -> int:
-        """The highest slot for which a proposal is of use now."""
-        return self._frontier + MAX_FUTURE_SLOTS
-
-    @property
-    def frontier(self) -> int:
-        """Rule 1: the smallest slot that is not over."""
-        return self._frontier
-
-    @property
-    def final_slot(self) -> int:
-        """Of the newest candidate that is known to be final."""
-        return self._final.slot
-
-    def live_records(self) -> list[LogRecord]:
-        """What a log that is rewritten now must hold: everything above the newest block on disk."""
-        records: list[LogRecord] = []
-        if self._final_certificate is not None:
-            records.append(CertificateRecord(self._final_certificate.certificate))
-        for _, slot in sorted(self._slots.items()):
-            records += [CandidateRecord(candidate) for candidate in slot.candidates.values()]
-            records += self._votes_of(slot)
-            records += [CertificateRecord(held.certificate) for held in slot.certificates.values()]
-        return records
-
-    # Tables
-
-    def _begin(self, epoch: Epoch, anchor: Anchor) -> None:
-        """Rule 9: slots from the anchor on, with this epoch's set and leaders. Nothing of another epoch remains."""
-        self._epoch = epoch
-        self._anchor = anchor
-        self._me = epoch.position_of(self._address)
-        others = len(epoch.validators) - (self._me is not None)
-        self._set_of_others = others > 0
-        power = 0 if self._me is None else epoch.powers[self._me]
-        self._is_quorum_alone = power >= epoch.quorum
-        fresh = self._vote_after_ms == 0 or (anchor.slot == 0 and anchor.timestamp_ms > self._vote_after_ms)
-        self._votes = self._me is not None and fresh
-        self._slots: dict[int, Slot] = {}
-        self._blocks = {anchor.hash: Block(ZERO_HASH, anchor.height, anchor.timestamp_ms)}
-        self._refused: dict[tuple[bytes, bytes], Reason] = {}
-        self._executing: set[tuple[bytes, bytes | None]] = set()
-        self._final = Parent(anchor.slot, anchor.id, anchor.hash)
-        self._final_certificate = (
-            VerifiedCertificate(anchor.certificate, anchor.id) if anchor.certificate else None
-        )
-        self._committed = Parent(anchor.slot, anchor.id, anchor.hash)
-        self._committing: deque[bytes] = deque()
-        self._head = anchor.hash
-        self._is_over = False
-        self._frontier = anchor.slot + 1
-        self._entered_ms = self._now_ms
-        self._due = False
-        self._building: Parent | None = None
-        self._expects_work = False
-        self._skip_at_ms = 0
-        self._relaying: list[Certificate] = []
-        self._past = [0] * len(epoch.validators)
-        """By position: the highest slot that each has shown to be in."""
-        # when each was heard of last, by position; by address into the next epoch
-        self._heard = [self._heard_ms.get(member.address, self._now_ms) for member in epoch.validators]
-        self._accused: set[int] = set()
-
-    def _slot(self, number: int) -> Slot:
-        slot = self._slots.get(number)
-        if slot is None:
-            slot = self._slots[number] = Slot(number)
-        return slot
+    # The queue of rules
 
     def _consider(self, rule: Callable[..., None], *about: Any) -> None:
         self._agenda.append((rule, about))
@@ -300,19 +202,18 @@ class Simplex:
                 self._hear_status(peer, message)
             case OtherEpoch():
                 self._hear_other_epoch(peer, message.epoch)
+            case Ahead():
+                self._ask(peer)
             case _:
                 assert_never(message)
-
-    def _shows(self, peer: str, slot: int) -> None:
-        """A validator's link has told that it is in this slot, or holds what ends the one before."""
-        position = self._epoch.position_of(peer)
-        if position is not None and slot > self._past[position]:
-            self._past[position] = slot
 
     def _hear_vote(self, peer: str, vote: VerifiedVote) -> None:
         number, position = vote.slot, vote.position
         lowest = max(self._final.slot + 1, self._frontier - MAX_PAST_SLOTS)
-        if not lowest <= number <= self._frontier + MAX_FUTURE_SLOTS:
+        if number > self._frontier + MAX_FUTURE_SLOTS:
+            self._ask(peer)
+            return
+        if number < lowest:
             return
         self._heard[position] = self._now_ms
         past = number + 1 if vote.kind == FINAL else number
@@ -321,6 +222,7 @@ class Simplex:
         self._count(peer, vote)
 
     def _count(self, peer: str, vote: VerifiedVote) -> None:
+        """The first vote of each kind counts; a second one can only be evidence. `peer` may know the candidate."""
         slot = self._slot(vote.slot)
         conflict = slot.conflict_of(vote)
         if conflict is not None:
@@ -336,6 +238,7 @@ class Simplex:
             self._consider(self._follow_leaders_skip, vote.slot)
 
     def _hear_proposal(self, peer: str, proposal: VerifiedProposal) -> None:
+        """What justifies it counts by itself; of a leader's candidates the first one is judged."""
         candidate = proposal.candidate
         leader = self._epoch.leader_of(candidate.slot)
         for certificate in proposal.justification:
@@ -346,7 +249,7 @@ class Simplex:
         self._past[leader] = max(self._past[leader], candidate.slot)
         slot = self._slot(candidate.slot)
         if slot.proposal is not None and slot.proposal.id != proposal.id:
-            self._accuse_leader(leader, slot.proposal, proposal)
+            self._report(leader, fault_of_leader(slot.proposal, proposal, self._epoch))
             return
         slot.proposal = proposal
         slot.candidates[proposal.id] = candidate
@@ -366,11 +269,11 @@ class Simplex:
             return
         if certificate.kind in self._slot(number).certificates:
             return
+        self._consider(self._hold, held)
         for position, signature in zip(positions_of(certificate), certificate.signatures, strict=True):
             if position != self._me:
                 kind, epoch = certificate.kind, self._epoch.number
                 self._count("", VerifiedVote(kind, epoch, number, held.id, position, signature))
-        self._consider(self._hold, held)
 
     def _hear_status(self, peer: str, status: Status) -> None:
         if status.epoch != self._epoch.number:
@@ -398,9 +301,6 @@ class Simplex:
         status = self._status()
         if peer and self._asked.again(peer, self._now_ms, status):
             self._effects.append(Send(peer, status))
-
-    def _status(self) -> Status:
-        return Status(self._epoch.number, self._final.slot, self._frontier)
 
     # Learning what the host did
 
@@ -468,27 +368,11 @@ class Simplex:
             self._consider(self._pace_slot)
         self._consider(self._notarize_ahead)
 
-    def _forget_old_votes(self) -> None:
-        slot = self._slots.get(self._frontier - MAX_PAST_SLOTS - 1)
-        if slot is not None:
-            slot.votes = {NOTAR: {}, SKIP: {}, FINAL: {}}
-
     # Rule 2: lead
-
-    def _base(self, number: int) -> Parent:
-        """The highest notarized slot below with a Skip for every slot between, else the newest final candidate."""
-        below = number - 1
-        while below > self._final.slot:
-            slot = self._slots.get(below)
-            assert slot is not None and slot.is_cleared, "slots below the frontier are over"
-            if slot.notarized is not None:
-                return Parent(below, slot.notarized.id, slot.notarized.certificate.candidate.block_hash)
-            below -= 1
-        return self._final
 
     def _pace_slot(self) -> None:
         """When this slot's block is due, for its leader; and when to stop waiting for it, for all."""
-        if self._is_over or not self._votes:
+        if self._is_over or not self._may_vote:
             return
         base = self._base(self._frontier)
         block = self._blocks.get(base.hash)
@@ -514,23 +398,9 @@ class Simplex:
     def _timeout_ms(self) -> int:
         return self._pace.timeout_after(self._frontier - self._final.slot - 1)
 
-    def _is_dead(self, leader: int) -> bool:
-        """Silent for long while a quorum was not: one dead leader does not cost a timeout each turn."""
-        if leader == self._me:
-            return False
-        power = 0
-        for position in sorted(range(len(self._heard)), key=lambda place: -self._last_heard(place)):
-            power += self._epoch.powers[position]
-            if power >= self._epoch.quorum:
-                return self._last_heard(position) - self._heard[leader] >= self._pace.dead_ms
-        return False
-
-    def _last_heard(self, position: int) -> int:
-        return self._now_ms if position == self._me else self._heard[position]
-
     def _lead(self) -> None:
         number = self._frontier
-        if not self._due or self._is_over or not self._votes or self._building is not None:
+        if not self._due or self._is_over or not self._may_vote or self._building is not None:
             return
         if self._epoch.leader_of(number) != self._me or self._has_spoken_as_leader(number):
             return
@@ -561,10 +431,6 @@ class Simplex:
             return True
         return self._unfinal_blocks(base) >= MAX_UNFINAL_BLOCKS or not self._transactions_wait()
 
-    def _unfinal_blocks(self, base: Parent) -> int:
-        final = self._blocks.get(self._final.hash)
-        return self._blocks[base.hash].height - final.height if final else MAX_UNFINAL_BLOCKS
-
     def _propose(self, base: Parent, block_hash: bytes) -> None:
         """The candidate is in the log, with its block, before its signature can exist."""
         number = self._frontier
@@ -582,18 +448,6 @@ class Simplex:
         self._records.append(VoteRecord(CANDIDATE, self._epoch.number, number, name))
         self._state(CANDIDATE, number, name)
         self._vote(NOTAR, slot, name)
-
-    def _justification(self, candidate: Candidate) -> list[Certificate]:
-        """The parent's Notar and the newest Skips between; whoever lacks older ones asks."""
-        certificates: list[Certificate] = []
-        for number in range(candidate.slot - 1, candidate.parent_slot, -1):
-            slot = self._slots.get(number)
-            if slot is not None and slot.is_skipped and len(certificates) < MAX_JUSTIFICATION - 1:
-                certificates.append(slot.certificates[SKIP].certificate)
-        parent = self._slots.get(candidate.parent_slot)
-        if parent is not None and parent.notarized is not None:
-            certificates.append(parent.notarized.certificate)
-        return certificates[::-1]
 
     # Rule 3: notarize
 
@@ -625,28 +479,7 @@ class Simplex:
 
     def _may_notarize(self, slot: Slot) -> bool:
         """Once a slot, and not where nobody needs it any more."""
-        return self._votes and not self._is_over and slot.voted_notar is None and not slot.is_skipped
-
-    def _is_justified(self, candidate: Candidate) -> bool:
-        return self._parent_of(candidate) is not None and self._is_gap_skipped(candidate)
-
-    def _parent_of(self, candidate: Candidate) -> Parent | None:
-        """The parent, if it is final or its Notar certificate is held."""
-        if candidate.parent_slot == self._final.slot and candidate.parent_id == self._final.id:
-            return self._final
-        slot = self._slots.get(candidate.parent_slot)
-        held = slot.notarized if slot is not None else None
-        if held is None or held.id != candidate.parent_id:
-            return None
-        return Parent(candidate.parent_slot, held.id, held.certificate.candidate.block_hash)
-
-    def _is_gap_skipped(self, candidate: Candidate) -> bool:
-        """A Skip certificate is held for every slot between parent and candidate."""
-        for number in range(candidate.parent_slot + 1, candidate.slot):
-            slot = self._slots.get(number)
-            if slot is None or not slot.is_skipped:
-                return False
-        return True
+        return self._may_vote and not self._is_over and slot.voted_notar is None and not slot.is_skipped
 
     def _judge(self, candidate: Candidate, parent: Parent) -> bool | Reason:
         """True: valid; a reason: invalid; False: the host has not said yet."""
@@ -654,9 +487,8 @@ class Simplex:
             self._execute(parent.hash, None)
             return False
         if candidate.block_hash == parent.hash:
-            return (
-                True if parent.slot > 0 else Reason.WRONG_HEIGHT
-            )  # an older epoch's block cannot be carried
+            is_of_this_epoch = parent.slot > 0
+            return True if is_of_this_epoch else Reason.WRONG_HEIGHT
         if self._blocks[parent.hash].height >= self._epoch.last_height:
             return Reason.WRONG_HEIGHT
         block = self._blocks.get(candidate.block_hash)
@@ -685,7 +517,7 @@ class Simplex:
         """A leader that gave up its own slot is not waited for."""
         leader = self._epoch.leader_of(number)
         slot = self._slots.get(number)
-        if slot is not None and leader in slot.votes[SKIP] and number >= self._frontier:
+        if slot is not None and leader in slot.votes[SKIP] and not slot.is_cleared:
             self._skip(number)
 
     # Rule 4: finalize
@@ -699,7 +531,7 @@ class Simplex:
     def _may_finalize(self, slot: Slot) -> bool:
         """Own Notar, a quorum of Notars for the same id, no own Skip. A quorum that waits for the own signature alone
         is one: the votes go out together."""
-        if not self._votes or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
+        if not self._may_vote or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
             return False
         if slot.notarized is not None:
             return slot.notarized.id == slot.voted_notar
@@ -716,7 +548,7 @@ class Simplex:
             self._skip(self._frontier)
 
     def _skip(self, number: int) -> None:
-        if number <= self._final.slot or self._is_over or not self._votes:
+        if number <= self._final.slot or self._is_over or not self._may_vote:
             return
         slot = self._slot(number)
         if self._may_skip(slot):
@@ -746,6 +578,7 @@ class Simplex:
             slot.voted_skip = True
 
     def _state(self, kind: str, number: int, candidate: bytes) -> None:
+        """Have it signed; it leaves when the signature comes."""
         self._statements.append(
             Statement(
                 kind=kind,
@@ -861,14 +694,6 @@ class Simplex:
             self._effects.append(Finalize(self._final.hash, self._final_certificate.certificate))
         self._is_over = block.height >= self._epoch.last_height
 
-    def _forget_blocks(self) -> None:
-        """Those that no candidate above the newest final block can stand on."""
-        lowest = self._blocks[self._final.hash].height
-        self._blocks = {name: block for name, block in self._blocks.items() if block.height >= lowest}
-        wanted = {c.block_hash for slot in self._slots.values() for c in slot.candidates.values()}
-        self._refused = {asked: reason for asked, reason in self._refused.items() if asked[0] in wanted}
-        self._executing = {asked for asked in self._executing if asked[0] in wanted}
-
     def _choose_head(self) -> None:
         """The block to build on next, if it is here."""
         base = self._base(self._frontier) if self._frontier > self._final.slot else self._final
@@ -898,12 +723,6 @@ class Simplex:
             justification = self._justification(proposal.candidate)
             self._effects.append(Broadcast(Proposal(proposal.candidate, proposal.signature, justification)))
 
-    def _own_votes(self, slot: Slot) -> list[VerifiedVote]:
-        if self._me is None:
-            return []
-        own = [slot.votes[kind].get(self._me) for kind in (NOTAR, SKIP, FINAL)]
-        return [vote for vote in own if vote is not None and vote.signature]
-
     # Rule 9: epochs
 
     def _greet(self) -> None:
@@ -916,46 +735,14 @@ class Simplex:
     # Evidence
 
     def _accuse(self, known: VerifiedVote, vote: VerifiedVote) -> None:
-        """E1, E2, E3: two votes that contradict each other, in the order that EVIDENCE wants."""
-        if not known.signature or not vote.signature:
-            return
-        first, second = known, vote
-        if (vote.kind == FINAL and known.kind == SKIP) or (
-            vote.kind == known.kind and vote.candidate < known.candidate
-        ):
-            first, second = vote, known
-        self._report(
-            vote.position,
-            vote.slot,
-            SignedStatement(kind=first.kind, candidate=first.candidate, signature=first.signature),
-            SignedStatement(kind=second.kind, candidate=second.candidate, signature=second.signature),
-        )
+        if known.signature and vote.signature:
+            self._report(vote.position, fault_of_votes(known, vote, self._epoch))
 
-    def _accuse_leader(self, leader: int, known: VerifiedProposal, other: VerifiedProposal) -> None:
-        """E4: two candidates by the leader."""
-        first, second = sorted((known, other), key=lambda proposal: proposal.id)
-        self._report(
-            leader,
-            known.candidate.slot,
-            SignedStatement(kind=CANDIDATE, candidate=first.id, signature=first.signature),
-            SignedStatement(kind=CANDIDATE, candidate=second.id, signature=second.signature),
-        )
-
-    def _report(self, position: int, number: int, first: SignedStatement, second: SignedStatement) -> None:
-        if position in self._accused:
-            return
-        self._accused.add(position)
-        fault = Fault(
-            validator=self._epoch.validators[position].address,
-            epoch=self._epoch.number,
-            slot=number,
-            first=first,
-            second=second,
-        )
-        self._effects.append(ReportFault(fault))
-
-    def _leader_address(self, number: int) -> str:
-        return self._epoch.validators[self._epoch.leader_of(number)].address
+    def _report(self, position: int, fault: Fault) -> None:
+        """Once for each validator and epoch: that is how often it is punished."""
+        if position not in self._accused:
+            self._accused.add(position)
+            self._effects.append(ReportFault(fault))
 
     # Recovery
 
@@ -1011,25 +798,13 @@ class Simplex:
 
     def _say_again_after_restart(self) -> None:
         """Ed25519 signs the same bytes the same way: signing again says the same thing again."""
+        if not self._may_vote:
+            return
         for number, slot in sorted(self._slots.items()):
             for record in self._votes_of(slot):
                 if record.kind != CANDIDATE or record.candidate in slot.candidates:
                     self._state(record.kind, number, record.candidate)
             self._consider(self._finalize_vote, number)
-
-    def _votes_of(self, slot: Slot) -> list[VoteRecord]:
-        """What this node has said in a slot, as the log has it."""
-        said = [
-            (CANDIDATE, slot.proposed),
-            (NOTAR, slot.voted_notar),
-            (SKIP, ZERO_HASH if slot.voted_skip else None),
-            (FINAL, slot.voted_final),
-        ]
-        return [
-            VoteRecord(kind, self._epoch.number, slot.number, candidate)
-            for kind, candidate in said
-            if candidate is not None
-        ]
 
 
 def _unverified(vote: VerifiedVote) -> Vote:
