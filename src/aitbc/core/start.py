@@ -1,31 +1,50 @@
 """Where a node begins, in a process or in a simulation: the replica for the head that the executor holds."""
 
+from collections.abc import Sequence
+
 from aitbc.core.codec.digests import candidate_id
-from aitbc.core.consensus.engine import ConsensusEngine
+from aitbc.core.codec.wire import unpack
 from aitbc.core.consensus.epoch import Anchor
-from aitbc.core.consensus.observer import Observer
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
+from aitbc.core.consensus.simplex.wal import BlockRecord, LogRecord
 from aitbc.core.executor import Executor
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.replica import Replica, epoch_after
+from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
 
 
-def replica_at_head(executor: Executor, *, authors: bool) -> Replica:
-    """A replica with the engine that the genesis asks for; one that does not author only watches."""
+def address_of_validator(executor: Executor, auth_key: bytes) -> str:
+    """Under which address a key votes: that of the member whose key it is; empty for a key of nobody in the set."""
+    members = validators_of(executor.state)
+    return next((member.address for member in members if member.auth_key == auth_key), "")
+
+
+def replica_at_head(
+    executor: Executor,
+    *,
+    address: str,
+    records: Sequence[LogRecord] = (),
+    vote_after_ms: int = 0,
+    timeout_ms: int = 600,
+) -> Replica:
+    """A replica with the engine that the genesis asks for.
+
+    `address` votes when it is in the set; one that is not, or an empty one, follows. `records`: what the log and the
+    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first.
+    """
     head, loaded = executor.head.block.header, executor.loaded
     settings = loaded.genesis.consensus
-    engine: ConsensusEngine = Observer()
-    if authors:
-        epoch = epoch_after(
-            executor.state, head, genesis_hash=loaded.hash, epoch_length=settings.epoch_length
-        )
-        engine = Simplex(
-            address=epoch.validators[0].address,
-            pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms),
-            epoch=epoch,
-            anchor=_anchor(executor, epoch.number),
-            transactions_wait=lambda: replica.mempool.has_ready(),
-        )
+    epoch = epoch_after(executor.state, head, genesis_hash=loaded.hash, epoch_length=settings.epoch_length)
+    engine = Simplex(
+        address=address,
+        pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms, timeout_ms=timeout_ms),
+        epoch=epoch,
+        anchor=_anchor(executor, epoch.number),
+        transactions_wait=lambda: replica.has_work(),
+        records=records,
+        vote_after_ms=vote_after_ms,
+    )
     replica = Replica(
         state=executor.state,
         engine=engine,
@@ -34,8 +53,19 @@ def replica_at_head(executor: Executor, *, authors: bool) -> Replica:
         head_hash=executor.head.hash,
         epoch_length=settings.epoch_length,
         verifier=executor.verifier,
+        bodies=_bodies(records, above=head.height),
     )
     return replica
+
+
+def _bodies(records: Sequence[LogRecord], *, above: int) -> list[tuple[bytes, Block]]:
+    """Blocks that the log holds and the chain does not."""
+    blocks = [
+        (record.hash, unpack(record.raw, Block, limit=MAX_BLOCK_BYTES))
+        for record in records
+        if isinstance(record, BlockRecord)
+    ]
+    return [(name, block) for name, block in blocks if block.header.height > above]
 
 
 def _anchor(executor: Executor, epoch: int) -> Anchor:

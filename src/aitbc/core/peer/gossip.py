@@ -20,6 +20,8 @@ from aitbc.core.peer.reasons import PeerReason
 
 SEEN_MS = 300_000
 """The seed's time; longer than any message of agreement matters."""
+AGAIN_MS = 500
+"""Agreement says things again when nothing moves (docs/spec/simplex.md, rule 8); sooner nobody honest does."""
 MAX_SEEN = 65_536
 """Messages; at a few hundred bytes each, under 20 MiB."""
 MAX_UNDECIDED_BYTES = 32 * 1024 * 1024
@@ -148,7 +150,7 @@ class Gossip:
         id_ = _id(kind, payload)
         message = self._seen.get(id_)
         if message is not None:
-            if key in message.senders:
+            if key in message.senders and now_ms - message.at_ms < AGAIN_MS:
                 return [*self._peering.blame(now_ms, key, PeerReason.DUPLICATE_GOSSIP, kind.name)]
             if len(message.senders) < MAX_SENDERS:
                 message.senders.append(key)
@@ -170,6 +172,7 @@ class Gossip:
                 self._peering.credit(now_ms, message.senders[0])
                 return self._tell(now_ms, message.kind, payload, skip=message.senders)
             case Verdict.IGNORE:
+                del self._seen[id_]  # it may be of use when it is told again
                 return []
             case Verdict.REJECT:
                 return [

@@ -225,13 +225,7 @@ CERTIFICATE = Kind(
     name="gossip:consensus:certificate", limit=16 * KB, count=Rate(200, 400), size=Rate(2 * MB, 4 * MB)
 )
 CONSENSUS_STATUS = Kind(
-    name="consensus:status",
-    limit=1 * KB,
-    count=Rate(10, 20),
-    size=Rate(10 * KB, 20 * KB),
-    asks=True,
-    answer_limit=32 * KB,
-    timeout_ms=5_000,
+    name="consensus:status", limit=64, count=Rate(20, 100), size=Rate(2 * KB, 8 * KB)
 )
 CONSENSUS_GET = Kind(
     name="consensus:get",

@@ -298,7 +298,7 @@ class Simplex(Tables):
             self._effects.append(SendEpochEnd(peer, number))
 
     def _ask(self, peer: str) -> None:
-        status = self._status()
+        status = self.status()
         if peer and self._asked.again(peer, self._now_ms, status):
             self._effects.append(Send(peer, status))
 
@@ -714,7 +714,7 @@ class Simplex(Tables):
         self._set_standstill()
         if not self._slots and self._highest_epoch <= self._epoch.number:
             return
-        self._effects.append(Broadcast(self._status()))
+        self._effects.append(Broadcast(self.status()))
         for number in sorted(self._slots, reverse=True)[: MAX_PAST_SLOTS + MAX_FUTURE_SLOTS + 1]:
             self._effects += [Broadcast(_unverified(vote)) for vote in self._own_votes(self._slots[number])]
         slot = self._slots.get(self._frontier)
@@ -729,7 +729,7 @@ class Simplex(Tables):
         """Ask where the others are in this epoch: what they said before this node came is said again."""
         self._set_standstill()
         if self._set_of_others:
-            self._effects.append(Broadcast(self._status()))
+            self._effects.append(Broadcast(self.status()))
         self._pace_slot()
 
     # Evidence

@@ -1,0 +1,94 @@
+"""What a validator writes down and signs: log, guard and key behind one thread. docs/spec/simplex.md"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aitbc.adapters.agreement.files import GuardFile, LogFile
+from aitbc.core.consensus.engine import SignStatements
+from aitbc.core.consensus.simplex.wal import MAX_LOG_BYTES, LogRecord, encode_batch, log_head, read_log
+from aitbc.core.replica import Log
+from aitbc.core.types.reasons import Rejected
+from aitbc.ports import ConsensusLog, Signer, SignerGuard
+
+LOG_FILE, GUARD_FILE = "agreement.log", "guard"
+
+
+class Scribe:
+    """Appends to the log and signs, each in the order in which it was asked; on return it is safe on disk.
+
+    `write` runs on `thread`, everything else on the host's.
+    """
+
+    def __init__(self, *, log: ConsensusLog, guard: SignerGuard, signer: Signer, genesis_hash: bytes) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="agreement")
+        self.records: list[LogRecord] = []
+        """What log and guard held at the start."""
+        self.log_was_damaged = False
+        self._log, self._guard, self._signer = log, guard, signer
+        self._genesis_hash = genesis_hash
+        self._size = 0
+        self._read()
+
+    def _read(self) -> None:
+        """A log that a crash cannot explain is begun anew: the guard remembers what was signed."""
+        data = self._log.read()
+        try:
+            found = read_log(data, self._genesis_hash)
+        except Rejected:
+            self.log_was_damaged = True
+            self._log.replace(log_head(self._genesis_hash))
+            self._size = len(log_head(self._genesis_hash))
+        else:
+            if not found.length:
+                self._log.replace(log_head(self._genesis_hash))
+            elif found.length < len(data):
+                self._log.cut(found.length)
+            self.records += found.records
+            self._size = found.length
+        self.records += self._guard.signed
+
+    @property
+    def vote_after_ms(self) -> int:
+        return self._guard.vote_after_ms
+
+    @property
+    def is_long(self) -> bool:
+        """Is the log to be rewritten?"""
+        return self._size > MAX_LOG_BYTES
+
+    def write(self, work: Sequence[Log | SignStatements]) -> list[list[bytes]]:
+        """Perform in order; the signatures of each `SignStatements`. Raises GuardRefuses, a Stops."""
+        signed: list[list[bytes]] = []
+        for effect in work:
+            if isinstance(effect, Log):
+                batch = encode_batch(effect.records)
+                self._log.append(batch)
+                self._size += len(batch)
+            else:
+                self._guard.admit(effect.statements)
+                signed.append([self._signer.sign(statement.digest) for statement in effect.statements])
+        return signed
+
+    def rewrite(self, records: Sequence[LogRecord]) -> None:
+        """Begin the log anew with what is still needed; the records in as many frames."""
+        data = log_head(self._genesis_hash) + b"".join(encode_batch([record]) for record in records)
+        self._log.replace(data)
+        self._size = len(data)
+
+    def raise_floor(self, epoch: int, slot: int) -> None:
+        """A block of that slot is final and on disk; the guard hears of it in its turn."""
+        self.thread.submit(self._guard.raise_floor, epoch, slot)
+
+    def close(self) -> None:
+        self.thread.shutdown(wait=True)
+        self._log.close()
+        self._guard.close()
+
+
+def open_scribe(folder: Path, *, signer: Signer, genesis_hash: bytes, now_ms: int, is_new: bool) -> Scribe:
+    """With the files of a data folder; raises Stops when another process holds the guard. `is_new`: the chain here has
+    no block yet."""
+    guard = GuardFile(folder / GUARD_FILE, genesis_hash, now_ms=now_ms, is_new=is_new)
+    log = LogFile(folder / LOG_FILE, genesis_hash)
+    return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash)
