@@ -62,7 +62,7 @@ FETCH_MS, FETCH_MAX_MS = 500, 4_000
 BLOCKS_IN_A_REPLY = 32
 CLOCKS_DIFFER_MS = 5_000
 """More than this clock can have gone back since it voted last."""
-MAX_LOG_BYTES = 20_000
+MAX_LOG_BYTES = 4_000
 """Small, so that logs are rewritten in every run."""
 
 

@@ -353,7 +353,7 @@ class Simplex(Tables):
         while number in self._slots and self._slots[number].is_cleared:
             number += 1
         if number != self._frontier:
-            self._frontier = number
+            self._move_frontier(number)
             self._entered_ms = self._now_ms
             self._due = False
             self._building = None
