@@ -103,7 +103,7 @@ class Tables:
         self._accused: set[int] = set()
 
     def _move_frontier(self, number: int) -> None:
-        """Leaders up to the horizon are worked out before anybody sees it: checks on other threads only look them up."""
+        """Leaders up to the horizon are worked out before it is seen: checks on other threads only look them up."""
         self._epoch.leader_of(number + MAX_FUTURE_SLOTS)
         self._frontier = number
 
