@@ -16,39 +16,15 @@ from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.sim.blocks import START_MS
 from aitbc.sim.cluster import Cluster
 from aitbc.sim.disk import Disk
-from aitbc.sim.faults import Plan
+from aitbc.sim.faults import calm_plan
 from aitbc.sim.node import Node
 
 HOP_MS = 50
 
 
-def plan(nodes: int, *, delay_ms: int, seed: int = 0) -> Plan:
-    """Nothing goes wrong, and there is always something to do."""
-    return Plan(
-        seed=seed,
-        nodes=nodes,
-        attack=None,
-        guilty=(),
-        careless=None,
-        epoch_length=600,
-        changing_sets=False,
-        block_time_ms=0,
-        idle_ms=1_000,
-        delay_ms=(delay_ms, delay_ms),
-        loss_percent=0,
-        duplicate_percent=0,
-        crash_at_write_permille=0,
-        disk_ms=0,
-        skew_ms=(0,) * nodes,
-        drift_ppm=(0,) * nodes,
-        work_ms=10,
-        troubles=(),
-    )
-
-
 def run(nodes: int, *, delay_ms: int, for_ms: int, node_class: type[Node] = Node) -> tuple[Cluster, float]:
     """A cluster after so much simulated time, and the CPU seconds that it took."""
-    cluster = Cluster(plan(nodes, delay_ms=delay_ms), node_class=node_class)
+    cluster = Cluster(calm_plan(nodes, delay_ms=delay_ms), node_class=node_class)
     cluster.start()
     started = time.process_time()
     cluster.run(for_ms)

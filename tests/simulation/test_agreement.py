@@ -1,12 +1,15 @@
 """Agreement under everything a seed can think of. `aitbc sim --seed N --verbose` tells the story of one."""
 
+import itertools
 import os
 import subprocess
 import sys
 
 import pytest
 
-from aitbc.sim.faults import ATTACKS
+from aitbc.sim.blocks import START_MS
+from aitbc.sim.cluster import Cluster
+from aitbc.sim.faults import ATTACKS, calm_plan
 from aitbc.sim.run import play_seed, replay_command
 from simulation.mutants import MUTANTS, Mutant, hunt
 
@@ -66,6 +69,32 @@ STORIES = [
 def test_seeds_that_once_hurt(seed: int, nodes: int, attack: str | None, story: str) -> None:
     play(range(seed, seed + 1), nodes=nodes, attack=attack)
     assert play_seed(seed, attack=None).failure is None, story
+
+
+def intervals(cluster: Cluster, since_ms: int) -> list[int]:
+    """Between the moments at which one node had blocks final."""
+    times = [min(at) for _, at in sorted(cluster.checks.final_ms.items())]
+    pairs = itertools.pairwise([at for at in times if at - START_MS >= since_ms])
+    return [later - earlier for earlier, later in pairs]
+
+
+def test_blocks_come_every_two_hops_and_are_final_after_three() -> None:
+    cluster = Cluster(calm_plan(7, delay_ms=50))
+    cluster.start()
+    cluster.run(5_000)
+    assert set(intervals(cluster, 1_000)) == {100}
+    chain = cluster.nodes[0].disk.chain
+    waited = {max(cluster.checks.final_ms[h]) - chain[h].block.timestamp_ms for h in range(5, 40)}
+    assert waited == {150}
+
+
+def test_a_dead_leader_costs_one_timeout_and_soon_none() -> None:
+    cluster = Cluster(calm_plan(4, delay_ms=20, silent=(2,)))
+    cluster.start()
+    cluster.run(20_000)
+    first, later = intervals(cluster, 0), intervals(cluster, 8_000)
+    assert 600 < max(first) <= 600 * 13 // 10 + 6 * 20, "T0 · 1.3 and the way to the next leader and back"
+    assert max(later) <= 5 * 20, "who is dead is not waited for: a hop to skip, and the next leads"
 
 
 def test_one_seed_one_run_under_any_hash_seed() -> None:

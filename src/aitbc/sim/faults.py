@@ -89,6 +89,30 @@ def draw_plan(seed: int, *, nodes: int | None = None, attack: str | None = "draw
     )
 
 
+def calm_plan(nodes: int, *, delay_ms: int, silent: tuple[int, ...] = (), seed: int = 0) -> Plan:
+    """Nothing goes wrong, but that some may be silent, and there is always something to do."""
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        attack="silent" if silent else None,
+        guilty=silent,
+        careless=None,
+        epoch_length=600,
+        changing_sets=False,
+        block_time_ms=0,
+        idle_ms=1_000,
+        delay_ms=(delay_ms, delay_ms),
+        loss_percent=0,
+        duplicate_percent=0,
+        crash_at_write_permille=0,
+        disk_ms=0,
+        skew_ms=(0,) * nodes,
+        drift_ppm=(0,) * nodes,
+        work_ms=10,
+        troubles=(),
+    )
+
+
 def _trouble(draw: random.Random, nodes: int, careless: int | None) -> Trouble:
     kind = draw.choice(("crash", "crash", "pause", "slow_disk", "cut", "cut", "cut", "skew", "lose_disk"))
     if kind == "lose_disk" and careless is None:

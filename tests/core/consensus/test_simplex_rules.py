@@ -64,10 +64,10 @@ NOW = 1_000_000
 BASE = Anchor(slot=0, id=b"g" * 32, hash=b"g" * 32, height=0, timestamp_ms=NOW - 60_000)
 
 
-def epoch_of(number: int = 0, last_height: int = 10) -> Epoch:
+def epoch_of(number: int = 0, last_height: int = 10, power: int = 1) -> Epoch:
     return Epoch(
         number=number,
-        validators=[keys.validator(place, 1) for place in range(4)],
+        validators=[keys.validator(place, power if place == 3 else 1) for place in range(4)],
         leaders=take_turns(4, number),
         last_height=last_height,
         chain_id="ait-test",
@@ -79,9 +79,17 @@ class Story:
     """An engine whose effects a test reads; signatures come at once unless it is told to wait."""
 
     def __init__(
-        self, me: int = 3, *, work: bool = True, records: tuple[LogRecord, ...] = (), last: int = 10
+        self,
+        me: int = 3,
+        *,
+        work: bool = True,
+        records: tuple[LogRecord, ...] = (),
+        last: int = 10,
+        power: int = 1,
     ) -> None:
-        self.me, self.work, self.epoch, self.now_ms = me, work, epoch_of(last_height=last), NOW
+        """`power` is that of v3; the others have 1 each."""
+        self.me, self.work, self.now_ms = me, work, NOW
+        self.epoch = epoch_of(last_height=last, power=power)
         self.log: list[LogRecord] = list(records)
         self.engine = Simplex(
             address=f"v{me}",
@@ -277,6 +285,16 @@ def test_with_nothing_to_do_nobody_is_in_a_hurry() -> None:
     node.on(TransactionsArrived())
     assert node.timers()["skip"] == 600, "the least interval is over: a block is due now"
     assert node.on(TransactionsArrived()) == []
+
+
+def test_who_has_two_thirds_alone_waits_for_other_leaders_but_not_for_itself() -> None:
+    node = Story(power=10)
+    node.on(TransactionsArrived())
+    for slot in (1, 2, 3):
+        node.now_ms += 10_000
+        node.on(TimerFired("skip"))
+        assert node.words()[-1] == ("skip", slot) and node.engine.frontier == slot + 1
+    assert {"pace"} <= set(node.timers()) <= {"pace", "relay"}
 
 
 def test_each_slot_without_finality_is_waited_for_longer() -> None:

@@ -99,7 +99,8 @@ class Rotation:
     """Weighted turns without end: each turn everybody gains its weight, who has most leads and pays P.
 
     Turns are kept as they are worked out (a list that grows), and never repeated as a table: a newcomer's wait would
-    come again in every cycle. A slot costs O(set) once: 29 µs at fifty members.
+    come again in every cycle. A slot costs O(set) once: 29 µs at fifty members. The engine alone asks for new turns;
+    threads that check messages ask for turns that are there.
     """
 
     def __init__(

@@ -359,7 +359,7 @@ class Simplex(Tables):
         while number in self._slots and self._slots[number].is_cleared:
             number += 1
         if number != self._frontier:
-            self._frontier = number
+            self._move_frontier(number)
             self._entered_ms = self._now_ms
             self._due = False
             self._building = None
@@ -390,7 +390,7 @@ class Simplex(Tables):
         leader = self._epoch.leader_of(self._frontier)
         if leader == self._me:
             self._effects.append(SetTimer(PACE, due_ms))
-        if not self._is_quorum_alone:
+        if leader != self._me or not self._is_quorum_alone:
             wait_ms = 0 if self._is_dead(leader) else self._timeout_ms()
             self._skip_at_ms = due_ms + wait_ms
             self._effects.append(SetTimer(SKIPPING, self._skip_at_ms))
@@ -706,7 +706,7 @@ class Simplex(Tables):
     # Rule 8: standstill
 
     def _set_standstill(self) -> None:
-        if not self._is_quorum_alone and self._set_of_others:
+        if self._set_of_others:
             self._effects.append(SetTimer(STANDSTILL, self._now_ms + self._pace.standstill_ms))
 
     def _stand_still(self) -> None:

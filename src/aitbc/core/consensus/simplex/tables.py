@@ -89,7 +89,7 @@ class Tables:
         self._committing: deque[bytes] = deque()
         self._head = anchor.hash
         self._is_over = False
-        self._frontier = anchor.slot + 1
+        self._move_frontier(anchor.slot + 1)
         self._forgotten = 0
         self._entered_ms = self._now_ms
         self._due = False
@@ -101,6 +101,11 @@ class Tables:
         """By position: the highest slot that each has shown to be in."""
         self._heard = [self._heard_ms.get(member.address, self._now_ms) for member in epoch.validators]
         self._accused: set[int] = set()
+
+    def _move_frontier(self, number: int) -> None:
+        """Leaders up to the horizon are worked out before it is seen: checks on other threads only look them up."""
+        self._epoch.leader_of(number + MAX_FUTURE_SLOTS)
+        self._frontier = number
 
     def _slot(self, number: int) -> Slot:
         slot = self._slots.get(number)

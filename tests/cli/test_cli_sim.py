@@ -1,0 +1,36 @@
+"""`aitbc sim`: what it answers, and what it says of a seed that breaks a promise."""
+
+import json
+
+import msgspec
+import pytest
+
+from aitbc.cli import root, sim
+from aitbc.cli.errors import run
+from aitbc.sim.run import Report, play_seed
+
+
+def test_seeds_are_counted_and_the_last_run_has_a_digest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, ["--json", "sim", "--seed", "3", "--count", "2", "--nodes", "4"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["seeds"] == 2 and said["blocks"] > 20
+    assert said["digest"] == play_seed(4, nodes=4).digest
+
+
+def test_a_broken_promise_comes_with_its_story_and_the_command_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(seed: int, **options: object) -> Report:
+        return msgspec.structs.replace(play_seed(1), seed=seed, failure="agreement: two blocks at height 3")
+
+    monkeypatch.setattr(sim, "play_seed", broken)
+    assert run(root, ["sim", "--seed", "9", "--nodes", "4", "--attack", "twins"]) == 1
+    said = capsys.readouterr()
+    assert "agreement: two blocks at height 3" in said.err
+    assert "aitbc sim --seed 9 --nodes 4 --attack twins --verbose" in said.err
+    assert " final " in said.err
+
+
+def test_verbose_tells_every_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, ["sim", "--seed", "5", "--verbose"]) == 0
+    assert " hears " in capsys.readouterr().out
