@@ -5,7 +5,7 @@ import random
 import pytest
 
 from aitbc.core.consensus.observer import Observer
-from aitbc.core.replica import Abandoned, Answer, Built, Committed, Drop, Replica, TransactionSubmitted
+from aitbc.core.replica import Abandoned, Answer, Built, Committed, Drop, Relay, Replica, TransactionSubmitted
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import VERSION_2, Chain, genesis
@@ -40,7 +40,7 @@ class Wavering:
         payload = {"to": EVE.address, "amount": self.random.randrange(1, 10**6)}
         tx = self.chain.verified(sender, "TRANSFER", payload, nonce=nonce, fee=self.random.randrange(50, 99))
         effects = self.replica.step(self.chain.now_ms, TransactionSubmitted(tx, 0))
-        assert effects == [Answer(0, tx.id, None)]
+        assert effects == [Answer(0, tx.id, None), Relay(tx)]
         self.submitted[tx.id] = tx
 
     def extend(self) -> None:
@@ -54,7 +54,7 @@ class Wavering:
         certificate = Certificate("final", Candidate(0, 1, 0, bytes(32), built.hash), 1, [bytes(64)])
         commit = executor.seal(built, certificate)
         executor.publish(built, commit.block)
-        self._note(self.replica.step(self.chain.now_ms, Committed(commit.block)))
+        self._note(self.replica.step(self.chain.now_ms, Committed([commit.block])))
         self.branch.append(chosen)
 
     def go_back(self) -> None:

@@ -4,7 +4,9 @@ import msgspec
 import pytest
 
 from aitbc.core.codec.digests import transaction_id
+from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
+from aitbc.core.consensus.simplex.wal import BlockRecord, CandidateRecord, VoteRecord
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.replica import (
     Announce,
@@ -15,13 +17,16 @@ from aitbc.core.replica import (
     Drop,
     Effect,
     Execute,
+    Log,
+    Relay,
+    Tell,
     TransactionSubmitted,
 )
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.amounts import MAX_SIGNED
-from aitbc.core.types.reasons import Reason, Stops
+from aitbc.core.types.reasons import Reason
 from aitbc.core.types.transactions import VerifiedTransaction
-from support.chain import Chain, genesis
+from support.chain import Chain
 from support.ledger import Ledger
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, VALIDATOR, person
 
@@ -31,7 +36,7 @@ class Node:
 
     def __init__(self, chain: Chain | None = None) -> None:
         self.chain = chain or Chain()
-        self.replica = replica_at_head(self.chain.executor, authors=True)
+        self.replica = replica_at_head(self.chain.executor, address=VALIDATOR.address)
         self.now_ms = self.chain.now_ms + 60_000
 
     def submit(self, tx: VerifiedTransaction) -> Answer:
@@ -52,9 +57,10 @@ class Node:
         statements = only(effects, SignStatements).statements
         signed = StatementsSigned([VALIDATOR.sign(statement.digest) for statement in statements])
         commit = only(self.replica.step(self.now_ms, signed), Commit)
-        committed = executor.seal(commit.built, commit.certificate)
-        executor.publish(commit.built, committed.block)
-        return effects + self.replica.step(self.now_ms, Committed(committed.block))
+        (last,) = commit.blocks
+        committed = executor.seal(last, commit.certificate)
+        executor.publish(last, committed.block)
+        return effects + self.replica.step(self.now_ms, Committed([committed.block]))
 
 
 def only(effects: list[Effect], kind: type) -> msgspec.Struct:  # type: ignore[type-arg]
@@ -127,7 +133,7 @@ def test_a_forged_witness_does_not_hold_the_place_of_the_good_one(node: Node, no
     node.chain.register(PROVIDER)
     lock = node.chain.lock()
     payload, witness = node.chain.claim_parts(PROVIDER, lock)
-    node.replica = replica_at_head(node.chain.executor, authors=True)
+    node.replica = replica_at_head(node.chain.executor, address=VALIDATOR.address)
     at = node.chain.nonce(EVE) + nonce
     node.chain.do(ALICE, "TRANSFER", {"to": EVE.address, "amount": 1_000_000})
     forged = {**witness, "sig": EVE.sign(b"x" * 32).hex()}
@@ -173,11 +179,11 @@ def test_a_witness_is_judged_long_before_the_transactions_turn(kind: str) -> Non
 
 def test_a_node_without_a_key_only_watches() -> None:
     chain = Chain()
-    replica = replica_at_head(chain.executor, authors=False)
-    assert replica.start(chain.now_ms) == []
+    replica = replica_at_head(chain.executor, address="")
+    assert {type(effect) for effect in replica.start(chain.now_ms)} <= {SetTimer, Tell}
     tx = chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
     effects = replica.step(chain.now_ms + 5_000, TransactionSubmitted(tx, 1))
-    assert [type(effect) for effect in effects] == [Answer]
+    assert [type(effect) for effect in effects] == [Answer, Relay]
 
 
 def waiting(node: Node) -> list[VerifiedTransaction]:
@@ -192,14 +198,18 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
     tx, executor, head = pay(node), node.chain.executor, node.chain.executor.head
     arrived = node.replica.step(node.now_ms, TransactionSubmitted(tx, 7))
     soonest = max(node.now_ms, head.block.header.timestamp_ms + 1_000)
-    assert arrived == [Answer(7, tx.id, None), SetTimer("pace", soonest)]
+    assert arrived == [Answer(7, tx.id, None), Relay(tx), SetTimer("pace", soonest)]
 
-    assert node.replica.step(node.now_ms, TimerFired("pace")) == [Execute([tx], node.now_ms)]
+    assert node.replica.step(node.now_ms, TimerFired("pace")) == [Execute(head.hash, [tx], node.now_ms)]
 
     built = executor.build([tx], proposer=VALIDATOR.address, timestamp_ms=node.now_ms)
     asked = node.replica.step(node.now_ms, Built(built))
-    (request,) = asked
-    assert isinstance(request, SignStatements)
+    log, request = asked
+    assert isinstance(log, Log) and isinstance(request, SignStatements)
+    block, candidate, *votes = log.records
+    assert block == BlockRecord(built.hash, pack(built.block))
+    assert isinstance(candidate, CandidateRecord) and candidate.candidate.block_hash == built.hash
+    assert [vote.kind for vote in votes if isinstance(vote, VoteRecord)] == ["candidate", "notar", "final"]
     assert [(item.kind, item.epoch, item.slot) for item in request.statements] == [
         ("candidate", 0, 1),
         ("notar", 0, 1),
@@ -207,14 +217,15 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
     ]
 
     signatures = [VALIDATOR.sign(statement.digest) for statement in request.statements]
-    (commit,) = node.replica.step(node.now_ms, StatementsSigned(signatures))
-    assert isinstance(commit, Commit)
-    assert (commit.built, commit.certificate.signatures) == (built, signatures[-1:])
+    signed = node.replica.step(node.now_ms, StatementsSigned(signatures))
+    commit = only(signed, Commit)
+    assert {type(effect) for effect in signed} == {Log, Commit}
+    assert (commit.blocks, commit.certificate.signatures) == ([built], signatures[-1:])
     assert node.replica.mempool.get(tx.id) == tx, "it waits until the block is on disk"
 
     committed = executor.seal(built, commit.certificate)
     executor.publish(built, committed.block)
-    done = node.replica.step(node.now_ms, Committed(committed.block))
+    done = node.replica.step(node.now_ms, Committed([committed.block]))
     assert done == [Announce(committed.block), SetTimer("pace", node.now_ms + 10_000)]
     assert waiting(node) == []
 
@@ -244,7 +255,7 @@ def test_a_clock_behind_the_head_admits_only_what_the_next_block_could_hold(
 ) -> None:
     """Block time never goes back, so a lock is tried at the earliest time of the next block, not at the clock's."""
     node.chain.block()
-    node.replica = replica_at_head(node.chain.executor, authors=True)
+    node.replica = replica_at_head(node.chain.executor, address=VALIDATOR.address)
     head_ms = node.chain.executor.head.block.header.timestamp_ms
     node.now_ms = head_ms - 5_000
     payload = {
@@ -266,23 +277,21 @@ def test_what_the_block_refuses_leaves_the_pool_and_is_reported(node: Node) -> N
     node.chain.register(PROVIDER)
     lock = node.chain.lock()
     payload, witness = node.chain.claim_parts(PROVIDER, lock)
-    node.replica = replica_at_head(node.chain.executor, authors=True)
+    node.replica = replica_at_head(node.chain.executor, address=VALIDATOR.address)
     node.now_ms = node.chain.now_ms + 1_000
     claim = node.chain.verified(PROVIDER, "RECEIPT_CLAIM", payload, witness=witness)
     assert node.submit(claim).rejection is None
     work = node.begin()
     assert work.txs == [claim]
     late = msgspec.structs.replace(work, timestamp_ms=node.chain.now_ms + 121_000)
-    drop, request, announce, timer = node.finish(late)
+    drop, log, request, announce, timer = node.finish(late)
     assert isinstance(drop, Drop)
     assert (drop.tx, drop.rejection.reason) == (claim, Reason.CLAIM_TOO_LATE)
-    assert [type(effect) for effect in (request, announce, timer)] == [SignStatements, Announce, SetTimer]
+    assert [type(effect) for effect in (log, request, announce, timer)] == [
+        Log,
+        SignStatements,
+        Announce,
+        SetTimer,
+    ]
     assert waiting(node) == []
     assert node.chain.balance(PROVIDER) == 0
-
-
-def test_where_others_vote_too_this_release_stops_and_says_so() -> None:
-    chain = Chain(genesis(authorities=(VALIDATOR, EVE)))
-    replica = replica_at_head(chain.executor, authors=True)
-    with pytest.raises(Stops, match="from height 1 on there are other validators"):
-        replica.start(chain.now_ms)

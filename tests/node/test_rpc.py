@@ -298,7 +298,7 @@ def test_a_genesis_with_two_authorities_is_refused_before_anything_is_written(tm
     two = [Authority(pubkey=key_to_text(who.auth_key)) for who in (VALIDATOR, EVE)]
     document = jcs(msgspec.structs.replace(genesis(), authorities=two))
     config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR)
-    with pytest.raises(StorageError, match="2 authorities"), TestClient(create_app(config)):
+    with pytest.raises(StorageError, match="2 validators"), TestClient(create_app(config)):
         pass
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.consensus.engine import TimerFired
 from aitbc.core.executor import VerifiedTransactions
@@ -16,6 +17,7 @@ from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import Commit
 from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.node import runtime as module
+from aitbc.node.agreement import Scribe
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from support.chain import Chain
 from support.people import ALICE, BOB, VALIDATOR
@@ -28,10 +30,10 @@ SOON_S = 5.0
 class DiskIsFull(MemoryStore):
     """Takes the genesis block and no other."""
 
-    def commit(self, commit: Commit) -> None:
+    def commit(self, *commits: Commit) -> None:
         if self.load() is not None:
             raise OSError(28, "No space left on device")
-        super().commit(commit)
+        super().commit(*commits)
 
 
 def run(
@@ -42,7 +44,15 @@ def run(
     async def play() -> None:
         opened = store(chain.genesis_hash)
         opened.commit(chain.executor.loaded.first)
-        node = NodeRuntime(chain.executor, opened, signer=VALIDATOR, clock=SystemClock())
+        genesis_hash = chain.genesis_hash
+        scribe = Scribe(
+            log=MemoryLog(genesis_hash),
+            guard=MemoryGuard(genesis_hash),
+            signer=VALIDATOR,
+            genesis_hash=genesis_hash,
+            now_ms=0,
+        )
+        node = NodeRuntime(chain.executor, opened, scribe=scribe, clock=SystemClock())
         try:
             await story(node)
         finally:
@@ -73,9 +83,9 @@ def test_readers_see_the_old_head_while_the_block_is_being_written(chain: Chain)
     heights: list[int] = []
 
     class Watched(MemoryStore):
-        def commit(self, commit: Commit) -> None:
+        def commit(self, *commits: Commit) -> None:
             heights.append(chain.executor.head.block.header.height)
-            super().commit(commit)
+            super().commit(*commits)
 
     async def story(node: NodeRuntime) -> None:
         tx_id = await node.submit(pay(chain).tx)

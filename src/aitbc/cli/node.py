@@ -37,7 +37,17 @@ def command() -> None:
 @click.option(
     "--proposer-key",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with an authority's 32-byte key in hexadecimal; without it the node only serves what is stored.",
+    help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
+)
+@click.option("--p2p-host", default="127.0.0.1", show_default=True, help="Where other nodes connect.")
+@click.option("--p2p-port", type=click.IntRange(1, 65535), help="Without it nobody can connect to this node.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    envvar="BOOTSTRAP_PEERS",
+    metavar="HOST:PORT",
+    help="A node to connect to; repeatable.",
 )
 @click.option(
     "--attest-url",
@@ -52,9 +62,12 @@ def start(
     host: str,
     port: int,
     proposer_key: Path | None,
+    p2p_host: str,
+    p2p_port: int | None,
+    peers: tuple[str, ...],
     attest_urls: tuple[str, ...],
 ) -> int:
-    """Author blocks (with --proposer-key) and answer RPC until Ctrl-C."""
+    """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
@@ -68,6 +81,9 @@ def start(
         rpc_host=host,
         rpc_port=port,
         proposer=_signer(proposer_key) if proposer_key else None,
+        p2p_host=p2p_host,
+        p2p_port=p2p_port,
+        peers=peers,
         attest_urls=attest_urls,
     )
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aitbc.adapters.agreement.files import GuardFile, LogFile
+from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
 from aitbc.core.consensus.engine import SignStatements
 from aitbc.core.consensus.simplex.wal import MAX_LOG_BYTES, LogRecord, encode_batch, log_head, read_log
 from aitbc.core.replica import Log
@@ -20,23 +20,27 @@ class Scribe:
     `write` runs on `thread`, everything else on the host's.
     """
 
-    def __init__(self, *, log: ConsensusLog, guard: SignerGuard, signer: Signer, genesis_hash: bytes) -> None:
+    def __init__(
+        self, *, log: ConsensusLog, guard: SignerGuard, signer: Signer, genesis_hash: bytes, now_ms: int
+    ) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="agreement")
         self.records: list[LogRecord] = []
         """What log and guard held at the start."""
         self.log_was_damaged = False
         self._log, self._guard, self._signer = log, guard, signer
-        self._genesis_hash = genesis_hash
+        self._genesis_hash, self._now_ms = genesis_hash, now_ms
         self._size = 0
+        self._closed = False
         self._read()
 
     def _read(self) -> None:
-        """A log that a crash cannot explain is begun anew: the guard remembers what was signed."""
+        """A log that a crash cannot explain is begun anew, and its owner votes in later epochs only."""
         data = self._log.read()
         try:
             found = read_log(data, self._genesis_hash)
         except Rejected:
             self.log_was_damaged = True
+            self._guard.begin_anew(self._now_ms + CLOCKS_DIFFER_MS)
             self._log.replace(log_head(self._genesis_hash))
             self._size = len(log_head(self._genesis_hash))
         else:
@@ -47,6 +51,10 @@ class Scribe:
             self.records += found.records
             self._size = found.length
         self.records += self._guard.signed
+
+    @property
+    def auth_key(self) -> bytes:
+        return self._signer.auth_key
 
     @property
     def vote_after_ms(self) -> int:
@@ -81,6 +89,10 @@ class Scribe:
         self.thread.submit(self._guard.raise_floor, epoch, slot)
 
     def close(self) -> None:
+        """Let another process have the guard; without effect the second time."""
+        if self._closed:
+            return
+        self._closed = True
         self.thread.shutdown(wait=True)
         self._log.close()
         self._guard.close()
@@ -91,4 +103,4 @@ def open_scribe(folder: Path, *, signer: Signer, genesis_hash: bytes, now_ms: in
     no block yet."""
     guard = GuardFile(folder / GUARD_FILE, genesis_hash, now_ms=now_ms, is_new=is_new)
     log = LogFile(folder / LOG_FILE, genesis_hash)
-    return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash)
+    return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash, now_ms=now_ms)

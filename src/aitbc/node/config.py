@@ -17,7 +17,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8080
     proposer: Signer | None = None
-    """Authors blocks; None follows nobody yet and serves what is stored."""
+    """Votes and authors blocks while its key is in the validator set; None follows."""
+    p2p_host: str = "127.0.0.1"
+    p2p_port: int | None = None
+    """Where other nodes connect; None: nobody does."""
+    peers: tuple[str, ...] = ()
+    """`host:port` of nodes to connect to first (BOOTSTRAP_PEERS)."""
+    timeout_ms: int = 600
+    """How long a slot's leader is waited for at first: three network delays and the time to execute a block."""
     faucet: Signer | None = None
     """Signs FAUCET transactions for /admin/mintFaucet; devnet only."""
     synthetic_attester: Signer | None = None

@@ -24,21 +24,29 @@ from aitbc.adapters.http.problems import (
     on_storage_error,
     on_wrong_parameters,
 )
+from aitbc.adapters.network.node_key import load_or_create_node_key
+from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.adapters.storage.opening import open_store, sqlite_path
 from aitbc.adapters.storage.rows import MEND
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
 from aitbc.core.ledger.validators import validators_of
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.peer.handshake import prologue_of
+from aitbc.core.peer.kinds import Status
+from aitbc.core.peer.peers import VOTES, PeerSettings
+from aitbc.core.types.reasons import Rejected, Stops
+from aitbc.node.agreement import Scribe, open_scribe
 from aitbc.node.config import NodeConfig
+from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import ROUTERS
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
-from aitbc.ports import StorageError, Store
+from aitbc.ports import Signer, StorageError, Store
 
 log = logging.getLogger("aitbc.node")
 
+NODE_KEY_FILE = "node.key"
 DATABASE_FILE = "chain.db"
 """In the data folder, unless DATABASE_URL names another place."""
 
@@ -95,25 +103,7 @@ def _begin(config: NodeConfig, store: Store) -> Executor:
         raise StorageError(f"the stored chain is damaged ({error.message}); {MEND}") from None
     if stored is None:
         store.commit(executor.loaded.first)
-    _check_proposer(config, executor)
     return executor
-
-
-def _check_proposer(config: NodeConfig, executor: Executor) -> None:
-    mode = executor.loaded.genesis.consensus.mode
-    if mode != "poa":
-        raise StorageError(f"this genesis asks for mode {mode!r}; this release runs `poa` with one authority")
-    authorities = validators_of(executor.state)
-    if len(authorities) > 1:
-        raise StorageError(
-            f"this chain has {len(authorities)} authorities; this release runs chains of one: make a genesis"
-            " with a single --authority"
-        )
-    if config.proposer is not None and config.proposer.auth_key != authorities[0].auth_key:
-        raise StorageError(
-            f"the proposer key is {config.proposer.address}'s, which is not an authority of this chain, or not its"
-            " present key; start without it or with the present key of an authority"
-        )
 
 
 class OpenNode(NamedTuple):
@@ -122,8 +112,12 @@ class OpenNode(NamedTuple):
     locks: list[FolderLock]
     executor: Executor
     store: Store
+    scribe: Scribe | None
+    """For a node with a validator's key."""
 
     def close(self) -> None:
+        if self.scribe is not None:
+            self.scribe.close()
         self.store.close()
         for lock in self.locks:
             lock.release()
@@ -137,11 +131,84 @@ def open_node(config: NodeConfig) -> OpenNode:
     locks: list[FolderLock] = []
     try:
         locks.extend(FolderLock(folder) for folder in sorted(folders))
-        return OpenNode(locks, *open_chain(config))
+        executor, store = open_chain(config)
+        try:
+            return OpenNode(locks, executor, store, _open_scribe(config, executor))
+        except BaseException:
+            store.close()
+            raise
     except BaseException:
         for lock in locks:
             lock.release()
         raise
+
+
+def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
+    """Log and guard of a validator; raises StorageError when its files cannot be used."""
+    if config.proposer is None:
+        return None
+    if not config.p2p_port and not config.peers:
+        _check_lone_author(config.proposer, executor)
+    height = executor.head.block.header.height
+    # Who is a quorum alone has nobody to contradict it: a chain of an older release has no guard yet.
+    is_new = height == 0 or len(validators_of(executor.state)) == 1
+    try:
+        scribe = open_scribe(
+            config.data,
+            signer=config.proposer,
+            genesis_hash=executor.loaded.hash,
+            now_ms=SystemClock().now_ms(),
+            is_new=is_new,
+        )
+    except (OSError, Stops) as error:
+        raise StorageError(str(error)) from None
+    if scribe.vote_after_ms > 0:
+        log.warning(
+            "log or guard were lost: this validator watches until an epoch begins in which it cannot have voted",
+            extra={"component": "consensus", "event": "watching"},
+        )
+    return scribe
+
+
+def _check_lone_author(signer: Signer, executor: Executor) -> None:
+    """A node without a network makes blocks alone or not at all."""
+    members = validators_of(executor.state)
+    if len(members) > 1:
+        raise StorageError(
+            f"this chain has {len(members)} validators: let this node talk to the others (--p2p-port, --peer)"
+        )
+    if signer.auth_key != members[0].auth_key:
+        raise StorageError(
+            f"the proposer key is {signer.address}'s, which is not an authority of this chain, or not its"
+            " present key; start without it or with the present key of an authority"
+        )
+
+
+def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
+    if config.p2p_port is None and not config.peers:
+        return None
+    head, genesis_hash = runtime.executor.head, runtime.executor.loaded.hash
+    static = load_or_create_node_key(config.data / NODE_KEY_FILE)
+    transport = TcpTransport(
+        static=static,
+        prologue=prologue_of(chain_id=head.block.header.chain_id, genesis_hash=genesis_hash),
+        listen=None if config.p2p_port is None else (config.p2p_host, config.p2p_port),
+    )
+    height = head.block.header.height
+    return NodeNetwork(
+        host=runtime,
+        transport=transport,
+        settings=PeerSettings(
+            key=transport.key,
+            settings_hash=genesis_hash,
+            agent=f"aitbc/{__version__}",
+            listen="" if config.p2p_port is None else f":{config.p2p_port}",
+            features=(VOTES,),
+            bootstrap=config.peers,
+        ),
+        status=Status(height, head.hash, height),
+        clock=SystemClock(),
+    )
 
 
 def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
@@ -150,13 +217,24 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         node = opened or open_node(config)
-        runtime = NodeRuntime(node.executor, node.store, signer=config.proposer, clock=SystemClock())
+        runtime = NodeRuntime(
+            node.executor,
+            node.store,
+            scribe=node.scribe,
+            clock=SystemClock(),
+            timeout_ms=config.timeout_ms,
+        )
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()
+        runtime.network = network = _network(config, runtime)
+        if network is not None:
+            await network.start()
         runtime.start()
         try:
             yield
         finally:
+            if network is not None:
+                await network.stop()
             await runtime.stop()
             node.close()
 

@@ -26,7 +26,6 @@ from aitbc.core.consensus.simplex.messages import (
     Vote,
     check,
 )
-from aitbc.core.consensus.simplex.messages import Ahead, OtherEpoch
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.peer import kinds
 from aitbc.core.peer.kinds import CANDIDATE, CERTIFICATE, CONSENSUS_GET, CONSENSUS_STATUS, VOTE, Kind
@@ -128,7 +127,9 @@ class NodeNetwork:
 
     async def start(self) -> None:
         """Raises StorageError when the port cannot be had."""
-        self.address = await self._transport.start(self._step, lambda where: self._network.admits(where, self._now()))
+        self.address = await self._transport.start(
+            self._step, lambda where: self._network.admits(where, self._now())
+        )
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
 
     async def stop(self) -> None:
@@ -283,9 +284,9 @@ class NodeNetwork:
         def examine() -> tuple[Verified, Block | None]:
             message, block = _decoded(effect.kind, effect.payload)
             verified = check(message, epoch, horizon=horizon)
-            if isinstance(verified, VerifiedProposal) and block is not None:
-                if _hash_of(block) != verified.candidate.block_hash:
-                    raise Rejected(Reason.MALFORMED, "the block beside a proposal is another")
+            beside = isinstance(verified, VerifiedProposal) and block is not None
+            if beside and _hash_of(block) != verified.candidate.block_hash:  # type: ignore[arg-type, union-attr]
+                raise Rejected(Reason.MALFORMED, "the block beside a proposal is another")
             return verified, block
 
         self._checking += 1
@@ -293,7 +294,9 @@ class NodeNetwork:
             verified, block = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
         except Rejected as rejection:
             log.info(
-                "refused: %s", rejection, extra={"component": "consensus", "event": "refused", "kind": effect.kind.name}
+                "refused: %s",
+                rejection,
+                extra={"component": "consensus", "event": "refused", "kind": effect.kind.name},
             )
             self._perform(self._network.judge(self._now(), effect.id, Verdict.REJECT))
             return
@@ -305,7 +308,7 @@ class NodeNetwork:
 
     def _is_of_use(self, message: Verified) -> bool:
         """What the engine would drop now may be told again later."""
-        return not isinstance(message, Ahead | OtherEpoch) and self._host.engine().keeps(message)
+        return self._host.engine().keeps(message)
 
     async def _take_transactions(self, effect: TransactionsCame) -> None:
         await asyncio.gather(*[self._take_transaction(wid, raw) for wid, raw in effect.txs])
@@ -346,7 +349,9 @@ class NodeNetwork:
     async def _take_blocks(self, effect: Replied) -> None:
         def decode() -> list[tuple[bytes, Block]]:
             answer = unpack(effect.message, BlockAnswer, limit=CONSENSUS_GET.answer_limit)
-            blocks = [unpack(raw, Block, limit=MAX_BLOCK_BYTES) for raw in answer.blocks[:MAX_BLOCKS_ANSWERED]]
+            blocks = [
+                unpack(raw, Block, limit=MAX_BLOCK_BYTES) for raw in answer.blocks[:MAX_BLOCKS_ANSWERED]
+            ]
             return [(_hash_of(block), block) for block in blocks]
 
         try:
@@ -407,4 +412,3 @@ def _decoded(kind: Kind, payload: bytes) -> tuple[Message, Block | None]:
     form: type[Vote] | type[Certificate] = Vote if kind is VOTE else Certificate
     message: Message = unpack(payload, form, limit=kind.limit)
     return message, None
-

@@ -6,33 +6,56 @@ at once. A bug in a step stops the node: a ledger that may be wrong must not go 
 
 import asyncio
 import logging
+import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, assert_never
 
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.wire import pack, unpack
-from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
+from aitbc.core.consensus.engine import (
+    Fault,
+    PenalisePeer,
+    ReportFault,
+    SendEpochEnd,
+    SetTimer,
+    SignStatements,
+    StatementsSigned,
+    TimerFired,
+)
+from aitbc.core.consensus.simplex.messages import Verified
+from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.executor import Executor
+from aitbc.core.ledger.validators import validators_of
 from aitbc.core.replica import (
     Announce,
     Answer,
+    BlocksCame,
     Built,
+    Check,
+    Checked,
     Commit,
     Committed,
     Drop,
     Effect,
     Execute,
+    Fetch,
+    Heard,
     Input,
+    Log,
+    Relay,
+    Tell,
     TransactionSubmitted,
 )
-from aitbc.core.start import replica_at_head
-from aitbc.core.types.blocks import PROTOCOL_VERSION, CommittedBlock
+from aitbc.core.start import address_of_validator, replica_at_head
+from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
-from aitbc.ports import Clock, Signer, StorageError, Store
+from aitbc.node.agreement import Scribe
+from aitbc.node.network import NodeNetwork
+from aitbc.ports import Clock, StorageError, Store
 
 T = TypeVar("T")
 
@@ -62,12 +85,28 @@ class SystemClock:
 class NodeRuntime:
     """One running node. `start` and everything else are called on one event loop."""
 
-    def __init__(self, executor: Executor, store: Store, *, signer: Signer | None, clock: Clock) -> None:
+    def __init__(
+        self, executor: Executor, store: Store, *, scribe: Scribe | None, clock: Clock, timeout_ms: int = 600
+    ) -> None:
+        """`scribe`: for a node that votes when its key is in the validator set; others follow. `timeout_ms`: how long a
+        leader is waited for at first."""
         self.executor = executor
         self.store = store
-        self._signer = signer
+        self._scribe = scribe
         self._clock = clock
-        self.replica = replica_at_head(executor, authors=signer is not None)
+        self.address = address_of_validator(executor, scribe.auth_key) if scribe else ""
+        """Under which this node votes; empty while it does not."""
+        self.replica = replica_at_head(
+            executor,
+            address=self.address,
+            records=scribe.records if scribe else (),
+            vote_after_ms=scribe.vote_after_ms if scribe else 0,
+            timeout_ms=timeout_ms,
+        )
+        self.network: NodeNetwork | None = None
+        self._effects: deque[Effect] = deque()
+        self._writing = False
+        """Log or guard are being written: effects wait."""
         self._inputs: deque[Input] = deque()
         self._busy = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -81,6 +120,7 @@ class NodeRuntime:
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading = 0
+        self._committing: deque[Commit] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
@@ -89,14 +129,19 @@ class NodeRuntime:
         self.last_commit_ms = 0
 
     def start(self) -> None:
-        """Begin to author blocks; without a signer the node only answers."""
+        """Take part in agreement, or follow it."""
         try:
             self._perform(self.replica.start(self._clock.now_ms()))
         except Stops as error:
             self._fail(error)
         self._warn_of_upgrade()
-        if self._signer is not None:
+        if self.takes_transactions:
             self._spawn(self._take_up_waiting())
+
+    @property
+    def takes_transactions(self) -> bool:
+        """Can a transaction that comes here get into a block?"""
+        return bool(self.address) or self.network is not None
 
     async def _take_up_waiting(self) -> None:
         """What waited when the node stopped waits again (seed 000 §12)."""
@@ -118,9 +163,11 @@ class NodeRuntime:
         self._end()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
-        if self._signer is not None and self.failure is None:
+        if self.takes_transactions and self.failure is None:
             waiting = [pack(tx.tx) for tx in self.replica.mempool.waiting()]
             await self._in_worker(lambda: self.store.save_waiting(waiting))
+        if self._scribe is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._scribe.close)
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
         self._readers.shutdown(wait=True)
@@ -129,9 +176,9 @@ class NodeRuntime:
 
     async def submit(self, tx: Transaction) -> bytes:
         """Verify a transaction and offer it to the replica; returns its id. Raises Rejected."""
-        if self._signer is None:
+        if not self.takes_transactions:
             raise Rejected(
-                Reason.CANNOT_INCLUDE, "this node has no proposer key and cannot pass transactions on"
+                Reason.CANNOT_INCLUDE, "this node has no proposer key and nobody to pass transactions on to"
             )
         if self._verifying >= MAX_VERIFYING or self.stopped.is_set():
             raise Rejected(Reason.MEMPOOL_FULL, "the node is busy; try again in a second")
@@ -213,11 +260,62 @@ class NodeRuntime:
             if not future.done():
                 future.set_result(None)
 
+    # What the network asks
+
+    def engine(self) -> Simplex:
+        engine = self.replica.engine
+        assert isinstance(engine, Simplex), "this chain agrees by Simplex"
+        return engine
+
+    def hear(self, peer: str, message: Verified, block: Block | None) -> None:
+        if not self.stopped.is_set():
+            self.feed(Heard(peer, message, block))
+
+    def blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None:
+        if not self.stopped.is_set():
+            self.feed(BlocksCame(list(blocks)))
+
+    async def take_transaction(self, tx: Transaction) -> None:
+        await self.submit(tx)
+
+    async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
+        """Undecided ones first, then what is on disk."""
+        blocks: list[Block] = []
+        while len(blocks) < most and (body := self.replica.body(block_hash)) is not None:
+            if body.header.height <= above:
+                return blocks
+            blocks.append(body)
+            block_hash = body.header.parent
+
+        def stored() -> list[Block]:
+            name, found = block_hash, list[Block]()
+            while len(blocks) + len(found) < most:
+                committed = self.store.block_by_hash(name)
+                if committed is None or committed.block.header.height <= max(above, 0):
+                    break
+                found.append(committed.block)
+                name = committed.block.header.parent
+            return found
+
+        return blocks + await self.read(stored)
+
+    def has_transaction(self, wid: bytes) -> bool:
+        return self.executor.transactions.get(wid) is not None
+
+    def transaction(self, wid: bytes) -> bytes | None:
+        verified = self.executor.transactions.get(wid)
+        if verified is None or self.replica.mempool.get(verified.id) is None:
+            return None
+        return pack(verified.tx)
+
     # The loop
 
     def feed(self, message: Input) -> None:
         """Add a fact and work the queue off, unless that is happening already."""
         self._inputs.append(message)
+        self._work_off()
+
+    def _work_off(self) -> None:
         if self._busy:
             return
         self._busy = True
@@ -249,24 +347,73 @@ class NodeRuntime:
             self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case SetTimer():
-                    self._set_timer(effect)
-                case SignStatements():
-                    self._sign(effect)
-                case Execute():
-                    self._spawn(self._execute(effect))
-                case Commit():
-                    self._spawn(self._commit(effect))
-                case Answer():
-                    self._answer(effect)
-                case Announce():
-                    self._announce(effect.block)
-                case Drop():
-                    self._drop(effect)
-                case _:
-                    assert_never(effect)
+        """In order; those behind a write wait for it."""
+        self._effects.extend(effects)
+        while self._effects and not self._writing:
+            effect = self._effects.popleft()
+            if isinstance(effect, Log | SignStatements):
+                self._write(effect)
+            else:
+                self._perform_one(effect)
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case SetTimer():
+                self._set_timer(effect)
+            case Execute():
+                self._spawn(self._execute(effect))
+            case Check():
+                self._spawn(self._check(effect))
+            case Commit():
+                self._committing.append(effect)
+                if len(self._committing) == 1:
+                    self._spawn(self._commit_all())
+            case Tell():
+                if self.network is not None:
+                    self.network.tell(effect.message, effect.peer, effect.block)
+            case Relay():
+                if self.network is not None:
+                    self.network.took([effect.tx.wid])
+            case Fetch():
+                if self.network is not None:
+                    self.network.fetch(effect.hash, effect.above)
+            case SendEpochEnd():
+                self._spawn(self._send_epoch_end(effect))
+            case ReportFault():
+                self._spawn(self._report(effect.fault))
+            case PenalisePeer():
+                if self.network is not None:
+                    self.network.penalise(effect.peer, effect.reason)
+            case Answer():
+                self._answer(effect)
+            case Announce():
+                self._announce(effect.block)
+            case Drop():
+                self._drop(effect)
+            case Log() | SignStatements():
+                raise AssertionError("written before")
+            case _:
+                assert_never(effect)
+
+    def _write(self, first: Log | SignStatements) -> None:
+        """Log and signatures that were asked for together are written together."""
+        assert self._scribe is not None, "only who votes is asked to write"
+        work = [first]
+        while self._effects and isinstance(self._effects[0], Log | SignStatements):
+            work.append(self._effects.popleft())  # type: ignore[arg-type]
+        self._writing = True
+        self._spawn(self._write_down(self._scribe, work))
+
+    async def _write_down(self, scribe: Scribe, work: list[Log | SignStatements]) -> None:
+        loop = asyncio.get_running_loop()
+        signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
+        if scribe.is_long and not any(isinstance(effect, Log) for effect in self._effects):
+            await loop.run_in_executor(scribe.thread, scribe.rewrite, self.replica.live_records())
+        self._writing = False
+        for signatures in signed:
+            self._inputs.append(StatementsSigned(signatures))
+        self._perform([])
+        self._work_off()
 
     def _set_timer(self, effect: SetTimer) -> None:
         previous = self._timers.pop(effect.timer, None)
@@ -275,12 +422,6 @@ class NodeRuntime:
         delay = max(0, effect.at_ms - self._clock.now_ms()) / 1000
         loop = asyncio.get_running_loop()
         self._timers[effect.timer] = loop.call_later(delay, self.feed, TimerFired(effect.timer))
-
-    def _sign(self, effect: SignStatements) -> None:
-        """With one validator nothing leaves the machine before the block is on disk, so signing needs no log yet."""
-        assert self._signer is not None, "only an author is asked to sign"
-        signatures = [self._signer.sign(statement.digest) for statement in effect.statements]
-        self.feed(StatementsSigned(signatures))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def guarded() -> None:
@@ -297,24 +438,87 @@ class NodeRuntime:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _execute(self, effect: Execute) -> None:
-        assert self._signer is not None
-        auth_key = self._signer.auth_key
-
         def build() -> BuiltBlock:
-            proposer = self.executor.author(auth_key)
-            return self.executor.build(effect.txs, proposer=proposer, timestamp_ms=effect.timestamp_ms)
+            return self.executor.build(
+                effect.txs, proposer=self.address, timestamp_ms=effect.timestamp_ms, parent=effect.parent
+            )
 
-        built = await self._in_worker(build)
-        self.feed(Built(built))
+        self.feed(Built(await self._in_worker(build)))
+
+    async def _check(self, effect: Check) -> None:
+        def check() -> Checked:
+            try:
+                return Checked(effect.hash, self.executor.apply(effect.block))
+            except Rejected as rejection:
+                return Checked(effect.hash, None, rejection)
+
+        self.feed(await self._in_worker(check))
+
+    async def _commit_all(self) -> None:
+        """One after the other: each is on disk before readers see it, and before the next."""
+        while self._committing:
+            await self._commit(self._committing[0])
+            self._committing.popleft()
 
     async def _commit(self, effect: Commit) -> None:
         started = time.perf_counter()
-        built = effect.built
-        committed = self.executor.seal(built, effect.certificate)
-        await self._in_worker(lambda: self.store.commit(committed))
+        last = effect.blocks[-1]
+        commits = [
+            self.executor.seal(built, effect.certificate if built is last else None)
+            for built in effect.blocks
+        ]
+        loop, published = asyncio.get_running_loop(), threading.Event()
+
+        def publish() -> None:
+            try:
+                for built, commit in zip(effect.blocks, commits, strict=True):
+                    self.executor.publish(built, commit.block)
+            finally:
+                published.set()
+
+        def write() -> None:
+            """The executor's thread stands still while the host's makes the blocks visible."""
+            self.store.commit(*commits)
+            loop.call_soon_threadsafe(publish)
+            published.wait()
+
+        await self._in_worker(write)
         self.last_commit_ms = round((time.perf_counter() - started) * 1000)
-        self.executor.publish(built, committed.block)
-        self.feed(Committed(committed.block))
+        candidate = effect.certificate.candidate
+        if self._scribe is not None:
+            self._scribe.raise_floor(candidate.epoch, candidate.slot)
+        head = self.executor.head
+        if self.network is not None:
+            self.network.set_status(height=head.block.header.height, head_hash=head.hash)
+        self.feed(Committed([commit.block for commit in commits]))
+        if head.block.header.height % self.executor.tip.epoch_length == 0:
+            self._check_key()
+
+    def _check_key(self) -> None:
+        """A validator whose key in the set is another now would only say what nobody believes."""
+        if self._scribe is None:
+            return
+        member = next((v for v in validators_of(self.executor.state) if v.address == self.address), None)
+        if member is not None and member.auth_key != self._scribe.auth_key:
+            height = self.executor.head.block.header.height
+            raise Stops(
+                f"from height {height + 1} on {self.address} votes with another key: start again with that one"
+            )
+
+    async def _send_epoch_end(self, effect: SendEpochEnd) -> None:
+        height = (effect.epoch + 1) * self.executor.tip.epoch_length
+        head = await self.read(lambda: self.store.head_at(height))
+        if head is not None and head.certificate is not None and self.network is not None:
+            self.network.tell(head.certificate, effect.peer, None)
+
+    async def _report(self, fault: Fault) -> None:
+        log.warning(
+            "%s said two things that contradict each other in slot %d of epoch %d",
+            fault.validator,
+            fault.slot,
+            fault.epoch,
+            extra={"component": "consensus", "event": "fault"},
+        )
 
     def _answer(self, effect: Answer) -> None:
         future = self._tickets.pop(effect.ticket, None)

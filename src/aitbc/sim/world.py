@@ -11,17 +11,21 @@ import msgspec
 
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.consensus.engine import SetTimer, SignStatements, StatementsSigned, TimerFired
+from aitbc.core.consensus.simplex.wal import LogRecord
 from aitbc.core.executor import Executor
 from aitbc.core.replica import (
     Announce,
     Answer,
     Built,
+    Check,
+    Checked,
     Commit,
     Committed,
     Drop,
     Effect,
     Execute,
     Input,
+    Log,
     TransactionSubmitted,
 )
 from aitbc.core.start import replica_at_head
@@ -59,6 +63,7 @@ class World:
         self._life = 0
         self._timers: dict[str, int] = {}
         self._disk: Store | None = None
+        self._log: list[LogRecord] = []
         self._boot()
 
     @property
@@ -75,7 +80,7 @@ class World:
             self._disk = MemoryStore(self.executor.loaded.hash)
             loaded = self.executor.loaded
             self._disk.commit(loaded.first)
-        self.replica = replica_at_head(self.executor, authors=True)
+        self.replica = replica_at_head(self.executor, address=self._signer.address, records=self._log)
         self._note(f"boot height={self.height}")
         self._perform(self.replica.start(self.now_ms))
 
@@ -122,14 +127,22 @@ class World:
                 case SetTimer():
                     delay = max(0, effect.at_ms - self.now_ms)
                     self._timers[effect.timer] = self._schedule(delay, TimerFired(effect.timer), effect.timer)
+                case Log():
+                    self._log += effect.records
                 case SignStatements():
                     signatures = [self._signer.sign(item.digest) for item in effect.statements]
                     self._schedule(0, StatementsSigned(signatures))
                 case Execute():
                     built = self.executor.build(
-                        effect.txs, proposer=self._signer.address, timestamp_ms=effect.timestamp_ms
+                        effect.txs,
+                        proposer=self._signer.address,
+                        timestamp_ms=effect.timestamp_ms,
+                        parent=effect.parent,
                     )
                     self._schedule(self._random.randrange(1, 20), Built(built))
+                case Check():
+                    built = self.executor.apply(effect.block)
+                    self._schedule(self._random.randrange(1, 20), Checked(effect.hash, built))
                 case Commit():
                     if self._commit(effect):
                         return
@@ -150,11 +163,12 @@ class World:
         if self._random.randrange(100) < self._crash_percent:
             self.crash()
             return True
-        committed = self.executor.seal(effect.built, effect.certificate)
+        (built,) = effect.blocks
+        committed = self.executor.seal(built, effect.certificate)
         self._disk.commit(committed)
         if self._random.randrange(100) < self._crash_percent:
             self.crash()
             return True
-        self.executor.publish(effect.built, committed.block)
-        self._schedule(self._random.randrange(1, 10), Committed(committed.block))
+        self.executor.publish(built, committed.block)
+        self._schedule(self._random.randrange(1, 10), Committed([committed.block]))
         return False

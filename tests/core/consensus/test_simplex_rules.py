@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from aitbc.core.ledger.elector import take_turns
 
 from aitbc.core.consensus.engine import (
     BlockBuilt,
@@ -56,6 +55,7 @@ from aitbc.core.consensus.simplex.messages import (
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import LogRecord
+from aitbc.core.ledger.elector import take_turns
 from aitbc.core.types.blocks import ZERO_HASH, Candidate
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim import keys

@@ -224,9 +224,7 @@ VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000)
 CERTIFICATE = Kind(
     name="gossip:consensus:certificate", limit=16 * KB, count=Rate(200, 400), size=Rate(2 * MB, 4 * MB)
 )
-CONSENSUS_STATUS = Kind(
-    name="consensus:status", limit=64, count=Rate(20, 100), size=Rate(2 * KB, 8 * KB)
-)
+CONSENSUS_STATUS = Kind(name="consensus:status", limit=64, count=Rate(20, 100), size=Rate(2 * KB, 8 * KB))
 CONSENSUS_GET = Kind(
     name="consensus:get",
     limit=4 * KB,

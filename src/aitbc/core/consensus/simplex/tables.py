@@ -14,7 +14,9 @@ from aitbc.core.consensus.simplex.messages import (
     NOTAR,
     SKIP,
     Status,
+    Verified,
     VerifiedCertificate,
+    VerifiedProposal,
     VerifiedVote,
 )
 from aitbc.core.consensus.simplex.pacing import Pace
@@ -146,10 +148,29 @@ class Tables:
             records += [CertificateRecord(held.certificate) for held in slot.certificates.values()]
         return records
 
-    # What the tables say
-
-    def _status(self) -> Status:
+    def status(self) -> Status:
+        """How far this node is: what it tells whoever comes."""
         return Status(self._epoch.number, self._final.slot, self._frontier)
+
+    def keeps(self, message: Verified) -> bool:
+        """Would the tables take this now? What they would not may be told again later."""
+        match message:
+            case VerifiedVote():
+                slot = message.slot
+                lowest = max(self._final.slot + 1, self._frontier - MAX_PAST_SLOTS)
+                return message.epoch == self._epoch.number and lowest <= slot <= self.horizon
+            case VerifiedProposal():
+                candidate = message.candidate
+                return (
+                    candidate.epoch == self._epoch.number
+                    and self._final.slot < candidate.slot <= self.horizon
+                )
+            case VerifiedCertificate():
+                return message.certificate.candidate.epoch == self._epoch.number
+            case _:
+                return False
+
+    # What the tables say
 
     def _base(self, number: int) -> Parent:
         """The highest notarized slot below with a Skip for every slot between, else the newest final candidate."""
