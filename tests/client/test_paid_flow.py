@@ -236,11 +236,11 @@ def test_when_the_hub_does_not_claim_anybody_can(network: SmallNetwork) -> None:
             add_claim(node, hub, job, timeout=0.2)
         assert not holds(verify_bundle(job.bundle, output_bytes=PIXELS))
         before = node.balance(provider.address)
-        claim = final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5)
+        claim = final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5, genesis=job.bundle["genesis"])
         assert node.balance(provider.address) > before + PRICE
         assert holds(verify_bundle({**job.bundle, "claim": claim}, output_bytes=PIXELS))
         with pytest.raises(TransactionFailed) as twice:
-            final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5)
+            final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5, genesis=job.bundle["genesis"])
     assert twice.value.code == "receipt_already_claimed"
 
 
@@ -423,7 +423,7 @@ def test_the_claim_of_another_is_found_in_its_block(network: SmallNetwork) -> No
         job = run_job(node, hub, alice, RED_CIRCLE)
         late = node.send(claim_transaction(node, job.bundle, bob).tx)
         with pytest.raises(TransactionFailed):
-            final_claim(node, late, 5)
+            final_claim(node, late, 5, genesis=job.bundle["genesis"])
         claim = find_claim(node, job.bundle, timeout=5)
         assert claim["outcome"]["txHash"] == network.hub.jobs["job_1"]["claim_tx"]
         assert holds(verify_bundle({**job.bundle, "claim": claim}, output_bytes=PIXELS))

@@ -107,6 +107,10 @@ class SmallNode:
     def _head(self) -> Any:
         return self.blocks[-1].block.header
 
+    def _validators(self) -> list[Json]:
+        only = self.signers["validator"]
+        return [{"address": only.address, "pubkey": key_to_text(only.auth_key), "power": 1}]
+
     def _certificate(self, block_hash: bytes, height: int) -> Certificate:
         candidate = Candidate(0, height, height - 1, bytes(32), block_hash)
         chain_id = self.genesis.chain_id
@@ -211,7 +215,15 @@ class SmallNode:
             case ["GET", "rpc", "registry"]:
                 return {"items": []}
             case ["GET", "rpc", "validators"]:
-                return {"items": [{"address": self.signers["validator"].address, "power": 1}]}
+                return {"items": self._validators()}
+            case ["GET", "rpc", "finality", height]:
+                block = self.blocks[int(height)]
+                assert block.certificate is not None
+                return {
+                    "headers": [header_to_plain(block.block.header, block.hash)],
+                    "certificate": certificate_to_plain(block.certificate),
+                    "validators": self._validators(),
+                }
             case ["GET", "rpc", "supply"]:
                 return {"total": 1}
             case ["POST", "rpc", "sendTx" | "submitReceipt"]:

@@ -244,6 +244,10 @@ EXPLANATIONS: dict[str, Explanation] = {
         "This node has no transaction with this id.", "Check the id; a refused transaction leaves no trace."
     ),
     "unknown_block": Explanation("This node has no such block.", "See the newest one: aitbc head."),
+    "no_certificate": Explanation(
+        "No certificate covers this block nearby.",
+        "Ask for a later block, and prove this one as its ancestor.",
+    ),
     "unknown_receipt": Explanation(
         "Nobody has claimed this receipt.", "Claim it: aitbc claim FILE --from NAME."
     ),

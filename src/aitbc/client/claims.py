@@ -1,4 +1,4 @@
-"""Find the claim of a receipt that somebody else has claimed, so that a receipt file can be completed.
+"""Complete a receipt file from a node: the claim that somebody else has sent, or how its block became final.
 docs/spec/receipts.md
 """
 
@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 from aitbc.client.errors import ApiError
-from aitbc.client.jobs import final_claim
+from aitbc.client.jobs import final_claim, finality_from_genesis
 from aitbc.client.node import NodeClient
 from aitbc.client.verify import verify_bundle
 
@@ -24,13 +24,21 @@ def find_claim(node: NodeClient, bundle: Json, *, timeout: float) -> Json:
             f"the node names no claim of {receipt_id}; it may have been paid out of a batch",
             "ask another with --rpc",
         )
-    claim = final_claim(node, claim_tx, max(0.0, deadline - monotonic()))
+    left = max(0.0, deadline - monotonic())
+    claim = final_claim(node, claim_tx, left, genesis=bundle["genesis"])
     for check in verify_bundle({**bundle, "claim": claim}):
         if not check.ok:
             raise ApiError(
                 "proof_missing", f"the node's proof does not hold: {check.message}", "ask another with --rpc"
             )
     return claim
+
+
+def with_finality(node: NodeClient, bundle: Json) -> Json:
+    """A receipt file of right form, with the way from its genesis to the certificate of its claim's block."""
+    claim = {name: value for name, value in bundle["claim"].items() if name != "certificate"}
+    proof = finality_from_genesis(node, bundle["genesis"], claim["header"]["height"])
+    return {**bundle, "claim": {**claim, "finality": proof["finality"], "epochs": proof["epochs"]}}
 
 
 def _claims(answer: Json, receipt_id: str) -> bool:

@@ -22,7 +22,9 @@ from aitbc.client.errors import (
     TransactionFailed,
     Unreachable,
 )
+from aitbc.client.finality import trust_genesis
 from aitbc.client.hub import TERMINAL_STATES, HubClient, JobResult, Quote
+from aitbc.client.light import follow
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
 from aitbc.client.transactions import (
@@ -39,6 +41,7 @@ from aitbc.core.codec.canonical import convert, jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.types.amounts import format_ait
+from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, SignedAttestation
 
 Json = dict[str, Any]
@@ -175,20 +178,44 @@ def add_claim(
     """Wait until the hub's claim of this job is final and put its proof into the receipt file."""
     deadline = monotonic() + timeout
     claim_tx = _claim_transaction(hub, job.quote, deadline)
-    claim = final_claim(node, claim_tx, deadline - monotonic())
+    claim = final_claim(node, claim_tx, deadline - monotonic(), genesis=job.bundle["genesis"])
     watch(Progress("claimed", f"claim {claim_tx} is final in block {claim['header']['height']}"))
     return replace(job, bundle={**job.bundle, "claim": claim})
 
 
-def final_claim(node: NodeClient, claim_tx: str, timeout: float) -> Json:
-    """The claim with its proofs, once it is final and good; raises TransactionFailed when it failed."""
+def final_claim(node: NodeClient, claim_tx: str, timeout: float, *, genesis: Json) -> Json:
+    """The claim with its proofs, once it is final and good, and with all that leads from the genesis validators to
+    the certificate of its block; raises TransactionFailed when it failed."""
     answer = wait_final(node, claim_tx, timeout, proof=True)
-    proof = answer.get("proof")
-    if not isinstance(proof, dict):
-        raise ApiError(
-            "proof_missing", f"the node gives no proof of {claim_tx}", "ask another node with --rpc"
-        )
-    return {"tx": answer["tx"], "outcome": answer["receipt"], **proof}
+    proof, height = answer.get("proof"), answer.get("height")
+    if not isinstance(proof, dict) or type(height) is not int:
+        raise _proof_missing(f"the node gives no proof of {claim_tx}")
+    return {
+        "tx": answer["tx"],
+        "outcome": answer["receipt"],
+        "txProof": proof.get("txProof"),
+        "outcomeProof": proof.get("outcomeProof"),
+        **finality_from_genesis(node, genesis, height),
+    }
+
+
+def finality_from_genesis(node: NodeClient, genesis: Json, height: int) -> Json:
+    """The part of a receipt file's claim that makes its block final; checked."""
+    try:
+        followed = follow(node, trust_genesis(genesis), height)
+    except Rejected as rejected:
+        raise _proof_missing(
+            f"the node's proof of block {height} does not hold: {rejected.message}"
+        ) from None
+    return {
+        "header": followed.answer["headers"][0],
+        "finality": followed.answer,
+        "epochs": followed.way,
+    }
+
+
+def _proof_missing(message: str) -> ApiError:
+    return ApiError("proof_missing", message, "ask another node with --rpc")
 
 
 def claim_transaction(

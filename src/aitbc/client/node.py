@@ -82,8 +82,13 @@ class NodeClient(SyncHttp):
         """A page of registered providers (`provider`) or hubs (`hub`) in address order, after an address."""
         return self.perform(_registry(role, after))
 
-    def validators(self) -> list[Json]:
-        return self.perform(_validators())
+    def validators(self, height: int | None = None) -> list[Json]:
+        """The set that decides the block at a height, by default the next one."""
+        return self.perform(_validators(height))
+
+    def finality(self, height: int) -> Json:
+        """Why a block is final; believe it after `aitbc.client.light` has checked it."""
+        return self.perform(finality_call(height))
 
     def estimate_fee(self, type: str, payload: Json) -> int:
         """The least fee, in base units, with which a transaction of this type and payload is accepted."""
@@ -144,8 +149,11 @@ class AsyncNodeClient(AsyncHttp):
     async def registry(self, role: str, after: str = "") -> list[Json]:
         return await self.perform(_registry(role, after))
 
-    async def validators(self) -> list[Json]:
-        return await self.perform(_validators())
+    async def validators(self, height: int | None = None) -> list[Json]:
+        return await self.perform(_validators(height))
+
+    async def finality(self, height: int) -> Json:
+        return await self.perform(finality_call(height))
 
     async def estimate_fee(self, type: str, payload: Json) -> int:
         return await self.perform(_estimate_fee(type, payload))
@@ -225,8 +233,23 @@ def _registry(role: str, after: str) -> Call[list[Json]]:
     return Call(method="GET", path="/rpc/registry", query=query, read=_items)
 
 
-def _validators() -> Call[list[Json]]:
-    return Call(method="GET", path="/rpc/validators", read=_items)
+def _validators(height: int | None) -> Call[list[Json]]:
+    query = {} if height is None else {"height": height}
+    return Call(method="GET", path="/rpc/validators", query=query, read=_items)
+
+
+def finality_call(height: int) -> Call[Json]:
+    return Call(method="GET", path=f"/rpc/finality/{height}", read=_object)
+
+
+def state_proof_call(store: str, key: str, height: int | None) -> Call[Json]:
+    query = {} if height is None else {"height": height}
+    path = f"/rpc/proof/{_segment(store)}/{_segment(key)}"
+    return Call(method="GET", path=path, query=query, read=_object)
+
+
+def history_proof_call(height: int) -> Call[Json]:
+    return Call(method="GET", path=f"/rpc/proof/history/{height}", read=_object)
 
 
 def _estimate_fee(type: str, payload: Json) -> Call[int]:

@@ -20,12 +20,12 @@ from aitbc.core.codec.views import (
 from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import ListProof, list_root, prove_item
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
-from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Lock, ReceiptRecord
 from aitbc.node.config import NodeConfig
 from aitbc.node.history import account_page, receipt_view, receipts_page, transaction_view
+from aitbc.node.proofs import prove_final, unknown_block, validators_at
 from aitbc.node.runtime import NodeRuntime
 from aitbc.ports import ReceiptIndex, StorageError, StoredHead, StoredTransaction
 
@@ -60,8 +60,7 @@ class NodeService:
         else:
             found = store.head_of(unhex(height_or_hash, size=32))
         if found is None:
-            head = self.runtime.executor.head.block.header.height
-            raise not_found("unknown_block", f"no block {height_or_hash}; the head is at height {head}")
+            raise unknown_block(self.runtime.executor, height_or_hash)
         txs = store.transactions_of(found.header.height, start=start, limit=limit + 1)
         if start == 0 and len(txs) <= limit:
             _check_whole(found, txs)
@@ -115,13 +114,13 @@ class NodeService:
         ]
         return {"items": items, "next": items[-1]["address"] if len(keys) > limit else None}
 
-    def validators(self) -> Json:
-        return {
-            "items": [
-                {"address": v.address, "pubkey": key_to_text(v.auth_key), "power": v.power}
-                for v in validators_of(self.runtime.executor.state)
-            ]
-        }
+    async def validators(self, height: int | None) -> Json:
+        return await self.runtime.read(
+            lambda: validators_at(self.runtime.executor, self.runtime.store, height)
+        )
+
+    async def finality(self, height: int) -> Json:
+        return await self.runtime.read(lambda: prove_final(self.runtime.executor, self.runtime.store, height))
 
     def params(self) -> Json:
         return msgspec.structs.asdict(self.runtime.executor.state.params)

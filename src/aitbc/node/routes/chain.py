@@ -66,9 +66,12 @@ async def get_params(request: Request) -> Json:
     return service_of(request).params()
 
 
-@router.get("/rpc/validators", summary="The validator set")
-async def get_validators(request: Request) -> Json:
-    return service_of(request).validators()
+@router.get("/rpc/validators", summary="The validator set that decides a block")
+async def get_validators(
+    request: Request, height: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
+) -> Json:
+    """By default of the next block."""
+    return await service_of(request).validators(height)
 
 
 @router.get("/rpc/supply", summary="Where every coin came from, in base units")

@@ -1,4 +1,5 @@
-"""Proofs of records and of ancestors; `aitbc.client.state_proofs` checks them without our code."""
+"""Proofs of records, of ancestors and of finality; `aitbc.client.state_proofs` and `aitbc.client.finality` check
+them without the node's code."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,12 @@ from aitbc.node.routes.shared import service_of
 router = APIRouter(tags=["proofs"])
 Json = dict[str, Any]
 Height = Annotated[int, Path(ge=0, le=2**53 - 1)]
+
+
+@router.get("/rpc/finality/{height}", summary="Why a block is final")
+async def finality_of_block(request: Request, height: Height) -> Json:
+    """The block's header and those above it up to the first one with a certificate, and the set that signed it."""
+    return await service_of(request).finality(height)
 
 
 @router.get("/rpc/proof/history/{height}", summary="Proof that a block is an ancestor of the head")
