@@ -236,11 +236,21 @@ def test_when_the_hub_does_not_claim_anybody_can(network: SmallNetwork) -> None:
             add_claim(node, hub, job, timeout=0.2)
         assert not holds(verify_bundle(job.bundle, output_bytes=PIXELS))
         before = node.balance(provider.address)
-        claim = final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5, genesis=job.bundle["genesis"])
+        claim = final_claim(
+            node,
+            node.send(claim_transaction(node, job.bundle, provider).tx),
+            5,
+            genesis=job.bundle["genesis"],
+        )
         assert node.balance(provider.address) > before + PRICE
         assert holds(verify_bundle({**job.bundle, "claim": claim}, output_bytes=PIXELS))
         with pytest.raises(TransactionFailed) as twice:
-            final_claim(node, node.send(claim_transaction(node, job.bundle, provider).tx), 5, genesis=job.bundle["genesis"])
+            final_claim(
+                node,
+                node.send(claim_transaction(node, job.bundle, provider).tx),
+                5,
+                genesis=job.bundle["genesis"],
+            )
     assert twice.value.code == "receipt_already_claimed"
 
 

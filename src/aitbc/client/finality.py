@@ -160,6 +160,8 @@ def check_votes(
     power = sum(signer.power for signer in signers)
     needed = 2 * sum(validator.power for validator in validators) // 3 + 1
     _certifies(power >= needed, f"signed by power {power}; {needed} are needed")
+    about_a_block = certificate.kind in ("notar", "final")
+    _certifies(about_a_block, f"{certificate.kind[:16]!r} certifies no candidate")
     candidate = certificate.candidate
     digest = vote_digest(
         kind=certificate.kind,

@@ -155,8 +155,11 @@ def _follow(trust: Trust, height: int) -> Walk[Followed]:
 
 
 def _nearer(trust: Trust, height: int) -> int:
-    """The first block of the epoch half way, or the last one of the trusted epoch."""
+    """Inside the epoch of its last block; else the first block of the epoch half way; else the last one of the trusted
+    epoch."""
     length, target = trust.chain.epoch_length, trust.chain.epoch_of(height)
+    if trust.chain.closes_epoch(height) and length > 1:
+        return target * length + 1
     middle = (trust.epoch + target) // 2
     return middle * length + 1 if middle > trust.epoch else (trust.epoch + 1) * length
 
