@@ -167,7 +167,11 @@ def certificates() -> Json:
         "spec": "docs/spec/finality.md",
         "chain_id": CHAIN_ID,
         "genesis_hash": genesis_hash().hex(),
-        "sets": [_set("one", [owners["validator"]], first), _set("four", four, later)],
+        "sets": [
+            _set("one", [owners["validator"]], first, [1]),
+            _set("four", four, later, [1] * 4),
+            _set("weighted", four, later, [5, 3, 1, 1]),
+        ],
         "refused": _bad_certificates(four, later),
         "powers": [
             {"powers": powers, "quorum": 2 * sum(powers) // 3 + 1}
@@ -204,13 +208,13 @@ def _votes(
     return [owner.sign(digest) for owner in owners]
 
 
-def _set(name: str, owners: list[book.Key], candidate: dict[str, Any]) -> Json:
-    members = [(owner.address, owner.auth, 1) for owner in owners]
-    quorum = 2 * len(owners) // 3 + 1
+def _set(name: str, owners: list[book.Key], candidate: dict[str, Any], powers: list[int]) -> Json:
+    members = [(owner.address, owner.auth, power) for owner, power in zip(owners, powers, strict=True)]
+    quorum = 2 * sum(powers) // 3 + 1
     good = []
     for bitmap in range(1, 1 << len(owners)):
         signers = [owner for i, owner in enumerate(owners) if bitmap >> i & 1]
-        if len(signers) < quorum:
+        if sum(power for i, power in enumerate(powers) if bitmap >> i & 1) < quorum:
             continue
         for kind in ("notar", "final"):
             signatures = _votes(kind, candidate, signers)
@@ -218,7 +222,7 @@ def _set(name: str, owners: list[book.Key], candidate: dict[str, Any]) -> Json:
             good.append({"json": plain, "wire": _wire(kind, candidate, bitmap, signatures).hex()})
     return {
         "name": name,
-        "members": [{"address": o.address, "auth_key": o.auth.hex(), "power": 1} for o in owners],
+        "members": [{"address": address, "auth_key": auth.hex(), "power": p} for address, auth, p in members],
         "validators_hash": book.validators_hash(members).hex(),
         "quorum": quorum,
         "candidate_id": book.candidate_id(candidate, CHAIN_ID, genesis_hash()).hex(),
