@@ -691,6 +691,8 @@ def test_a_node_that_refuses_is_no_liar(chain: VotedLedger) -> None:
 
 def test_the_way_is_all_that_another_client_needs(chain: VotedLedger) -> None:
     followed = follow(Teller(chain), chain.trust, 43)
+    heights = [answer["headers"][0]["height"] for answer in followed.way]
+    assert heights == [6, 10, 31, 35, 40], "into the last epoch of each set, and over its end"
     trust = chain.trust
     for answer in followed.way:
         trust = trust.after(read_and_check(trust, answer, answer["headers"][0]["height"]))

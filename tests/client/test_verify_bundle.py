@@ -17,6 +17,7 @@ from aitbc.core.codec.digests import candidate_id, header_hash, vote_digest
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import certificate_to_plain, header_from_plain, header_to_plain
 from aitbc.core.types.blocks import Candidate, Certificate
+from support.fields import at, changed, containers, places
 from support.small_network import PIXELS, SmallNetwork, make_result, small_network
 
 Json = dict[str, Any]
@@ -99,48 +100,6 @@ def test_a_receipt_that_nobody_has_claimed_does_not_hold(bundle: Json) -> None:
 # Every field
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every leaf, and of every empty object or list."""
-    children = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    )
-    children = list(children)
-    if not children:
-        yield path
-    for key, child in children:
-        yield from places(child, (*path, key))
-
-
-def at(value: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        value = value[key]
-    return value
-
-
-def changed(value: Any) -> list[Any]:
-    """Values near this one that are not it."""
-    match value:
-        case bool():
-            return [not value, None]
-        case int():
-            return [value + 1, value - 1, -value or 7, float(value), str(value), None]
-        case str():
-            other = ("0" if value[-1:] != "0" else "1").join([value[:-1], ""])
-            return [
-                value + "0",
-                value[:-1] if value else "x",
-                other,
-                value.upper() + "\x00",
-                7,
-                None,
-                [value],
-            ]
-        case list() | dict():
-            return [None, "x", [[]], {"x": {}}]
-        case _:
-            return [0, "x"]
-
-
 def test_every_changed_field_fails_a_check(bundle: Json) -> None:
     """Only `output_file`, which is a name for people, may be anything."""
     survivors = []
@@ -151,13 +110,6 @@ def test_every_changed_field_fails_a_check(bundle: Json) -> None:
             if mutant != bundle and holds(verify_bundle(mutant, output_bytes=PIXELS)):
                 survivors.append((path, value))
     assert {path for path, _ in survivors} <= {("output_file",)}, survivors
-
-
-def containers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if isinstance(value, dict | list):
-        yield path
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from containers(value[key], (*path, key))
 
 
 def test_every_removed_or_added_field_fails_a_check(bundle: Json) -> None:

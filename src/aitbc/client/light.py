@@ -51,8 +51,8 @@ class Followed:
     answer: Json
     """Of `GET /rpc/finality/{height}`."""
     way: list[Json]
-    """The answers that led to the block's epoch from where the client stood, in order; with them another one that
-    stands there needs no node."""
+    """The answers that lead to the block's epoch from where the client stood, in order, two for each change of the set
+    at most; with them another one that stands there needs no node."""
     trust: Trust
     """In the block's epoch."""
 
@@ -135,9 +135,9 @@ def _follow(trust: Trust, height: int) -> Walk[Followed]:
     """Try the block itself; where the trusted set does not reach it, something nearer first, and then again.
 
     The last block of the trusted epoch is always within reach, so each epoch costs two answers at most, and the stack
-    is as deep as a number of epochs can be halved.
+    is as deep as a number of epochs can be halved. Of the way only those steps are kept that the next one needs.
     """
-    way: list[Json] = []
+    way: list[tuple[Trust, _Asked]] = []
     wanted = [_Asked(height, (yield finality_call(height)))]
     while True:
         asked = wanted[-1]
@@ -148,9 +148,11 @@ def _follow(trust: Trust, height: int) -> Walk[Followed]:
             continue
         block = trust.check(asked.finality, height=asked.height)
         wanted.pop()
+        while way and way[-1][0].reaches(asked.finality):
+            way.pop()
         if not wanted:
-            return Followed(block, asked.answer, way, trust.within(block))
-        way.append(asked.answer)
+            return Followed(block, asked.answer, [step.answer for _, step in way], trust.within(block))
+        way.append((trust, asked))
         trust = trust.after(block)
 
 

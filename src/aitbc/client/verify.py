@@ -42,7 +42,7 @@ from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.crypto.merkle import ListProof, check_item
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.types.amounts import format_ait
-from aitbc.core.types.blocks import Header
+from aitbc.core.types.blocks import Certificate, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, ReceiptDetails
 from aitbc.core.types.transactions import Outcome, Transaction
@@ -224,7 +224,7 @@ def _read_claim(form: _ClaimForm, receipt: _Receipt) -> _Claim:
         tx_id=transaction_id(tx, receipt.genesis_hash),
         outcome=_outcome_from_plain(form.outcome),
         header=read_header(form.header),
-        finality=_read_finality(form, receipt.genesis),
+        finality=_read_finality(form, receipt),
         epochs=[read_finality(answer) for answer in form.epochs],
         tx_proof=_list_proof(form.tx_proof),
         outcome_proof=_list_proof(form.outcome_proof),
@@ -234,15 +234,24 @@ def _read_claim(form: _ClaimForm, receipt: _Receipt) -> _Claim:
     return claim
 
 
-def _read_finality(form: _ClaimForm, genesis: _Genesis) -> Finality:
-    """Files of 0.1.0 carry the block's own certificate and name no voters: the set of genesis was the only one."""
+def _read_finality(form: _ClaimForm, receipt: _Receipt) -> Finality:
     if (form.certificate is None) == (form.finality is None):
         raise Rejected(Reason.MALFORMED, "a claim has either a certificate or what makes its block final")
     if form.finality is not None:
         return read_finality(form.finality)
     assert form.certificate is not None, "one of the two is there"
-    certificate = read_certificate(form.certificate)
-    return Finality([read_header(form.header)], certificate, genesis.validators())
+    header, certificate = read_header(form.header), read_certificate(form.certificate)
+    return Finality([header], certificate, _unnamed_voters(header, certificate, receipt))
+
+
+def _unnamed_voters(header: Header, certificate: Certificate, receipt: _Receipt) -> list[Validator]:
+    """Files of 0.1.0 name no voters: they are those of genesis where the header leaves no doubt, else nobody knows."""
+    first, trust = receipt.genesis.validators(), receipt.genesis.trust(receipt.genesis_hash)
+    decided = trust.chain.epoch_of(header.height) == 0 or (
+        header.next_validators_hash == trust.validators_hash
+        and trust.reaches(Finality([header], certificate, first))
+    )
+    return first if decided else []
 
 
 class _EventJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -534,6 +543,9 @@ def _certificate(receipt: _Receipt, claim: _Claim) -> str:
 
 def _who_are_they(trust: Trust, answer: Finality, height: int) -> str:
     """Votes that are good under a set which only the file names: anybody can make one up."""
+    ask = "ask a node with --rpc URL, and nothing that it says is believed unproved"
+    if not answer.validators:
+        return f"{NOT_PROVED}: the file does not say whose votes make block {height} final: {ask}"
     theirs = Trust(
         chain=trust.chain,
         epoch=trust.chain.epoch_of(height),
@@ -542,7 +554,7 @@ def _who_are_they(trust: Trust, answer: Finality, height: int) -> str:
     block = theirs.check(answer, height=height)
     return (
         f"{NOT_PROVED}: {_finality_of(block)}, but the file does not carry how they followed those of"
-        f" epoch {trust.epoch}: ask a node with --rpc URL, and nothing that it says is believed unproved"
+        f" epoch {trust.epoch}: {ask}"
     )
 
 
