@@ -82,6 +82,10 @@ class SignerGuard(Protocol):
         """Nothing at or below this slot, whose block is on disk, is signed again."""
         ...
 
+    def begin_anew(self, vote_after_ms: int) -> None:
+        """The log is damaged: from now on vote in epochs only whose base block is newer than this."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -61,6 +61,9 @@ def test_a_guard_says_no_to_the_second_of_two(make: Callable[[Path], SignerGuard
     with pytest.raises(GuardRefuses, match="final"):
         guard.admit([vote("notar", 1, A)])
     assert guard.vote_after_ms == 0
+    guard.begin_anew(7_000)
+    guard.begin_anew(5_000)
+    assert guard.vote_after_ms == 7_000
     guard.close()
 
 

@@ -43,6 +43,7 @@ from aitbc.core.consensus.simplex.guard import (
     admit,
     decode_guard,
     encode_half,
+    made_anew,
     raise_floor,
 )
 from aitbc.core.consensus.simplex.messages import Ahead, Message, Proposal, Verified, check
@@ -139,7 +140,7 @@ class Node:
             self.disk.log = self.disk.log[: read.length] or log_head(GENESIS_HASH)
         except Rejected as rejection:
             self.cluster.note(self, f"watches: {rejection.message}")
-            guard = Guard(genesis_hash=GENESIS_HASH, vote_after_ms=self.now_ms() + CLOCKS_DIFFER_MS)
+            guard = made_anew(Guard(genesis_hash=GENESIS_HASH), self.now_ms() + CLOCKS_DIFFER_MS)
             self.disk.log = log_head(GENESIS_HASH)
         self.disk.sync()
         self.disk.guard = [encode_half(guard)] * 2

@@ -15,6 +15,7 @@ from aitbc.core.consensus.simplex.guard import (
     admit,
     decode_guard,
     encode_half,
+    made_anew,
     raise_floor,
 )
 from aitbc.core.consensus.simplex.wal import VoteRecord, log_head
@@ -101,6 +102,9 @@ class GuardFile:
         """After the block of that slot is on disk. Written with the next statement: until then the old floor is as
         good."""
         self._guard = raise_floor(self._guard, epoch, slot)
+
+    def begin_anew(self, vote_after_ms: int) -> None:
+        self._write(made_anew(self._guard, vote_after_ms))
 
     def _write(self, guard: Guard) -> None:
         """One half after the other, each safe before the next is touched."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aitbc.core.consensus.engine import Statement
-from aitbc.core.consensus.simplex.guard import Guard, admit, raise_floor
+from aitbc.core.consensus.simplex.guard import Guard, admit, made_anew, raise_floor
 from aitbc.core.consensus.simplex.wal import VoteRecord, log_head
 
 
@@ -44,6 +44,9 @@ class MemoryGuard:
 
     def raise_floor(self, epoch: int, slot: int) -> None:
         self._guard = raise_floor(self._guard, epoch, slot)
+
+    def begin_anew(self, vote_after_ms: int) -> None:
+        self._guard = made_anew(self._guard, vote_after_ms)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -75,6 +75,14 @@ def raise_floor(guard: Guard, epoch: int, slot: int) -> Guard:
     )
 
 
+def made_anew(guard: Guard, vote_after_ms: int) -> Guard:
+    """In the place of a memory that cannot be trusted: what it still holds is kept, and later epochs only are voted
+    in."""
+    return msgspec.structs.replace(
+        guard, sequence=guard.sequence + 1, vote_after_ms=max(guard.vote_after_ms, vote_after_ms)
+    )
+
+
 def _check(guard: Guard, signed: list[VoteRecord], record: VoteRecord) -> None:
     where = f"{record.kind} in slot {record.slot} of epoch {record.epoch}"
     if (record.epoch, record.slot) <= guard.floor:
