@@ -438,10 +438,10 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.state = State.OPEN  # whoever hears of the link may send at once
         fault = self.owner.opened(self)
         if fault is not None:
             raise fault
-        self.state = State.OPEN
 
     def _write_handshake(self) -> None:
         data = self.channel.outgoing()
