@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import RESULTS, ROOT
 
-SCRIPTS = ("startup", "job_latency", "engines", "storage")
+SCRIPTS = ("startup", "job_latency", "engines", "storage", "network")
 
 
 def flatten(value: object, path: str = "") -> list[tuple[str, str]]:

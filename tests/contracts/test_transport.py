@@ -292,6 +292,28 @@ def test_a_node_that_stops_says_nothing_more_and_the_others_notice(kind: str) ->
     run(story())
 
 
+def test_who_hears_may_act_at_once(kind: str) -> None:
+    async def story() -> None:
+        async with pair(kind) as two:
+            keep = two.bob_ear.hear
+
+            def hear(event: LinkEvent) -> None:
+                keep(event)
+                if isinstance(event, Linked):
+                    two.bob.send(Send(event.link, b"welcome", Lane.URGENT))
+                if isinstance(event, Received):
+                    two.bob.close(Close(event.link, PeerReason.LEAVING, b" goodbye"))
+
+            await two.bob.stop()
+            two.where = await two.bob.start(hear, lambda _: True)
+            link, _ = await two.link()
+            assert await two.alice_ear.data(7) == b"welcome"
+            two.alice.send(Send(link, b"thanks", Lane.URGENT))
+            assert await two.alice_ear.data(15) == b"welcome goodbye"
+
+    run(story())
+
+
 def test_a_dialler_that_stops_is_noticed_too(kind: str) -> None:
     async def story() -> None:
         async with pair(kind) as two:

@@ -218,6 +218,7 @@ class TcpTransport:
         connection.link = self._next_link
         self._next_link += 1
         self._links[connection.link] = connection
+        connection.state = State.OPEN
         self.tell(Linked(connection.link, remote, connection.where, dial.dial if dial else None))
         return None
 
@@ -441,7 +442,6 @@ class _Connection(asyncio.Protocol):
         fault = self.owner.opened(self)
         if fault is not None:
             raise fault
-        self.state = State.OPEN
 
     def _write_handshake(self) -> None:
         data = self.channel.outgoing()

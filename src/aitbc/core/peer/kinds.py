@@ -151,10 +151,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int = 0
     lane: Lane = Lane.URGENT
     before_hello: bool = False
+    wire: bytes = b""
+    """The name as it is on the wire; follows from it."""
 
-    @property
-    def wire(self) -> bytes:
-        return self.name.encode()
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "wire", self.name.encode())
 
 
 KB = 1024

@@ -32,6 +32,8 @@ from aitbc.core.peer.reasons import PeerReason
 __all__ = ["Delivered", "Network", "NetworkEffect", "TransactionsCame", "Verdict", "Wake"]
 
 FLOODED = (CANDIDATE, VOTE, CERTIFICATE)
+FLOODED_NAMES = frozenset(kind.wire for kind in FLOODED)
+FOR_GOSSIP = (Heard, Requested, Replied, Unreplied)
 
 NetworkEffect = GossipEffect
 
@@ -164,7 +166,7 @@ class Network:
         """Give gossip what is its own; its effects may be more of the same."""
         result: list[NetworkEffect] = []
         for effect in effects:
-            own = self._gossiped(now_ms, effect)
+            own = self._gossiped(now_ms, effect) if isinstance(effect, FOR_GOSSIP) else None
             if own is None:
                 result.append(effect)
             else:
@@ -176,10 +178,10 @@ class Network:
     def _gossiped(self, now_ms: int, effect: GossipEffect) -> Sequence[GossipEffect] | None:
         """What gossip makes of an effect; None when it is none of its business."""
         match effect:
-            case Heard(key, kind, message) if kind in FLOODED:
-                return self._gossip.heard(now_ms, key, kind, message)
-            case Heard(key, kind, message) if kind is ANNOUNCE:
-                return self._gossip.announced(now_ms, key, message)
+            case Heard() if effect.kind.wire in FLOODED_NAMES:
+                return self._gossip.heard(now_ms, effect.key, effect.kind, effect.message)
+            case Heard() if effect.kind is ANNOUNCE:
+                return self._gossip.announced(now_ms, effect.key, effect.message)
             case Requested() if effect.kind is PULL:
                 return self._gossip.pulled(effect)
             case Replied() if effect.kind is PULL:

@@ -133,6 +133,8 @@ class Peering:
         self._dialler = Dialler(settings, scores=self.scores, secret=secret, book=book, configured=configured)
         self._links: dict[int, _Link] = {}
         self._by_key: dict[bytes, _Link] = {}
+        self._peers: list[bytes] = []
+        """Of links that are up: asked for with every message, so it is kept."""
         self._next_ping = 0
         self._ask_at_ms = 0
         self._prune_at_ms = 0
@@ -142,8 +144,8 @@ class Peering:
 
     @property
     def peers(self) -> list[bytes]:
-        """Keys of introduced nodes."""
-        return [link.key for link in self._up()]
+        """Keys of introduced nodes; not to be changed."""
+        return self._peers
 
     def is_up(self, key: bytes) -> bool:
         link = self._by_key.get(key)
@@ -187,10 +189,10 @@ class Peering:
 
     def step(self, now_ms: int, event: LinkEvent) -> list[PeerEffect]:
         match event:
-            case Linked():
-                return self._linked(now_ms, event)
             case Received():
                 return self._received(now_ms, event)
+            case Linked():
+                return self._linked(now_ms, event)
             case DialFailed():
                 return self._dial_failed(now_ms, event)
             case Clogged():
@@ -378,6 +380,7 @@ class Peering:
         link.session.introduced = True
         link.hello, link.status = hello, hello.status
         link.skew_ms = hello.clock_ms - now_ms
+        self._peers = [other.key for other in self._up()]
         return [PeerUp(link.key, hello)]
 
     def _note_listen(self, now_ms: int, link: _Link, hello: Hello) -> None:
@@ -528,6 +531,7 @@ class Peering:
             if left.request.ticket >= 0
         ]
         if was_up:
+            self._peers = [other.key for other in self._up()]
             effects.append(PeerDown(link.key, reason))
         return effects
 
