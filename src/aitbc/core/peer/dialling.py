@@ -132,6 +132,11 @@ class Dialler:
         self.book.answered(attempt.where, key, now_ms)
         self._back_off.pop(attempt.where, None)
 
+    def refused(self, attempt: Attempt, now_ms: int) -> None:
+        """It is there, and has no place for us."""
+        self.book.refused(attempt.where, now_ms)
+        self.failed(attempt, now_ms)
+
     def failed(self, attempt: Attempt, now_ms: int) -> None:
         """Wait twice as long as the last time; addresses of the book keep count themselves."""
         if self._is_fixed(attempt.where):

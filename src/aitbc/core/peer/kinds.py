@@ -242,6 +242,7 @@ CONSENSUS_GET = Kind(
     asks=True,
     answer_limit=4 * MB,
     timeout_ms=10_000,
+    lane=Lane.BULK,
 )
 BLOCKS = Kind(
     name="sync:blocks",

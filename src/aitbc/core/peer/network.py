@@ -43,7 +43,8 @@ class Network:
 
     It feeds every event of its `Transport` to `step`, calls `tick` each `TICK_MS` and when a `Wake` asks for it, and
     passes `admits` to the transport. All methods are synchronous, from one thread, with the time as argument, and
-    return effects to be performed in order:
+    return effects to be performed in order. The time is the wall clock's at the start plus what a monotonic clock has
+    counted since: a clock that jumps would make everybody idle at once.
 
     * `Dial`, `Send`, `Close`, `Throttle`: the transport's method of that name.
     * `Wake`: call `tick` at that time.

@@ -61,7 +61,6 @@ TICK_MS = 250
 
 HELLO_MS = 5_000
 PING_MS = 15_000
-IDLE_MS = 60_000
 MAX_SKEW_MS = 30_000
 """A vote's timestamp rule needs clocks within half a second; one this far off would disturb every round."""
 TIE_MS = 10_000
@@ -363,13 +362,13 @@ class Peering:
         self._hear_addresses(now_ms, link, welcome.peers, hints=not welcome.accepted)
         reason = self._misfit(now_ms, welcome.hello)
         if not welcome.accepted:
-            self._dialler.failed(link.attempt, now_ms)
+            self._dialler.refused(link.attempt, now_ms)
             return [
                 Refusal(link.key, PeerReason.REFUSED, welcome.reason),
                 *self._end(link, PeerReason.REFUSED),
             ]
         if reason is not None:
-            self._dialler.failed(link.attempt, now_ms)
+            self._dialler.refused(link.attempt, now_ms)
             return self._end(link, reason)
         if link.attempt.feeler:
             return self._end(link, PeerReason.FEELER)
@@ -481,7 +480,7 @@ class Peering:
         if request.kind is PING:
             link.missed += 1
             if link.missed >= 2:
-                return effects + self._end(link, PeerReason.NO_ANSWER)
+                return effects + self._end(link, PeerReason.IDLE)
         return effects
 
     def _wrong(self, now_ms: int, link: _Link, item: Wrong) -> list[PeerEffect]:
@@ -571,8 +570,6 @@ class Peering:
             return effects
         if link.stage is Stage.INTRODUCING and now_ms - link.since_ms >= HELLO_MS:
             return effects + self._end(link, PeerReason.HELLO_TIMEOUT)
-        if now_ms - link.last_seen_ms >= IDLE_MS:
-            return effects + self._end(link, PeerReason.IDLE)
         age_ms = link.session.inside_for_ms(now_ms) - FRAME_GRACE_MS
         if age_ms > 0 and link.session.arrived * 1000 < age_ms * MIN_FRAME_RATE:
             effects += self._fault(now_ms, link, PeerReason.SLOW_FRAME, f"{link.session.arrived} bytes")
