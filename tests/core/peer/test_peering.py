@@ -583,8 +583,9 @@ def test_the_crowd_is_pruned_from_its_largest_network_and_old_friends_stay() -> 
     assert not set(pruned) & {stranger.link for stranger in honest}
 
 
-def test_chosen_peers_come_from_different_networks() -> None:
-    peering = us()
+@pytest.mark.parametrize("seed", range(8))
+def test_chosen_peers_come_from_different_networks(seed: int) -> None:
+    peering = Peering(SETTINGS, status=STATUS, secret=bytes([seed]) * 32)
     for number in range(30):
         where = f"93.{number % 2}.{number}.1:7070"
         peering._dialler.book.hear(PeerAddress(where, b""), source=f"v4 9.{number}", now_ms=START_MS)
