@@ -176,7 +176,10 @@ def test_a_peer_that_restarted_replaces_its_dead_connection() -> None:
     village.run(20)
     village.blocked = lambda a, b: True
     alice.crash()
+    village.run(1)
+    assert bob.friends == {"alice"}, "he cannot know"
     village.blocked = lambda a, b: False
+    bob.transport._notice = lambda end, where: None  # type: ignore[method-assign]
     bob_links = len(bob.of(PeerUp))
     village.add("alice", "20.2.0.1:7070", bootstrap=(bob.where,))
     village.run(3)
@@ -213,6 +216,23 @@ def test_a_cut_and_a_heal() -> None:
     village.blocked = lambda a, b: False
     village.run(70)
     assert alice.friends == {"bob"}
+
+
+def test_a_short_cut_loses_nothing() -> None:
+    """Ten seconds without a road: what was said in between arrives, in order, over the same connection."""
+    village, alice, bob = meet()
+    village.run(5)
+    village.blocked = lambda a, b: True
+    for number in range(3):
+        alice.perform(alice.network.say(alice.now_ms, bob.key, VOTE, b"vote %d" % number))
+        village.run(3)
+    assert bob.heard == []
+    village.blocked = lambda a, b: False
+    village.run(1)
+    assert bob.heard == [(VOTE.name, b"vote %d" % number) for number in range(3)]
+    village.run(60)
+    assert len(alice.of(PeerUp)) == 1 and not alice.of(PeerDown)
+    assert alice.network.view(alice.now_ms)[0].points <= 1
 
 
 def test_configured_peers_meet_although_everybody_is_full() -> None:
