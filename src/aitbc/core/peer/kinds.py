@@ -160,6 +160,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 KB = 1024
 MB = 1024 * KB
+WHOLE_BLOCK = 4 * MB + 32 * KB
+"""A block of the largest size (docs/spec/blocks.md) with the votes and lists around it."""
 
 HELLO = Kind(
     name="p2p:hello",
@@ -219,7 +221,7 @@ PULL = Kind(
     lane=Lane.BULK,
 )
 CANDIDATE = Kind(
-    name="gossip:consensus:candidate", limit=4 * MB, count=Rate(20, 60), size=Rate(8 * MB, 24 * MB)
+    name="gossip:consensus:candidate", limit=WHOLE_BLOCK, count=Rate(20, 60), size=Rate(8 * MB, 24 * MB)
 )
 VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000), size=Rate(1 * MB, 2 * MB))
 CERTIFICATE = Kind(
@@ -240,7 +242,7 @@ CONSENSUS_GET = Kind(
     count=Rate(50, 100),
     size=Rate(200 * KB, 400 * KB),
     asks=True,
-    answer_limit=4 * MB,
+    answer_limit=WHOLE_BLOCK,
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
@@ -252,7 +254,7 @@ BLOCKS = Kind(
     size=Rate(2 * KB, 4 * KB),
     asks=True,
     answer=Blocks,
-    answer_limit=4 * MB,
+    answer_limit=WHOLE_BLOCK,
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
