@@ -7,7 +7,16 @@ from pathlib import Path
 
 from common import RESULTS, ROOT
 
-SCRIPTS = ("startup", "job_latency", "engines", "ledger", "state_tree", "storage", "simplex")
+SCRIPTS = (
+    "startup",
+    "job_latency",
+    "engines",
+    "ledger",
+    "state_tree",
+    "storage",
+    "simplex",
+    "network",
+)
 
 
 def flatten(value: object, path: str = "") -> list[tuple[str, str]]:

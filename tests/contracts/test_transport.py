@@ -78,7 +78,7 @@ class Pair:
 
 @asynccontextmanager
 async def pair(kind: str, *, admits: Callable[[str], bool] = lambda _: True) -> AsyncIterator[Pair]:
-    if kind == "tcp":
+    if kind != "memory":
         alice: Transport = TcpTransport(static=ALICE, prologue=PROLOGUE, listen=None)
         bob: Transport = TcpTransport(static=BOB, prologue=PROLOGUE, listen=("127.0.0.1", 0))
     else:
@@ -96,12 +96,12 @@ async def pair(kind: str, *, admits: Callable[[str], bool] = lambda _: True) -> 
         await bob.stop()
 
 
-@pytest.fixture(params=["tcp", "memory"])
+@pytest.fixture(params=["tcp", "tcp on uvloop", "memory"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
+def run(story: Coroutine[Any, Any, None], kind: str) -> None:
     """Every story ends, and leaves no task behind."""
 
     async def bounded() -> None:
@@ -110,7 +110,10 @@ def run(story: Coroutine[Any, Any, None]) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not others, others
 
-    asyncio.run(bounded())
+    if kind == "tcp on uvloop":
+        pytest.importorskip("uvloop").run(bounded())
+    else:
+        asyncio.run(bounded())
 
 
 def test_both_learn_who_the_other_is(kind: str) -> None:
@@ -121,7 +124,7 @@ def test_both_learn_who_the_other_is(kind: str) -> None:
             assert (ours.key, ours.dial, ours.where) == (BOB_KEY, 1, two.where)
             assert (theirs.key, theirs.dial) == (ALICE_KEY, None)
 
-    run(story())
+    run(story(), kind)
 
 
 def test_what_is_sent_arrives_in_order_and_whole(kind: str) -> None:
@@ -135,7 +138,7 @@ def test_what_is_sent_arrives_in_order_and_whole(kind: str) -> None:
             assert await two.bob_ear.data(sum(map(len, frames))) == b"".join(frames)
             assert await two.alice_ear.data(8) == b"and back"
 
-    run(story())
+    run(story(), kind)
 
 
 def test_a_large_frame_arrives(kind: str) -> None:
@@ -146,7 +149,7 @@ def test_a_large_frame_arrives(kind: str) -> None:
             two.alice.send(Send(link, frame, Lane.BULK))
             assert await two.bob_ear.data(len(frame)) == frame
 
-    run(story())
+    run(story(), kind)
 
 
 def test_what_is_urgent_overtakes_what_has_not_begun(kind: str) -> None:
@@ -161,7 +164,7 @@ def test_what_is_urgent_overtakes_what_has_not_begun(kind: str) -> None:
             assert data.index(b"V") <= 1_000_000, "after the frame that had begun at most"
             assert data.replace(b"V" * 100, b"") == b"b" * 4_000_000
 
-    run(story())
+    run(story(), kind)
 
 
 def test_the_last_words_arrive(kind: str) -> None:
@@ -175,7 +178,7 @@ def test_the_last_words_arrive(kind: str) -> None:
             assert (await two.alice_ear.wait(Unlinked)).reason is PeerReason.PRUNED
             assert (await two.bob_ear.wait(Unlinked)).reason is PeerReason.LOST
 
-    run(story())
+    run(story(), kind)
 
 
 def test_a_farewell_alone(kind: str) -> None:
@@ -183,11 +186,35 @@ def test_a_farewell_alone(kind: str) -> None:
         async with pair(kind) as two:
             link, back = await two.link()
             two.bob.throttle(Throttle(back, 300))
-            two.alice.send(Send(link, b"x" * 10, Lane.BULK))
+            await asyncio.sleep(0.02)
+            for _ in range(8):
+                two.alice.send(Send(link, b"x" * 1_000_000, Lane.BULK))
+            await asyncio.sleep(0.02)
             two.alice.close(Close(link, PeerReason.SLOW_PEER, b"farewell", drop_queue=True))
-            assert (await two.bob_ear.data(8)).endswith(b"farewell")
+            await two.bob_ear.wait(Unlinked)
+            data = await two.bob_ear.data(8)
+            assert data.endswith(b"farewell") and len(data) % 1_000_000 == 8, "after whole frames"
+            assert len(data) < 8_000_000
 
-    run(story())
+    run(story(), kind)
+
+
+def test_the_last_words_survive_what_was_not_read(kind: str) -> None:
+    """A socket that is closed with bytes unread is torn up, and what it said last with it."""
+
+    async def story() -> None:
+        async with pair(kind) as two:
+            link, back = await two.link()
+            two.alice.throttle(Throttle(link, 2_000))
+            await asyncio.sleep(0.02)
+            two.bob.send(Send(back, bytes(3_000_000), Lane.BULK))
+            await asyncio.sleep(0.05)
+            two.bob.throttle(Throttle(back, 200))
+            await asyncio.sleep(0.02)
+            two.alice.close(Close(link, PeerReason.PRUNED, b"farewell"))
+            assert await two.bob_ear.data(8) == b"farewell"
+
+    run(story(), kind)
 
 
 def test_a_link_ends_once_and_nothing_comes_after(kind: str) -> None:
@@ -205,7 +232,7 @@ def test_a_link_ends_once_and_nothing_comes_after(kind: str) -> None:
             for ear in (two.alice_ear, two.bob_ear):
                 assert [type(event) for event in ear.events] == [Linked, Unlinked]
 
-    run(story())
+    run(story(), kind)
 
 
 def test_who_reads_too_slowly_is_named_and_what_was_queued_is_lost(kind: str) -> None:
@@ -222,7 +249,7 @@ def test_who_reads_too_slowly_is_named_and_what_was_queued_is_lost(kind: str) ->
             assert (await two.alice_ear.wait(Unlinked)).reason is PeerReason.SLOW_PEER
             assert [type(event) for event in two.alice_ear.events] == [Linked, Clogged, Unlinked]
 
-    run(story())
+    run(story(), kind)
 
 
 def test_a_throttled_link_goes_on_later(kind: str) -> None:
@@ -236,7 +263,7 @@ def test_a_throttled_link_goes_on_later(kind: str) -> None:
             assert not any(isinstance(event, Received) for event in two.bob_ear.events)
             assert await two.bob_ear.data(8) == b"patience"
 
-    run(story())
+    run(story(), kind)
 
 
 def test_nobody_there(kind: str) -> None:
@@ -247,7 +274,7 @@ def test_nobody_there(kind: str) -> None:
             failed = await two.alice_ear.wait(DialFailed)
             assert (failed.dial, failed.reason) == (7, PeerReason.DIAL_FAILED)
 
-    run(story())
+    run(story(), kind)
 
 
 def test_somebody_else_there(kind: str) -> None:
@@ -259,7 +286,7 @@ def test_somebody_else_there(kind: str) -> None:
             two.alice.dial(Dial(8, two.where, b""))
             assert (await two.alice_ear.wait(Linked)).key == BOB_KEY
 
-    run(story())
+    run(story(), kind)
 
 
 def test_who_is_not_admitted_gets_no_handshake(kind: str) -> None:
@@ -275,7 +302,7 @@ def test_who_is_not_admitted_gets_no_handshake(kind: str) -> None:
             assert (await two.alice_ear.wait(DialFailed)).reason is PeerReason.LOST
             assert len(asked) == 1 and two.bob_ear.events == []
 
-    run(story())
+    run(story(), kind)
 
 
 def test_a_node_that_stops_says_nothing_more_and_the_others_notice(kind: str) -> None:
@@ -289,7 +316,29 @@ def test_a_node_that_stops_says_nothing_more_and_the_others_notice(kind: str) ->
             assert (await two.alice_ear.wait(DialFailed)).reason is PeerReason.DIAL_FAILED
             assert len(two.bob_ear.events) == heard
 
-    run(story())
+    run(story(), kind)
+
+
+def test_who_hears_may_act_at_once(kind: str) -> None:
+    async def story() -> None:
+        async with pair(kind) as two:
+            keep = two.bob_ear.hear
+
+            def hear(event: LinkEvent) -> None:
+                keep(event)
+                if isinstance(event, Linked):
+                    two.bob.send(Send(event.link, b"welcome", Lane.URGENT))
+                if isinstance(event, Received):
+                    two.bob.close(Close(event.link, PeerReason.LEAVING, b" goodbye"))
+
+            await two.bob.stop()
+            two.where = await two.bob.start(hear, lambda _: True)
+            link, _ = await two.link()
+            assert await two.alice_ear.data(7) == b"welcome"
+            two.alice.send(Send(link, b"thanks", Lane.URGENT))
+            assert await two.alice_ear.data(15) == b"welcome goodbye"
+
+    run(story(), kind)
 
 
 def test_a_dialler_that_stops_is_noticed_too(kind: str) -> None:
@@ -299,7 +348,7 @@ def test_a_dialler_that_stops_is_noticed_too(kind: str) -> None:
             await two.alice.stop()
             assert (await two.bob_ear.wait(Unlinked)).reason is PeerReason.LOST
 
-    run(story())
+    run(story(), kind)
 
 
 def test_nothing_is_heard_from_inside_a_call(kind: str) -> None:
@@ -313,4 +362,4 @@ def test_nothing_is_heard_from_inside_a_call(kind: str) -> None:
             two.alice.close(Close(link, PeerReason.LEAVING))
             assert len(two.alice_ear.events) == before
 
-    run(story())
+    run(story(), kind)

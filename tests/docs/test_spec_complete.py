@@ -15,6 +15,22 @@ from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount
 from aitbc.core.ledger.params import Params
 from aitbc.core.ledger.transactions import TYPES
+from aitbc.core.peer.kinds import (
+    KINDS,
+    BlockRange,
+    Blocks,
+    Bye,
+    Hello,
+    PeerAddress,
+    PeerList,
+    Ping,
+    Status,
+    Transactions,
+    Welcome,
+    Wids,
+)
+from aitbc.core.peer.reasons import PeerReason
+from aitbc.core.peer.scores import POINTS
 from aitbc.core.types.blocks import Candidate, Header
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.receipts import Attestation, ReceiptDetails
@@ -220,3 +236,49 @@ def test_every_vector_file_is_described() -> None:
     folder = ROOT / "tests" / "vectors"
     text = (folder / "README.md").read_text()
     assert_names(text, sorted(path.name for path in folder.glob("*.json")))
+
+
+# Between nodes
+
+
+def test_every_peer_reason_is_published_and_no_other() -> None:
+    assert set(rows(section(chapter("p2p.md"), "Reasons"))) == {str(reason) for reason in PeerReason}
+
+
+def test_every_peer_reason_has_the_points_that_are_published() -> None:
+    published = {}
+    for line in section(chapter("p2p.md"), "Points").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) > 2 and cells[1].isdecimal():
+            published.update(dict.fromkeys(re.findall(r"`([^`]+)`", cells[2]), int(cells[1])))
+    assert published == {str(reason): points for reason, points in POINTS.items()}
+
+
+def test_every_kind_is_published_with_its_limits() -> None:
+    listed = rows(section(chapter("p2p.md"), "Kinds"))
+    assert {name for name in listed if ":" in name} - {"host:port"} == {kind.name for kind in KINDS}
+    for kind in KINDS:
+        cells = [cell.strip().replace(",", "") for cell in listed[kind.name].split("|")][1:-1]
+        expected = [
+            str(kind.limit),
+            f"{kind.count.per_second} / {kind.count.burst}",
+            f"{kind.size.per_second} / {kind.size.burst}",
+        ]
+        assert cells[2:5] == expected
+        assert cells[6:8] == ([str(kind.answer_limit), str(kind.timeout_ms)] if kind.asks else ["", ""])
+        assert cells[1] == (kind.schema.__name__ if kind.schema else "bytes" if kind.limit else "empty")
+        assert cells[5] == ("" if not kind.asks else kind.answer.__name__ if kind.answer else "bytes")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [Hello, Status, Welcome, PeerAddress, PeerList, Ping, Bye, Wids, Transactions, BlockRange, Blocks],
+)
+def test_every_peer_record_is_published_in_its_order(record: type[msgspec.Struct]) -> None:
+    (line,) = [
+        line
+        for line in section(chapter("p2p.md"), "Kinds").splitlines()
+        if line.startswith(f"| {record.__name__} |")
+    ]
+    places = [line.index(f" {field.encode_name}") for field in msgspec.structs.fields(record)]
+    assert places == sorted(places)

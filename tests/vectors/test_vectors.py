@@ -73,6 +73,11 @@ from aitbc.core.ledger.params import Params, version_at
 from aitbc.core.ledger.state import NEW_ACCOUNT
 from aitbc.core.ledger.transactions import param_update, settle
 from aitbc.core.ledger.transactions.transfer import Transfer
+from aitbc.core.peer.channel import Channel
+from aitbc.core.peer.frames import FrameReader, Head, Type, frame
+from aitbc.core.peer.handshake import Handshake, prologue_of, public_key_of
+from aitbc.core.peer.kinds import BY_NAME, pack_answer, pack_message, unpack_answer, unpack_message
+from aitbc.core.peer.reasons import PeerFault, PeerReason
 from aitbc.core.types.blocks import Candidate, Certificate, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, ReceiptDetails
@@ -173,7 +178,8 @@ def test_every_reason_in_the_vectors_is_published() -> None:
 
     for path in HERE.glob("*.json"):
         collect(vectors(path.stem))
-    assert named - {str(reason) for reason in Reason} - {"", "bad_request"} == set()
+    published = {str(reason) for reason in (*Reason, *PeerReason)}
+    assert named - published - {"", "bad_request"} == set()
 
 
 # Keys and addresses
@@ -987,3 +993,80 @@ def test_draw(case: Json) -> None:
 def test_weight(case: Json) -> None:
     asked = {name: value for name, value in case.items() if name != "weight"}
     assert draw.weight_of(**asked) == case["weight"]
+
+
+# Between nodes
+
+
+def test_a_conversation_of_two_nodes() -> None:
+    case = vectors("p2p")["conversation"]
+    prologue = prologue_of(chain_id=case["chain_id"], genesis_hash=bytes.fromhex(case["genesis_hash"]))
+    assert prologue.hex() == case["prologue"]
+    shakes = {
+        name: Handshake(
+            initiator=name == "alice",
+            prologue=prologue,
+            static=bytes.fromhex(case[f"{name}_static"]),
+            ephemeral=bytes.fromhex(case[f"{name}_ephemeral"]),
+        )
+        for name in ("alice", "bob")
+    }
+    sides = {name: Channel(shake) for name, shake in shakes.items()}
+    plaintexts = [(said["from"], bytes.fromhex(said["bytes"])) for said in case["plaintexts"]]
+    for number, record in enumerate(case["records"]):
+        writer, reader = sides[record["from"]], sides["bob" if record["from"] == "alice" else "alice"]
+        if number < 3:
+            data, expected = writer.outgoing(), []
+        else:
+            assert plaintexts[number - 3][0] == record["from"]
+            expected = [plaintexts[number - 3][1]]
+            data = writer.seal(expected[0])
+        assert data.hex() == record["bytes"]
+        assert reader.receive(data) == expected
+    for name, other in (("alice", "bob"), ("bob", "alice")):
+        assert sides[name].remote.hex() == case[f"{other}_node_key"]
+        assert public_key_of(bytes.fromhex(case[f"{name}_static"])).hex() == case[f"{name}_node_key"]
+        assert shakes[name].hash.hex() == case["handshake_hash"]
+
+
+@cases("p2p", "frames")
+def test_frame(case: Json) -> None:
+    kind, payload = bytes.fromhex(case["kind"]), bytes.fromhex(case["payload"])
+    data = bytes.fromhex(case["bytes"])
+    assert frame(Type(case["type"]), case["id"], kind, payload) == data
+    head = Head(case["type"], case["id"], kind, len(payload))
+    assert list(FrameReader(lambda _: None).feed(data)) == [(head, payload)]
+
+
+@cases("p2p", "refused_frames")
+def test_refused_frame(case: Json) -> None:
+    data = bytes.fromhex(case["bytes"])
+    reader = FrameReader(lambda _: None)
+    assert list(reader.feed(data[:-1])) == []
+    with pytest.raises(PeerFault) as caught:
+        list(reader.feed(data[-1:]))
+    assert caught.value.reason == case["reason"]
+
+
+@cases("p2p", "payloads")
+def test_peer_payload(case: Json) -> None:
+    kind, data = BY_NAME[case["kind"].encode()], bytes.fromhex(case["bytes"])
+    decode, encode = (
+        (unpack_message, pack_message) if case["part"] == "message" else (unpack_answer, pack_answer)
+    )
+    message = decode(kind, data)
+    assert encode(kind, message) == data
+
+    def shown(value: Any) -> Json:
+        if isinstance(value, bytes):
+            return "0x" + value.hex()
+        return [shown(item) for item in value] if isinstance(value, list | tuple) else value
+
+    assert shown(msgspec.to_builtins(message, builtin_types=(bytes,))) == case["record"]
+
+
+@cases("p2p", "refused_payloads")
+def test_refused_peer_payload(case: Json) -> None:
+    with pytest.raises(PeerFault) as caught:
+        unpack_message(BY_NAME[case["kind"].encode()], bytes.fromhex(case["bytes"]))
+    assert caught.value.reason == case["reason"]

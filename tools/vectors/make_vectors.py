@@ -13,6 +13,7 @@ from typing import Any
 import batches
 import blocks
 import by_the_book as book
+import p2p
 import schemes
 import signatures
 import texts
@@ -41,6 +42,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "records.json": blocks.records,
     "genesis.json": blocks.genesis,
     "jobs.json": work.jobs,
+    "p2p.json": p2p.p2p,
 }
 
 

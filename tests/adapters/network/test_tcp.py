@@ -246,6 +246,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 10_100,
     reason="this machine does not allow so many sockets",

@@ -304,6 +304,9 @@ def test_inventing_hashes_costs_a_peer_its_own_share_only() -> None:
     village.run(10)
     assert victim.network._gossip._wanted == {}, "what never comes is forgotten"
     assert victim.network._gossip._pulls == {}
+    assert {peer.wanted for peer in victim.network._gossip._peers.values()} == {0}, (
+        "and its share is free again"
+    )
 
 
 def test_a_flood_of_every_kind_leaves_bounded_memory_and_honest_traffic_flows() -> None:

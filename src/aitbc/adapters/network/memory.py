@@ -24,6 +24,9 @@ MAX_QUEUE_BYTES = 2 * MAX_BODY
 MAX_CHUNK = 65_519
 """As much as a record of the real thing carries, so that frames come in pieces here too."""
 
+RETRY_MS = 200
+"""How often a closed road is tried."""
+
 Later = Callable[[int, Callable[[], None]], None]
 """Does something after so many milliseconds."""
 
@@ -55,6 +58,8 @@ class _End:
         """Of a frame that has begun."""
         self.queued = 0
         self.moving = False
+        self.waiting = False
+        """For a road that is closed."""
         self.clogged = False
         self.throttles = 0
         self.closing: PeerReason | None = None
@@ -180,15 +185,15 @@ class MemoryTransport:
         other = end.other
         if end.moving or not end.open or other is None or other.throttles:
             return
+        delay = self._switch.latency_ms(self.where, other.owner.where)
+        if delay is None:  # a cut cable: nothing comes and nothing is heard, until it is mended
+            self._again(end)
+            return
         piece = _next_piece(end)
         if not piece:
             if end.closing is not None:
-                delay = self._switch.latency_ms(self.where, other.owner.where)
                 reason = end.closing
-                self._switch.later(delay or 0, lambda: self._drop(end, reason))
-            return
-        delay = self._switch.latency_ms(self.where, other.owner.where)
-        if delay is None:  # as a cut cable: nothing comes, nothing is heard
+                self._switch.later(delay, lambda: self._drop(end, reason))
             return
         end.moving = True
 
@@ -202,13 +207,33 @@ class MemoryTransport:
 
         self._switch.later(delay, arrive)
 
+    def _again(self, end: _End) -> None:
+        """Try to move later; one try at a time."""
+        if not end.waiting:
+            end.waiting = True
+
+            def retry() -> None:
+                end.waiting = False
+                self._move(end)
+
+            self._switch.later(RETRY_MS, retry)
+
     def _drop(self, end: _End, reason: PeerReason) -> None:
-        """The connection is over for both."""
-        for side, why in ((end, end.closing or reason), (end.other, PeerReason.LOST)):
-            if side is not None and side.open:
-                side.open = False
-                del side.owner._ends[side.link]
-                side.owner._tell(Unlinked(side.link, side.closing or why, "closed"))
+        """The connection is over here; the other side hears of it when the road is open."""
+        if not end.open:
+            return
+        end.open = False
+        del self._ends[end.link]
+        self._tell(Unlinked(end.link, end.closing or reason, "closed"))
+        if end.other is not None:
+            end.other.other = None
+            end.other.owner._notice(end.other, self.where)
+
+    def _notice(self, end: _End, where: str) -> None:
+        if self._switch.latency_ms(where, self.where) is None:
+            self._switch.later(RETRY_MS, lambda: self._notice(end, where))
+        else:
+            self._drop(end, PeerReason.LOST)
 
 
 def _next_piece(end: _End) -> bytes:

@@ -9,11 +9,10 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum
-from ipaddress import ip_address
 
 import msgspec
 
-from aitbc.core.peer.addresses import join_where, split_where
+from aitbc.core.peer.addresses import LOCAL, group_of, join_where, numeric_where, split_where
 from aitbc.core.peer.channel import MAX_PLAINTEXT, Channel
 from aitbc.core.peer.frames import MAX_BODY
 from aitbc.core.peer.handshake import KEY_BYTES, Handshake, public_key_of
@@ -48,7 +47,7 @@ class TcpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """A socket that takes nothing for so long has a reader that is gone or too slow."""
     sockets_per_address: int = 8
     sockets_per_local_address: int = 512
-    """One machine runs many nodes, as a devnet does."""
+    """One machine or house runs many nodes, as a devnet does."""
     half_open: int = 256
     """Inbound connections that have not finished the handshake; above it, the oldest of the busiest address goes."""
     handshakes: Rate = Rate(400, 800)
@@ -218,6 +217,7 @@ class TcpTransport:
         connection.link = self._next_link
         self._next_link += 1
         self._links[connection.link] = connection
+        connection.state = State.OPEN
         self.tell(Linked(connection.link, remote, connection.where, dial.dial if dial else None))
         return None
 
@@ -261,7 +261,7 @@ class TcpTransport:
             self._dial_failed(effect.dial, PeerReason.DIAL_FAILED, str(message))
 
     def _most_of(self, host: str) -> int:
-        local = host and ip_address(host.partition("%")[0]).is_loopback
+        local = group_of(join_where(host, 1)) == LOCAL
         return self.limits.sockets_per_local_address if local else self.limits.sockets_per_address
 
     def _evict(self, host: str) -> bool:
@@ -315,7 +315,10 @@ class _Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         assert self._transport is not None
         peer = transport.get_extra_info("peername") or ("", 0)
-        self.host, self.where = peer[0], join_where(peer[0], peer[1])
+        where = join_where(peer[0], peer[1])
+        self.where = numeric_where(where) or where  # an IPv4 address has one spelling, also on an IPv6 socket
+        parts = split_where(self.where)
+        self.host = parts[0] if parts else peer[0]
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self.owner.holds(self)
         if self.dial is None:

@@ -29,6 +29,8 @@ HOPELESS = 3
 """Failures in a row, with no success ever, after which an address gives way."""
 BACK_OFF_MS = 10_000
 MAX_BACK_OFF_MS = 3_600_000
+FULL_MS = 60_000
+"""A node that had no place is not asked again for so long."""
 Fits = Callable[["Entry"], bool]
 """Whether an address may be dialled now: the caller's rule."""
 DRAWS = 32
@@ -49,9 +51,13 @@ class Entry(msgspec.Struct):
     """Since the last success."""
     success_ms: int = 0
     tried: bool = False
+    full_until_ms: int = 0
+    """It answered that it has no place."""
 
     def ready(self, now_ms: int) -> bool:
         """Whether it is time to dial it again."""
+        if now_ms < self.full_until_ms:
+            return False
         if not self.attempt_ms:
             return True
         wait = min(MAX_BACK_OFF_MS, BACK_OFF_MS << min(self.failures, 12))
@@ -153,6 +159,12 @@ class AddressBook:
         self._entries.pop(where)
         entry.tried = True
         self._put(self._tried, entry)
+
+    def refused(self, where: str, now_ms: int) -> None:
+        """It answered, and said no."""
+        entry = self._entries.get(where)
+        if entry is not None:
+            entry.full_until_ms = now_ms + FULL_MS
 
     def mistaken(self, where: str) -> None:
         """Another key than told answers there: the address stays, the key was hearsay."""

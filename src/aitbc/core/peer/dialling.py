@@ -22,6 +22,8 @@ MAX_BACK_OFF_MS = 60_000
 """Of configured and bootstrap peers, which are always worth another try."""
 FEELER_MS = 120_000
 MAX_HINTS = 32
+MAX_OWN = 64
+"""Addresses that lead to us: more are made up by somebody who passes connections on."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -72,10 +74,10 @@ class Dialler:
         self._hosts: frozenset[str] = frozenset()
         self._leads: dict[str, bytes] = {}
         """Which node answers at a fixed address, so that it is not dialled while it is connected to us."""
+        self._back_off: dict[str, BackOff] = {}
         self.configure(configured)
         self._attempts: dict[int, Attempt] = {}
         self._next = 1
-        self._back_off: dict[str, BackOff] = {}
         self._own: dict[str, None] = {}
         """Addresses that turned out to be ours."""
         self._hints: deque[PeerAddress] = deque(book.anchors if book else (), maxlen=MAX_HINTS)
@@ -87,6 +89,7 @@ class Dialler:
         self._configured = tuple(peers)
         fixed = {*self._settings.bootstrap, *(peer.where for peer in peers)}
         self._leads = {where: key for where, key in self._leads.items() if where in fixed}
+        self._back_off = {where: delay for where, delay in self._back_off.items() if where in fixed}
         self._find_keys()
         parts = [split_where(peer.where) for peer in peers]
         self._hosts = frozenset(part[0] for part in parts if part)
@@ -121,11 +124,18 @@ class Dialler:
 
     def is_us(self, attempt: Attempt) -> None:
         self._own[attempt.where] = None
+        if len(self._own) > MAX_OWN:
+            del self._own[next(iter(self._own))]
         self.book.forget(attempt.where)
 
     def good(self, attempt: Attempt, key: bytes, now_ms: int) -> None:
         self.book.answered(attempt.where, key, now_ms)
         self._back_off.pop(attempt.where, None)
+
+    def refused(self, attempt: Attempt, now_ms: int) -> None:
+        """It is there, and has no place for us."""
+        self.book.refused(attempt.where, now_ms)
+        self.failed(attempt, now_ms)
 
     def failed(self, attempt: Attempt, now_ms: int) -> None:
         """Wait twice as long as the last time; addresses of the book keep count themselves."""

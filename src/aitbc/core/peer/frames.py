@@ -141,7 +141,8 @@ def _parse_head(window: bytes, at: int) -> tuple[Head, int] | None:
         _check_length(LENGTH.unpack_from(window, at)[0])
         return None
     length, type_, id_ = HEAD.unpack_from(window, at)
-    _check_length(length)
+    if not MIN_BODY <= length <= MAX_BODY:
+        _check_length(length)
     if type_ > Type.REFUSAL:
         raise PeerFault(PeerReason.BAD_FRAME, f"type {type_}")
     start = at + HEAD_BYTES

@@ -151,14 +151,17 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int = 0
     lane: Lane = Lane.URGENT
     before_hello: bool = False
+    wire: bytes = b""
+    """The name as it is on the wire; follows from it."""
 
-    @property
-    def wire(self) -> bytes:
-        return self.name.encode()
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "wire", self.name.encode())
 
 
 KB = 1024
 MB = 1024 * KB
+WHOLE_BLOCK = 4 * MB + 32 * KB
+"""A block of the largest size (docs/spec/blocks.md) with the votes and lists around it."""
 
 HELLO = Kind(
     name="p2p:hello",
@@ -218,7 +221,7 @@ PULL = Kind(
     lane=Lane.BULK,
 )
 CANDIDATE = Kind(
-    name="gossip:consensus:candidate", limit=4 * MB, count=Rate(20, 60), size=Rate(8 * MB, 24 * MB)
+    name="gossip:consensus:candidate", limit=WHOLE_BLOCK, count=Rate(20, 60), size=Rate(8 * MB, 24 * MB)
 )
 VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000), size=Rate(1 * MB, 2 * MB))
 CERTIFICATE = Kind(
@@ -231,8 +234,9 @@ CONSENSUS_GET = Kind(
     count=Rate(50, 100),
     size=Rate(200 * KB, 400 * KB),
     asks=True,
-    answer_limit=4 * MB,
+    answer_limit=WHOLE_BLOCK,
     timeout_ms=10_000,
+    lane=Lane.BULK,
 )
 BLOCKS = Kind(
     name="sync:blocks",
@@ -242,7 +246,7 @@ BLOCKS = Kind(
     size=Rate(2 * KB, 4 * KB),
     asks=True,
     answer=Blocks,
-    answer_limit=4 * MB,
+    answer_limit=WHOLE_BLOCK,
     timeout_ms=10_000,
     lane=Lane.BULK,
 )

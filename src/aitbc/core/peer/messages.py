@@ -30,19 +30,21 @@ class Bucket:
     """Tokens of one rate, in thousandths, so that every millisecond counts."""
 
     def __init__(self, rate: Rate, now_ms: int) -> None:
-        self._rate = rate
-        self._tokens = rate.burst * 1000
+        self._per_second = rate.per_second
+        self._most = rate.burst * 1000
+        self._tokens = self._most
         self._at_ms = now_ms
 
     def take(self, now_ms: int, amount: int = 1) -> bool:
         """Whether so much may pass now; if so, it has."""
-        if now_ms > self._at_ms:
-            earned = (now_ms - self._at_ms) * self._rate.per_second
-            self._tokens = min(self._rate.burst * 1000, self._tokens + earned)
-        self._at_ms = now_ms
-        if self._tokens < amount * 1000:
+        if now_ms != self._at_ms:
+            if now_ms > self._at_ms:
+                self._tokens = min(self._most, self._tokens + (now_ms - self._at_ms) * self._per_second)
+            self._at_ms = now_ms
+        left = self._tokens - amount * 1000
+        if left < 0:
             return False
-        self._tokens -= amount * 1000
+        self._tokens = left
         return True
 
 
@@ -52,13 +54,14 @@ class Limits:
     def __init__(self, now_ms: int, *, share_percent: int = 100) -> None:
         self._now_ms = now_ms
         self._share = share_percent
-        self._buckets: dict[str, tuple[Bucket, Bucket]] = {}
+        self._buckets: dict[bytes, tuple[Bucket, Bucket]] = {}
 
     def allows(self, kind: Kind, now_ms: int, size: int) -> bool:
-        buckets = self._buckets.get(kind.name)
+        buckets = self._buckets.get(kind.wire)
         if buckets is None:
-            buckets = self._buckets[kind.name] = (self._bucket(kind.count), self._bucket(kind.size))
-        return buckets[0].take(now_ms) and buckets[1].take(now_ms, size)
+            buckets = self._buckets[kind.wire] = (self._bucket(kind.count), self._bucket(kind.size))
+        count, bytes_ = buckets
+        return count.take(now_ms) and bytes_.take(now_ms, size)
 
     def _bucket(self, rate: Rate) -> Bucket:
         shared = Rate(-(-rate.per_second * self._share // 100), -(-rate.burst * self._share // 100))

@@ -32,6 +32,8 @@ from aitbc.core.peer.reasons import PeerReason
 __all__ = ["Delivered", "Network", "NetworkEffect", "TransactionsCame", "Verdict", "Wake"]
 
 FLOODED = (CANDIDATE, VOTE, CERTIFICATE)
+FLOODED_NAMES = frozenset(kind.wire for kind in FLOODED)
+FOR_GOSSIP = (Heard, Requested, Replied, Unreplied)
 
 NetworkEffect = GossipEffect
 
@@ -41,7 +43,8 @@ class Network:
 
     It feeds every event of its `Transport` to `step`, calls `tick` each `TICK_MS` and when a `Wake` asks for it, and
     passes `admits` to the transport. All methods are synchronous, from one thread, with the time as argument, and
-    return effects to be performed in order:
+    return effects to be performed in order. The time is the wall clock's at the start plus what a monotonic clock has
+    counted since: a clock that jumps would make everybody idle at once.
 
     * `Dial`, `Send`, `Close`, `Throttle`: the transport's method of that name.
     * `Wake`: call `tick` at that time.
@@ -164,7 +167,7 @@ class Network:
         """Give gossip what is its own; its effects may be more of the same."""
         result: list[NetworkEffect] = []
         for effect in effects:
-            own = self._gossiped(now_ms, effect)
+            own = self._gossiped(now_ms, effect) if isinstance(effect, FOR_GOSSIP) else None
             if own is None:
                 result.append(effect)
             else:
@@ -176,10 +179,10 @@ class Network:
     def _gossiped(self, now_ms: int, effect: GossipEffect) -> Sequence[GossipEffect] | None:
         """What gossip makes of an effect; None when it is none of its business."""
         match effect:
-            case Heard(key, kind, message) if kind in FLOODED:
-                return self._gossip.heard(now_ms, key, kind, message)
-            case Heard(key, kind, message) if kind is ANNOUNCE:
-                return self._gossip.announced(now_ms, key, message)
+            case Heard() if effect.kind.wire in FLOODED_NAMES:
+                return self._gossip.heard(now_ms, effect.key, effect.kind, effect.message)
+            case Heard() if effect.kind is ANNOUNCE:
+                return self._gossip.announced(now_ms, effect.key, effect.message)
             case Requested() if effect.kind is PULL:
                 return self._gossip.pulled(effect)
             case Replied() if effect.kind is PULL:

@@ -61,7 +61,6 @@ TICK_MS = 250
 
 HELLO_MS = 5_000
 PING_MS = 15_000
-IDLE_MS = 60_000
 MAX_SKEW_MS = 30_000
 """A vote's timestamp rule needs clocks within half a second; one this far off would disturb every round."""
 TIE_MS = 10_000
@@ -133,6 +132,8 @@ class Peering:
         self._dialler = Dialler(settings, scores=self.scores, secret=secret, book=book, configured=configured)
         self._links: dict[int, _Link] = {}
         self._by_key: dict[bytes, _Link] = {}
+        self._peers: list[bytes] = []
+        """Of links that are up: asked for with every message, so it is kept."""
         self._next_ping = 0
         self._ask_at_ms = 0
         self._prune_at_ms = 0
@@ -142,8 +143,8 @@ class Peering:
 
     @property
     def peers(self) -> list[bytes]:
-        """Keys of introduced nodes."""
-        return [link.key for link in self._up()]
+        """Keys of introduced nodes; not to be changed."""
+        return self._peers
 
     def is_up(self, key: bytes) -> bool:
         link = self._by_key.get(key)
@@ -187,10 +188,10 @@ class Peering:
 
     def step(self, now_ms: int, event: LinkEvent) -> list[PeerEffect]:
         match event:
-            case Linked():
-                return self._linked(now_ms, event)
             case Received():
                 return self._received(now_ms, event)
+            case Linked():
+                return self._linked(now_ms, event)
             case DialFailed():
                 return self._dial_failed(now_ms, event)
             case Clogged():
@@ -361,13 +362,13 @@ class Peering:
         self._hear_addresses(now_ms, link, welcome.peers, hints=not welcome.accepted)
         reason = self._misfit(now_ms, welcome.hello)
         if not welcome.accepted:
-            self._dialler.failed(link.attempt, now_ms)
+            self._dialler.refused(link.attempt, now_ms)
             return [
                 Refusal(link.key, PeerReason.REFUSED, welcome.reason),
                 *self._end(link, PeerReason.REFUSED),
             ]
         if reason is not None:
-            self._dialler.failed(link.attempt, now_ms)
+            self._dialler.refused(link.attempt, now_ms)
             return self._end(link, reason)
         if link.attempt.feeler:
             return self._end(link, PeerReason.FEELER)
@@ -378,6 +379,7 @@ class Peering:
         link.session.introduced = True
         link.hello, link.status = hello, hello.status
         link.skew_ms = hello.clock_ms - now_ms
+        self._peers = [other.key for other in self._up()]
         return [PeerUp(link.key, hello)]
 
     def _note_listen(self, now_ms: int, link: _Link, hello: Hello) -> None:
@@ -478,7 +480,7 @@ class Peering:
         if request.kind is PING:
             link.missed += 1
             if link.missed >= 2:
-                return effects + self._end(link, PeerReason.NO_ANSWER)
+                return effects + self._end(link, PeerReason.IDLE)
         return effects
 
     def _wrong(self, now_ms: int, link: _Link, item: Wrong) -> list[PeerEffect]:
@@ -528,6 +530,7 @@ class Peering:
             if left.request.ticket >= 0
         ]
         if was_up:
+            self._peers = [other.key for other in self._up()]
             effects.append(PeerDown(link.key, reason))
         return effects
 
@@ -567,8 +570,6 @@ class Peering:
             return effects
         if link.stage is Stage.INTRODUCING and now_ms - link.since_ms >= HELLO_MS:
             return effects + self._end(link, PeerReason.HELLO_TIMEOUT)
-        if now_ms - link.last_seen_ms >= IDLE_MS:
-            return effects + self._end(link, PeerReason.IDLE)
         age_ms = link.session.inside_for_ms(now_ms) - FRAME_GRACE_MS
         if age_ms > 0 and link.session.arrived * 1000 < age_ms * MIN_FRAME_RATE:
             effects += self._fault(now_ms, link, PeerReason.SLOW_FRAME, f"{link.session.arrived} bytes")
