@@ -9,7 +9,6 @@ from aitbc.core.peer.frames import Type, frame
 from aitbc.core.peer.kinds import (
     CERTIFICATE,
     CONSENSUS_GET,
-    CONSENSUS_STATUS,
     HELLO,
     PING,
     VOTE,
@@ -313,7 +312,7 @@ def test_a_request_and_its_answer() -> None:
 
 UNANSWERED = [
     ("refused", PeerReason.UNAVAILABLE, 1, PeerReason.REFUSED),
-    ("silent", None, 6, PeerReason.NO_ANSWER),
+    ("silent", None, 11, PeerReason.NO_ANSWER),
 ]
 
 
@@ -324,7 +323,7 @@ def test_a_request_without_answer(reply: PeerReason | None, seconds: int, reason
     village, alice, bob = meet()
     bob.reply = lambda _: reply
     village.run(2)
-    alice.perform(alice.network.ask(alice.now_ms, bob.key, CONSENSUS_STATUS, b"?", ticket=1))
+    alice.perform(alice.network.ask(alice.now_ms, bob.key, CONSENSUS_GET, b"?", ticket=1))
     village.run(seconds)
     assert [(event.ticket, event.reason) for event in alice.of(Unreplied)] == [(1, reason)]
 

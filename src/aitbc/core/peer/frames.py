@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aitbc.core.peer.reasons import PeerFault, PeerReason
 
-MAX_BODY = 4 * 1024 * 1024 + 64 * 1024
+MAX_BODY = 4 * 1024 * 1024 + 256 * 1024
 """A block of the largest size with what surrounds it; nothing else is nearly as large."""
 MAX_KIND = 64
 LENGTH = struct.Struct(">I")

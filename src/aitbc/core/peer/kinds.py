@@ -221,7 +221,10 @@ PULL = Kind(
     lane=Lane.BULK,
 )
 CANDIDATE = Kind(
-    name="gossip:consensus:candidate", limit=WHOLE_BLOCK, count=Rate(20, 60), size=Rate(8 * MB, 24 * MB)
+    name="gossip:consensus:candidate",
+    limit=WHOLE_BLOCK + 160 * KB,
+    count=Rate(20, 60),
+    size=Rate(8 * MB, 24 * MB),
 )
 VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000), size=Rate(1 * MB, 2 * MB))
 CERTIFICATE = Kind(
