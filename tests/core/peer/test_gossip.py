@@ -336,13 +336,36 @@ def test_a_flood_of_every_kind_leaves_bounded_memory_and_honest_traffic_flows() 
     assert victim.pool.has(wid(10**6)) and (CERTIFICATE.name, b"final") in victim.heard
 
 
+def test_one_peer_cannot_fill_the_room_for_what_waits_for_a_verdict() -> None:
+    village = village_of(3)
+    slow, liar, honest = (village.people[f"n{number}"] for number in range(3))
+    waiting: list[bytes] = []
+    slow.verdict = lambda delivered: waiting.append(delivered.id)
+    for number in range(12):
+        big = number.to_bytes(4, "big") + bytes(3_000_000)
+        liar.perform(liar.network.say(liar.now_ms, slow.key, CANDIDATE, big))
+        village.run(2)
+    assert len(waiting) == 3
+    honest.perform(honest.network.say(honest.now_ms, slow.key, CANDIDATE, bytes(4_000_000)))
+    village.run(2)
+    assert len(waiting) == 4
+    for id_ in waiting:
+        slow.perform(slow.network.judge(slow.now_ms, id_, Verdict.IGNORE))
+    gossip_ = slow.network._gossip
+    assert (gossip_._undecided, gossip_._undecided_of) == (0, {})
+    liar.perform(liar.network.say(liar.now_ms, slow.key, CANDIDATE, b"again" + bytes(3_000_000)))
+    village.run(2)
+    assert len(waiting) == 5
+
+
 def test_what_waits_for_a_verdict_is_bounded() -> None:
-    village = village_of(2)
-    one, two = village.people["n0"], village.people["n1"]
+    village = village_of(6)
+    one, others = village.people["n0"], [village.people[f"n{number}"] for number in range(1, 6)]
     one.verdict = lambda _: None
     for number in range(20):
         big = number.to_bytes(4, "big") + bytes(3_000_000)
-        two.perform(two.network.say(two.now_ms, one.key, CANDIDATE, big))
+        teller = others[number % 5]
+        teller.perform(teller.network.say(teller.now_ms, one.key, CANDIDATE, big))
         village.run(2)
     assert one.network._gossip._undecided <= gossip.MAX_UNDECIDED_BYTES
     assert one.refusals[PeerReason.BUFFERS_FULL] >= 5

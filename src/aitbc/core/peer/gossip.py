@@ -5,7 +5,7 @@ Transactions are announced by hash, pulled in batches by who lacks them, and ann
 Content is known by its hash, so nobody can make an old message new (seed 004's random ids could).
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from hashlib import sha256
@@ -13,7 +13,17 @@ from typing import Protocol
 
 import msgspec
 
-from aitbc.core.peer.kinds import ANNOUNCE, MAX_WIDS, PULL, VOTE, Kind, Transactions, Wids, pack_message
+from aitbc.core.peer.kinds import (
+    ANNOUNCE,
+    CANDIDATE,
+    MAX_WIDS,
+    PULL,
+    VOTE,
+    Kind,
+    Transactions,
+    Wids,
+    pack_message,
+)
 from aitbc.core.peer.peering import Peering
 from aitbc.core.peer.peers import VOTES, PeerEffect, Refusal, Replied, Requested, Unreplied
 from aitbc.core.peer.reasons import PeerReason
@@ -26,6 +36,8 @@ MAX_SEEN = 65_536
 """Messages; at a few hundred bytes each, under 20 MiB."""
 MAX_UNDECIDED_BYTES = 32 * 1024 * 1024
 """Told, but not yet judged by the node: a few largest candidates and all votes."""
+MAX_UNDECIDED_OF_PEER = 2 * CANDIDATE.limit + 1024 * 1024
+"""Of those, told by one peer first: two candidates and their votes. The others' share is not for it to fill."""
 MAX_SENDERS = 8
 """Remembered for one message: who sent it need not be told."""
 
@@ -129,6 +141,8 @@ class Gossip:
         self._seen: OrderedDict[bytes, _Message] = OrderedDict()
         self._undecided = 0
         """Bytes."""
+        self._undecided_of: Counter[bytes] = Counter()
+        """The same by who told first."""
         self._wanted: dict[bytes, _Wanted] = {}
         self._sources: OrderedDict[bytes, bytes] = OrderedDict()
         """Who sent a transaction that is being verified: it is not told again."""
@@ -155,10 +169,15 @@ class Gossip:
             if len(message.senders) < MAX_SENDERS:
                 message.senders.append(key)
             return []
-        if self._undecided + len(payload) > MAX_UNDECIDED_BYTES:
+        if (
+            self._undecided + len(payload) > MAX_UNDECIDED_BYTES
+            or self._undecided_of[key] + len(payload) > MAX_UNDECIDED_OF_PEER
+        ):
             return [Refusal(key, PeerReason.BUFFERS_FULL, kind.name)]
         self._remember(now_ms, id_, _Message(now_ms, kind, [key], payload))
-        self._undecided += len(payload)
+        if payload:
+            self._undecided += len(payload)
+            self._undecided_of[key] += len(payload)
         return [Delivered(id_, key, kind, payload)]
 
     def judge(self, now_ms: int, id_: bytes, verdict: Verdict) -> list[GossipEffect]:
@@ -201,8 +220,13 @@ class Gossip:
 
     def _settle(self, message: _Message) -> bytes:
         payload = message.payload or b""
-        self._undecided -= len(payload)
         message.payload = None
+        if payload:
+            first = message.senders[0]
+            self._undecided -= len(payload)
+            self._undecided_of[first] -= len(payload)
+            if not self._undecided_of[first]:
+                del self._undecided_of[first]
         return payload
 
     # Transactions
