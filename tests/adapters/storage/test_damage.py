@@ -281,3 +281,34 @@ def test_a_closed_store_says_so(stored: Stored) -> None:
     for ask in (store.load, lambda: store.commit(stored.chain.extend()), lambda: store.block_by_height(1)):
         with pytest.raises(StorageError, match="is closed"):
             ask()
+
+
+def test_what_a_node_says_of_a_damaged_chain_loses_nothing(stored: Stored) -> None:
+    """With one authority the damaged database may be the only one: it is never to be removed, and nothing can be
+    fetched from others."""
+    stored.run("DELETE FROM tx")
+    with pytest.raises(StorageError) as caught:
+        stored.open().block_by_height(2)
+    said = str(caught.value)
+    assert "keep it as it is and restore a copy" in said
+    assert "remove" not in said and "sync" not in said
+
+
+INDEXES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%' ORDER BY name",
+    "postgresql": "SELECT indexname::text FROM pg_indexes WHERE schemaname = current_schema()"
+    " AND indexname LIKE 'ix_%%' ORDER BY indexname",
+}
+
+
+def test_an_index_that_is_gone_is_made_again(stored: Stored, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing else would show it: every answer stays right and takes a thousand times as long."""
+    whole = stored.run(INDEXES[stored.kind])
+    assert ("ix_receipts_job",) in whole
+    stored.open()
+    assert caplog.text == ""
+    stored.run("DROP INDEX ix_receipts_job")
+    store = stored.open()
+    assert stored.run(INDEXES[stored.kind]) == whole
+    assert "had lost its index ix_receipts_job" in caplog.text
+    check_everything(store, stored.chain.commits)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aitbc.adapters.storage import sql
-from aitbc.adapters.storage.sqlite import SqliteStore
+from aitbc.adapters.storage.sqlite import SqliteDatabase, SqliteStore
 from aitbc.ports import StorageError
 from support.crashes import dies
 from support.made_up import ADDRESSES, GENESIS_HASH, MadeUpChain
@@ -142,7 +142,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 5_000, 50_000, 500_000])
-def test_a_disk_that_fails_in_the_middle_is_named_and_nothing_is_lost(tmp_path: Path, room: int) -> None:
+def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path, room: int) -> None:
     """The log may not grow beyond `room` bytes: writes fail wherever that happens to be."""
     path = tmp_path / "chain.db"
     chain = filled(path)
@@ -152,7 +152,7 @@ def test_a_disk_that_fails_in_the_middle_is_named_and_nothing_is_lost(tmp_path: 
         store = SqliteStore(path, GENESIS_HASH)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-        with pytest.raises(StorageError, match="disk of"):
+        with pytest.raises(StorageError, match=r"has no room: .*`ulimit -f`"):
             store.commit(commit)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         check_state(store, chain.commits[:-1])
@@ -163,6 +163,14 @@ def test_a_disk_that_fails_in_the_middle_is_named_and_nothing_is_lost(tmp_path: 
     store.commit(commit)
     check_state(store, chain.commits)
     store.close()
+
+
+def test_a_disk_that_fails_is_named(tmp_path: Path) -> None:
+    """Without a limit on files an I/O error is the disk's."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    said = str(SqliteDatabase(tmp_path / "chain.db")._explain(error))
+    assert said.startswith(f"the disk of {tmp_path}/chain.db fails (disk I/O error)")
 
 
 def test_every_statement_of_a_commit_may_fail(tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ class PostgresDatabase:
         )
         return {row[0] for row in found}
 
+    def indexes(self, session: Session) -> set[str]:
+        found = session.rows(
+            "SELECT indexname::text FROM pg_catalog.pg_indexes WHERE schemaname = current_schema()"
+        )
+        return {row[0] for row in found}
+
     @contextlib.contextmanager
     def reading(self, *, snapshot: bool = False) -> Iterator[PostgresSession]:
         with self._explained(), self._readers.lend() as connection:

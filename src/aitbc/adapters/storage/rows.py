@@ -34,7 +34,8 @@ from aitbc.core.types.records import Account, Change, HistoryNode, PaidReceipt, 
 from aitbc.core.types.transactions import Outcome, Transaction
 from aitbc.ports import StorageError, StoredHead, StoredReceipt, StoredTransaction
 
-MEND = "restore the database from a copy, or remove it and sync again"
+MEND = "keep it as it is and restore a copy beside it: blocks that no other node has cannot be fetched again"
+"""Never "remove it": with one authority this may be the only copy of the chain."""
 CHECKSUM_BYTES = 8
 
 Row = tuple[Any, ...]

@@ -5,6 +5,7 @@ Writes come from one thread at a time, reads from any.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import islice, pairwise
@@ -59,6 +60,8 @@ from aitbc.core.types.blocks import CommittedBlock, Validator
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import STORES, Commit, StoredChain, StoredRows
 from aitbc.ports import UNDO_DEPTH, ReceiptIndex, StorageError, StoredHead, StoredReceipt, StoredTransaction
+
+log = logging.getLogger("aitbc.storage")
 
 SCHEMA_VERSION = 2
 NEWEST = (MAX_TOTAL, MAX_TOTAL, MAX_TOTAL)
@@ -203,6 +206,8 @@ class Database(Protocol):
 
     def tables(self, session: Session) -> set[str]: ...
 
+    def indexes(self, session: Session) -> set[str]: ...
+
     def reading(self, *, snapshot: bool = False) -> contextlib.AbstractContextManager[Session]:
         """A session to read in; with `snapshot`, all its reads see the same commit."""
         ...
@@ -241,6 +246,7 @@ class SqlStore:
                 self._create(session)
             for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
                 self._database.migrations[old](session, self._genesis_hash)
+            self._mend_indexes(session)
             session.insert(META, [("schema_version", str(SCHEMA_VERSION).encode())])
 
     def _version(self, session: Session) -> int | None:
@@ -256,14 +262,14 @@ class SqlStore:
         if stored != self._genesis_hash:
             raise StorageError(
                 f"{name} belongs to the chain with genesis {stored.hex()[:16]}…, not"
-                f" {self._genesis_hash.hex()[:16]}…; choose another data folder or database, or reset this one"
+                f" {self._genesis_hash.hex()[:16]}…; choose another data folder or database"
             )
         text = meta.get("schema_version", b"none").decode(errors="replace")
         version = int(text) if text.isascii() and text.isdigit() else 0
         if version > SCHEMA_VERSION:
             raise StorageError(
                 f"{name} has schema version {version}, this release knows {SCHEMA_VERSION}; use the release that"
-                " wrote it or a newer one, or sync into an empty folder"
+                " wrote it or a newer one"
             )
         if version < SCHEMA_VERSION and version not in self._database.migrations:
             raise damaged(name, f"schema version {text}")
@@ -273,6 +279,20 @@ class SqlStore:
         for statement in schema_statements(self._database.kind):
             session.run(statement)
         session.insert(META, [("genesis_hash", self._genesis_hash), NO_HEAD])
+
+    def _mend_indexes(self, session: Session) -> None:
+        """Without its index a page of a history reads the whole table; nothing else would show that it is gone."""
+        there = self._database.indexes(session)
+        for statement in schema_statements(self._database.kind):
+            name = statement.removeprefix("CREATE INDEX ").split()[0]
+            if statement.startswith("CREATE INDEX ") and name not in there:
+                log.warning(
+                    "%s had lost its index %s; it is made again",
+                    self._database.name,
+                    name,
+                    extra={"component": "storage", "event": "index_made_again"},
+                )
+                session.run(statement)
 
     def load(self) -> StoredChain | None:
         with self._reading(snapshot=True) as session:
@@ -378,7 +398,7 @@ class SqlStore:
         if [row[0] for row in rows] != list(range(head, last - 1, -1)):
             raise StorageError(
                 f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back,"
-                " and none that an older release wrote; sync again into an empty folder"
+                " and none that an older release wrote; restore a copy from before block {height + 1}"
             )
         return (restore_undo(*row) for row in rows if row[0] > height)
 

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from aitbc.adapters.storage.pool import Pool
 from aitbc.adapters.storage.rows import MEND, Row, damaged
 from aitbc.adapters.storage.sql import Insert, Session, SqlStore, insert_statement
 from aitbc.ports import StorageError
+
+ONE_WRITE = 1024 * 1024
+"""More than SQLite writes at a time."""
 
 BUSY_S = 10
 """How long a write waits for another program's, such as a backup."""
@@ -72,6 +76,9 @@ class SqliteDatabase:
 
     def tables(self, session: Session) -> set[str]:
         return {row[0] for row in session.rows("SELECT name FROM sqlite_master")}
+
+    def indexes(self, session: Session) -> set[str]:
+        return {row[0] for row in session.rows("SELECT name FROM sqlite_master WHERE type = 'index'")}
 
     @contextlib.contextmanager
     def reading(self, *, snapshot: bool = False) -> Iterator[SqliteSession]:
@@ -144,6 +151,11 @@ class SqliteDatabase:
                 return StorageError(
                     f"the disk of {self._path} is full; free space and start again, nothing is lost"
                 )
+            case sqlite3.SQLITE_IOERR if _ran_into_a_limit(self._path):
+                return StorageError(
+                    f"{self._path} has no room: this process may not write larger files (`ulimit -f`); raise the limit"
+                    " and start again, every block that was reported final is there"
+                )
             case sqlite3.SQLITE_IOERR:
                 return StorageError(
                     f"the disk of {self._path} fails ({error}); see to it and start again, every block that was"
@@ -159,7 +171,17 @@ class SqliteDatabase:
                 return StorageError(f"another program is writing to {self._path}; stop it and start again")
             case sqlite3.SQLITE_NOTADB:
                 return StorageError(
-                    f"{self._path} cannot be used as a chain database ({error}); choose another file, or {MEND}"
+                    f"{self._path} cannot be used as a chain database ({error}); choose another file, or if it is this"
+                    f" chain's, {MEND}"
                 )
             case _:
                 return damaged(str(self._path), error)
+
+
+def _ran_into_a_limit(path: Path) -> bool:
+    """SQLite says `disk I/O error` when a file has grown as large as the process may make it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY:
+        return False
+    files = [path, path.with_name(f"{path.name}-wal")]
+    return any(file.exists() and file.stat().st_size + ONE_WRITE > limit for file in files)
