@@ -166,6 +166,38 @@ def test_every_past_state_is_proved_key_by_key(story: list[Block | int]) -> None
                 assert proves_absence(root, "accounts", key.encode(), proof)
 
 
+def test_what_is_missing_is_proved_without_a_look_at_each_key_that_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given blocks that add and remove a thousand keys below one that is not there, when its absence before them is
+    proved, then the order of the keys is asked once and each block twice."""
+    told, crowd = Told(), [f"key {number:04}" for number in range(1_000)]
+    told.tell({"a": b"1"})
+    told.tell(dict.fromkeys(crowd[::2], b""))
+    told.tell({**dict.fromkeys(crowd[::2]), **dict.fromkeys(crowd[1::2], b"")})
+    told.tell(dict.fromkeys(crowd[1::2]))
+    told.tell(dict.fromkeys(crowd, b""))
+    asked: list[str] = []
+
+    def counted(kind: type, name: str) -> None:
+        ask = getattr(kind, name)
+
+        def asking(self: object, key: str) -> object:
+            asked.append(name)
+            return ask(self, key)
+
+        monkeypatch.setattr(kind, name, asking)
+
+    counted(indexed_tree._Order, "before")
+    counted(indexed_tree._Past, "slot_of")
+    for back, model in enumerate(reversed(told.models[1:])):
+        since, values = told.undos[len(told.undos) - back :], values_of(model)
+        proof = told.tree.prove("z", values.__getitem__, since)
+        assert proof == proof_of(model.prove(b"z"))
+        assert asked == ["slot_of", "before", "slot_of"]
+        asked.clear()
+
+
 def test_the_stories_are_worth_telling() -> None:
     """Slots stay free in the middle, are taken again, are given up; levels come and go."""
     free = again = given_up = levels = 0

@@ -52,16 +52,19 @@ class TreeProof(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class TreeUndo:
     """What an update changed, as it was before: enough to take it back, or to prove how things stood.
 
-    36 bytes for each hash that changed, which is 130 bytes for each key when blocks are large.
+    36 bytes for each hash that changed, which is 130 bytes for each key when blocks are large, and 30
+    bytes for each key that came.
     """
 
-    __slots__ = ("added", "count", "gone", "held", "links", "nodes", "removed")
+    __slots__ = ("added", "below", "count", "gone", "held", "links", "nodes", "removed")
 
     def __init__(self, count: int) -> None:
         self.count = count
         """Slots before, the sentinel included."""
         self.added: dict[str, int] = {}
         """Key that came → its slot."""
+        self.below: dict[str, str] = {}
+        """Key that came → the greatest key below it that was there before and stayed."""
         self.removed: dict[str, int] = {}
         """Key that went → the slot it had."""
         self.gone: list[str] = []
@@ -223,6 +226,8 @@ class IndexedTree:
         self._link(slot, self._next[before], undo)
         self._link(before, slot, undo)
         undo.added[key] = slot
+        name = self._keys[before]
+        undo.below[key] = undo.below.get(name, name)
         return slot
 
     def _remove(self, key: str, undo: TreeUndo) -> None:
@@ -469,17 +474,14 @@ class _Past:
         return self._tree._index.get(key)
 
     def key_before(self, key: str) -> str:
-        """The greatest key below one that is not there."""
-        keys, order = self._tree._keys, self._tree._order
-        found = keys[order.before(key)]
-        while self.slot_of(found) is None:
-            found = keys[order.before(found)]
-        for undo in self._since:
+        """The greatest key below one that is not there: one update after the other is looked through, however much
+        it changed. What was there before an update is what stayed and what went."""
+        found = self._tree._keys[self._tree._order.before(key)]
+        for undo in reversed(self._since):
+            found = undo.below.get(found, found)
             at = bisect_left(undo.gone, key) - 1
-            while at >= 0 and undo.gone[at] > found:
-                if self.slot_of(undo.gone[at]) is not None:
-                    found = undo.gone[at]
-                at -= 1
+            if at >= 0 and undo.gone[at] > found:
+                found = undo.gone[at]
         return found
 
     def next_key(self, slot: int) -> str:
