@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aitbc.core.executor import Executor
+from aitbc.core import executor as module
+from aitbc.core.executor import Executor, RememberedVerifier
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Certificate, CommittedBlock
@@ -153,6 +154,37 @@ def test_a_history_of_another_chain_is_refused(chain: Chain) -> None:
         Reason.DAMAGED,
         "the stored history peaks are not those of the head",
     )
+
+
+def test_what_the_journal_has_lost_meanwhile_is_refused_and_stops_nothing(chain: Chain) -> None:
+    """A full block may cut the journal between a question's check and its proof."""
+    state = chain.executor.state
+    assert state.depth == 3
+    state.prove("accounts", ALICE.address, back=3)
+    state.forget_journal()
+    for back in (3, 1, -1):
+        with pytest.raises(Rejected) as caught:
+            state.prove("accounts", ALICE.address, back=back)
+        assert caught.value.reason == Reason.OUT_OF_RANGE
+    assert caught.value.message == "proofs reach 0 blocks back, not -1; older states are not kept"
+
+
+def test_many_bad_signatures_push_no_good_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good and bad ones are remembered apart; of the bad ones only the newest."""
+    monkeypatch.setattr(module, "MEMORY_OF_BAD_ONES", 2)
+    checked: list[bytes] = []
+
+    def check(_key: bytes, _digest: bytes, signature: bytes) -> bool:
+        checked.append(signature)
+        return signature == b"good"
+
+    monkeypatch.setattr(module, "verify", check)
+    verifier = RememberedVerifier()
+    signatures = [b"good", b"bad 1", b"bad 2", b"bad 3", b"good", b"bad 3", b"bad 2", b"bad 1"]
+    assert [verifier(b"key", b"digest", signature) for signature in signatures] == [
+        signature == b"good" for signature in signatures
+    ]
+    assert checked == [b"good", b"bad 1", b"bad 2", b"bad 3", b"bad 1"]
 
 
 def test_a_state_with_a_coin_too_many_is_not_started_from_even_when_the_head_signs_it(chain: Chain) -> None:

@@ -35,24 +35,39 @@ MEMORY_OF_TRANSACTION_BYTES = 16 * 1024 * 1024
 """On the wire; decoded they take a few times that. Four full blocks."""
 MEMORY_OF_VERIFICATIONS = 50_000
 """Signatures of receipts and attestations remembered between admission and block: 200 bytes each, 10 MB."""
+MEMORY_OF_BAD_ONES = 1_000
+"""Signatures that were not good: they need to be known from the thread that checks to the loop that refuses. Each is
+a few KB at most."""
 
 
 class RememberedVerifier:
-    """Checks each (key, digest, signature) once; only good ones are remembered, oldest forgotten first."""
+    """Checks each (key, digest, signature) once; many good ones and a few bad ones are remembered, apart, so that
+    strangers' bad ones push no good one out. The oldest are forgotten first."""
 
     def __init__(self) -> None:
         self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
+        self._bad: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
 
     def __call__(self, auth_key: bytes, digest: bytes, signature: bytes) -> bool:
         key = (auth_key, digest, signature)
         if key in self._good:
             return True
-        if not verify(auth_key, digest, signature):
+        if key in self._bad:
             return False
-        self._good[key] = None
-        if len(self._good) > MEMORY_OF_VERIFICATIONS:
-            self._good.popitem(last=False)
-        return True
+        good = verify(auth_key, digest, signature)
+        if good:
+            _remember(self._good, key, most=MEMORY_OF_VERIFICATIONS)
+        else:
+            _remember(self._bad, key, most=MEMORY_OF_BAD_ONES)
+        return good
+
+
+def _remember(
+    known: OrderedDict[tuple[bytes, bytes, bytes], None], key: tuple[bytes, bytes, bytes], *, most: int
+) -> None:
+    known[key] = None
+    if len(known) > most:
+        known.popitem(last=False)
 
 
 class VerifiedTransactions:
@@ -200,15 +215,9 @@ class Executor:
         return members[0].address
 
     def prove(self, store: str, key: str, *, height: int) -> StateProof:
-        """Proof of a record, or of its absence, in the state of a block that the journal still reaches."""
-        head = self.head.block.header.height
-        back = head - height
-        if not 0 <= back <= self.state.depth:
-            raise Rejected(
-                Reason.OUT_OF_RANGE,
-                f"proofs reach from height {head - self.state.depth} to {head}; older states are not kept",
-            )
-        proof, roots = self.state.prove(store, key, back=back)
+        """Proof of a record, or of its absence, in the state of a block that the journal still reaches; Rejected for
+        another."""
+        proof, roots = self.state.prove(store, key, back=self.head.block.header.height - height)
         return StateProof(proof, roots)
 
     @staticmethod

@@ -282,14 +282,23 @@ class State:
     # Proving
 
     def prove(self, store: str, key: str, *, back: int = 0) -> tuple[TreeProof, dict[str, bytes]]:
-        """Proof in the state `back` blocks before the head, and the roots of all stores there."""
-        assert 0 <= back <= self.depth, "the journal says how far back proofs reach"
-        since = (*self._journal[len(self._journal) - back :], *self._staged)
+        """Proof in the state `back` blocks before the head, and the roots of all stores there.
+
+        Rejected when the journal does not reach so far. `publish` may run meanwhile: a block that it moves between the
+        two reads is in both, which changes nothing, and whoever asks compares the roots with a header's.
+        """
+        staged, journal = self._staged, self._journal
+        if not 0 <= back <= len(journal):
+            raise Rejected(
+                Reason.OUT_OF_RANGE,
+                f"proofs reach {len(journal)} blocks back, not {back}; older states are not kept",
+            )
+        since = (*journal[len(journal) - back :], *staged)
 
         def value(name: str) -> bytes:
-            for staged in since:
-                if (store, name) in staged.before:
-                    then = staged.before[store, name]
+            for block in since:
+                if (store, name) in block.before:
+                    then = block.before[store, name]
                     assert then is not None, "a proof asks for keys that were there"
                     return then
             return self.data[store][name]
