@@ -9,6 +9,7 @@ from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import VERSION_2, Chain, genesis
 from support.people import ALICE, BOB, EVE, HUB, PROVIDER, person
@@ -238,6 +239,28 @@ def test_nothing_waits_for_ever(chain: Chain, pool: Mempool) -> None:
     assert pool.has_ready()
     assert pool.expire(module.MAX_WAIT_MS + 3) == [young]
     assert not pool.has_ready()
+
+
+def test_a_clock_that_has_gone_back_keeps_nothing_for_ever(chain: Chain, pool: Mempool) -> None:
+    """It stood in the future when the transaction came; by the right time three hours would never be over."""
+    tx = pay(chain, 1)
+    pool.add(tx, now_ms=10 * module.MAX_WAIT_MS)
+    assert pool.expire(9 * module.MAX_WAIT_MS) == []
+    assert pool.expire(0) == [tx]
+
+
+def test_what_pays_its_own_fee_stays_when_the_head_went_back_and_came_again(chain: Chain) -> None:
+    """Eve has nothing; her claim's fee comes out of what it pays. It waits as her second transaction, a reorganisation
+    brings the first one back, and a block takes that one again."""
+    account = Account(0, 1, EVE.auth_key)
+    pool = Mempool(lambda _address: account)
+    first, claim = pay(chain, 1, fee=0, sender=EVE), pay(chain, 2, sender=EVE)
+    pool.add(claim, now_ms=0, fee_source="the lock")
+    account = Account(0, 0, EVE.auth_key)
+    pool.reopen([first])
+    account = Account(0, 1, EVE.auth_key)
+    assert pool.settle([first]) == ([], [])
+    assert pool.select(max_txs=9, max_bytes=10**6) == [claim]
 
 
 def test_fees_that_were_covered_once_must_stay_covered(chain: Chain, pool: Mempool) -> None:
