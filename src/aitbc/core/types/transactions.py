@@ -60,4 +60,5 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """For people; empty when ok. Not covered by the root."""
     fee: int
     events: list[tuple[str, str, int]]
-    """(kind, address or key, amount in base units), in the order in which they happened."""
+    """(kind, address or key, number), in the order in which they happened; the number is base units of what moved, for
+    `batched` receipts. docs/spec/execution.md"""

@@ -10,7 +10,7 @@ from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.transactions import VerifiedTransaction
 
 Event = tuple[str, str, int]
-"""(kind, address or key, amount in base units)."""
+"""(kind, address or key, number): base units, for `batched` receipts. docs/spec/execution.md"""
 
 
 def no_spending(_payload: Any) -> int:
