@@ -12,11 +12,12 @@ from starlette.testclient import TestClient
 
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.views import transaction_to_plain
+from aitbc.node import service
 from aitbc.node.attestations import MAX_ANSWER_BYTES
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app
 from support.chain import Chain
-from support.people import ALICE, PROVIDER, VALIDATOR
+from support.people import ALICE, BOB, PROVIDER, VALIDATOR
 
 Reply = tuple[int, dict[str, str], bytes]
 ELSEWHERE = "/not/allow-listed"
@@ -69,16 +70,19 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
 
 def ask(
-    chain: Chain, folder: Path, replies: dict[str, Reply], payload: dict[str, Any]
+    chain: Chain, folder: Path, replies: dict[str, Reply], payload: dict[str, Any], **changed: Any
 ) -> tuple[Any, list[str]]:
-    """Submit a claim without its witness to a node with one listed hub; returns the answer and the paths asked."""
+    """Submit a claim without its witness to a node with one listed hub; returns the answer and the paths asked.
+
+    `changed`: fields of the transaction that are changed after it was signed.
+    """
     with serving(FakeHub(replies)) as hub:
         config = NodeConfig(
             genesis=chain.document, data=folder / "node", proposer=VALIDATOR, attest_urls=(hub.url,)
         )
         with TestClient(create_app(config)) as node:
             tx = transaction_to_plain(chain.sign(ALICE, "RECEIPT_CLAIM", payload))
-            return node.post("/rpc/submitReceipt", json=tx).json(), hub.asked
+            return node.post("/rpc/submitReceipt", json={**tx, **changed}).json(), hub.asked
 
 
 @pytest.fixture
@@ -123,3 +127,29 @@ def test_an_answer_is_read_no_further_than_its_bound(
     answer, _ = ask(chain, tmp_path, replies, payload)
     assert answer["code"] == "attestation_missing"
     assert "its answer is too long" in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("story", "changed", "code"),
+    [
+        ("not signed at all", {"sig": "00" * 64}, "bad_signature"),
+        ("another fee than was signed", {"fee": 101}, "bad_signature"),
+        ("in Bob's name", {"sender": BOB.address}, "wrong_key"),
+    ],
+)
+def test_no_hub_is_asked_for_what_the_claimant_has_not_signed(
+    chain: Chain, tmp_path: Path, claim: tuple[dict[str, Any], bytes], story: str, changed: Any, code: str
+) -> None:
+    payload, honest = claim
+    replies = {"/attest/receipt": (200, {}, honest)}
+    answer, asked = ask(chain, tmp_path, replies, payload, **changed)
+    assert (answer["code"], asked) == (code, [])
+
+
+def test_only_so_many_claims_wait_for_hubs(
+    chain: Chain, tmp_path: Path, claim: tuple[dict[str, Any], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_ASKING", 0)
+    payload, honest = claim
+    answer, asked = ask(chain, tmp_path, {"/attest/receipt": (200, {}, honest)}, payload)
+    assert (answer["code"], asked) == ("too_busy", [])

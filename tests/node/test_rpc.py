@@ -15,13 +15,15 @@ from starlette.testclient import TestClient
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import receipt_core_digest, receipt_id_of
 from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
+from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import ReceiptCore
-from aitbc.node import attestations
+from aitbc.node import attestations, registry
 from aitbc.node.config import NodeConfig
-from aitbc.node.main import create_app
+from aitbc.node.main import create_app, open_node
 from aitbc.ports import StorageError
 from support.chain import Chain, genesis
 from support.people import ALICE, BOB, EVE, FAUCET, HUB, PROVIDER, SYNTHETIC, VALIDATOR, KeySigner
@@ -224,6 +226,8 @@ NOT_THERE = [
     ("/rpc/lock/" + "00" * 32, "unknown_lock"),
     ("/rpc/receipts/rcpt_00", "unknown_receipt"),
     ("/rpc/nothing", "not_found"),
+    ("/rpc/getTx/%2e%2e%2f", "not_found"),
+    ("/rpc/getHead/", "not_found"),
     ("/rpc/sendTx", "method_not_allowed"),
     ("/rpc/getTx/" + "00" * 32 + "?timeout=x", "bad_parameter"),
     ("/rpc/getTx/" + "00" * 32 + "?timeout=60", "unknown_transaction"),
@@ -236,7 +240,8 @@ NOT_THERE = [
 
 @pytest.mark.parametrize(("path", "code"), NOT_THERE)
 def test_what_is_not_there_says_so(node: TestClient, path: str, code: str) -> None:
-    assert node.get(path).json()["code"] == code
+    answer = node.get(path, follow_redirects=False)
+    assert (answer.headers["content-type"], answer.json()["code"]) == ("application/problem+json", code)
 
 
 def test_fee_params_registry_metrics_and_the_page(node: TestClient, chain: Chain) -> None:
@@ -302,6 +307,29 @@ def test_a_genesis_with_two_authorities_is_refused_before_anything_is_written(tm
         pass
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "why"),
+    [
+        (int(time.time()) + 25 * 3600, r"that is \d{4}-\d\d-\d\d \d\d:\d\d UTC"),
+        (int(time.time() * 1000), "that looks like milliseconds; it is in seconds"),
+    ],
+)
+def test_a_chain_whose_clock_would_stand_still_is_not_started(
+    tmp_path: Path, timestamp: int, why: str
+) -> None:
+    document = Chain(msgspec.structs.replace(genesis(), timestamp=timestamp)).document
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR)
+    with pytest.raises(Rejected, match=rf"{timestamp} is more than a day ahead \({why}\)"):
+        open_node(config)
+    assert not (tmp_path / "node" / "chain.db").exists()
+
+
+def test_a_chain_may_be_started_a_day_before_it_begins(tmp_path: Path) -> None:
+    tomorrow = msgspec.structs.replace(genesis(), timestamp=int(time.time()) + 24 * 3600)
+    config = NodeConfig(genesis=Chain(tomorrow).document, data=tmp_path / "node", proposer=VALIDATOR)
+    open_node(config).close()
+
+
 def test_a_block_that_was_damaged_on_disk_is_an_error_with_a_name(chain: Chain, tmp_path: Path) -> None:
     config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
     with TestClient(create_app(config), raise_server_exceptions=False) as node:
@@ -362,7 +390,24 @@ def test_the_registry_is_read_one_page_at_a_time_or_one_address_at_once(
     one = node.get(f"/rpc/registry?role=hub&address={ALICE.address}").json()
     assert [(item["address"], item["role"]) for item in one["items"]] == [(ALICE.address, "hub")]
     assert node.get(f"/rpc/registry?role=hub&address={BOB.address}").json()["items"] == []
-    assert node.get("/rpc/registry?limit=0").json()["code"] == "bad_parameter"
+    for limit in (0, 101):
+        assert node.get(f"/rpc/registry?limit={limit}").json()["code"] == "bad_parameter"
+
+
+def test_a_page_of_the_registry_is_taken_apart_beside_the_loop(
+    node: TestClient, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred records of 16 KB: reading them would hold every other request."""
+    threads = []
+
+    def watched(*args: Any) -> Any:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return record_from_bytes(*args)
+
+    send(node, chain, ALICE, "REGISTER", {"role": "provider", "models": []})
+    monkeypatch.setattr(registry, "record_from_bytes", watched)
+    assert len(node.get("/rpc/registry").json()["items"]) == 1
+    assert threads == ["read"]
 
 
 def test_a_node_that_has_stopped_itself_does_not_call_itself_healthy(node: TestClient) -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 
 from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
 from aitbc.adapters.storage.memory import MemoryStore
+from aitbc.core import executor as core_executor
+from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import TimerFired
 from aitbc.core.executor import VerifiedTransactions
 from aitbc.core.ledger.state import Overlay
@@ -19,8 +21,9 @@ from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.node import runtime as module
 from aitbc.node.agreement import Scribe
 from aitbc.node.runtime import NodeRuntime, SystemClock
+from aitbc.ports import StorageError
 from support.chain import Chain
-from support.people import ALICE, BOB, VALIDATOR
+from support.people import ALICE, BOB, EVE, VALIDATOR
 
 NEVER_S = 30.0
 """Longer than any of these tests may take."""
@@ -109,7 +112,7 @@ def test_a_bug_in_a_step_stops_the_node(chain: Chain) -> None:
         assert (node.stopped.is_set(), node.failure) == (True, bug)
         with pytest.raises(Rejected) as caught:
             await node.submit(pay(chain).tx)
-        assert caught.value.reason == Reason.MEMPOOL_FULL
+        assert caught.value.reason == Reason.NODE_STOPPED
 
     run(chain, story)
 
@@ -166,7 +169,7 @@ def test_only_so_many_may_wait_for_finality(chain: Chain, monkeypatch: pytest.Mo
         await asyncio.sleep(0)
         with pytest.raises(Rejected) as caught:
             await node.wait_final(bytes(32), 0.01)
-        assert caught.value.reason == Reason.MEMPOOL_FULL
+        assert caught.value.reason == Reason.TOO_BUSY
         waiters[0].cancel()
         await asyncio.wait(waiters[:1])
         await node.wait_final(bytes(32), 0.01)
@@ -195,8 +198,160 @@ def test_only_so_many_transactions_are_checked_at_once(chain: Chain, monkeypatch
                 await asyncio.wait_for(node.submit(second.tx), 1)
         finally:
             gate.set()
-        assert caught.value.reason == Reason.MEMPOOL_FULL
+        assert caught.value.reason == Reason.TOO_BUSY
         assert await asyncio.wait_for(under_way, SOON_S) == first.id
         assert await asyncio.wait_for(node.submit(second.tx), SOON_S) == second.id
+
+    run(chain, story)
+
+
+class Hanging(MemoryStore):
+    """A server that stops answering when it is asked for a transaction, until the gate opens."""
+
+    gate = threading.Event()
+
+    def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
+        assert self.gate.wait(NEVER_S)
+        return super().find_transaction(tx_id)
+
+
+def test_a_database_that_hangs_does_not_hold_the_loop(chain: Chain) -> None:
+    """Who waits and who sends again wait for the database; everybody else is answered."""
+    Hanging.gate.clear()
+
+    async def story(node: NodeRuntime) -> None:
+        tx = pay(chain)
+        waiter = asyncio.create_task(node.wait_final(tx.id, NEVER_S))
+        sent = asyncio.create_task(node.submit(tx.tx))
+        await asyncio.wait_for(sent, SOON_S)
+        while node.executor.head.block.header.height == 0:
+            await asyncio.sleep(0.01)
+        again = asyncio.create_task(node.submit(tx.tx))
+        await asyncio.sleep(0.05)
+        assert (waiter.done(), again.done()) == (True, False), "the block itself woke the waiter up"
+        Hanging.gate.set()
+        assert await asyncio.wait_for(again, SOON_S) == tx.id
+
+    try:
+        run(chain, story, Hanging)
+    finally:
+        Hanging.gate.set()
+
+
+def test_a_block_between_the_question_and_the_wait_is_not_missed(chain: Chain) -> None:
+    """The store says `not there`, then the block is announced, then the answer arrives."""
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow(MemoryStore):
+        def find_transaction(self, tx_id: bytes) -> tuple[int, int] | None:
+            found = super().find_transaction(tx_id)
+            asked.set()
+            assert answered.wait(NEVER_S)
+            return found
+
+    async def story(node: NodeRuntime) -> None:
+        tx = pay(chain)
+        waiter = asyncio.create_task(node.wait_final(tx.id, NEVER_S))
+        await asyncio.get_running_loop().run_in_executor(None, asked.wait)
+        await node.submit(tx.tx)
+        while node.executor.head.block.header.height == 0:
+            await asyncio.sleep(0.01)
+        answered.set()
+        await asyncio.wait_for(waiter, SOON_S)
+
+    run(chain, story, Slow)
+
+
+@pytest.mark.parametrize("kind", ["read", "read_much", "on_state"])
+def test_each_kind_of_read_has_a_line_of_its_own_with_an_end(
+    chain: Chain, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAX_READING", "MAX_READING_MUCH", "MAX_ON_STATE"):
+        monkeypatch.setattr(module, name, 1)
+
+    async def story(node: NodeRuntime) -> None:
+        gate = threading.Event()
+        first = asyncio.create_task(getattr(node, kind)(lambda: gate.wait(NEVER_S)))
+        await asyncio.sleep(0)
+        try:
+            with pytest.raises(Rejected) as caught:
+                await getattr(node, kind)(lambda: "served")
+            assert caught.value.reason == Reason.TOO_BUSY
+            for other in {"read", "read_much", "on_state"} - {kind}:
+                assert await asyncio.wait_for(getattr(node, other)(lambda: "served"), SOON_S) == "served"
+        finally:
+            gate.set()
+        await first
+        assert await getattr(node, kind)(lambda: "served") == "served"
+        node.stopped.set()
+        with pytest.raises(Rejected) as caught:
+            await getattr(node, kind)(lambda: "served")
+        assert caught.value.reason == Reason.NODE_STOPPED
+
+    run(chain, story)
+
+
+def test_what_was_taken_up_again_does_not_come_back_after_a_crash(chain: Chain) -> None:
+    """After `kill -9` nobody saves anything, so what the store still has is what comes back."""
+    late = pay(chain, nonce=2)
+
+    class Stopped(MemoryStore):
+        def __init__(self, genesis_hash: bytes) -> None:
+            super().__init__(genesis_hash)
+            self.save_waiting([pack(late.tx)])
+
+    async def story(node: NodeRuntime) -> None:
+        node.start()
+        while node.replica.mempool.get(late.id) is None:
+            await asyncio.sleep(0.01)
+        assert node.store.load_waiting() == []
+
+    run(chain, story, Stopped)
+
+
+def test_a_damaged_snapshot_of_what_waited_is_thrown_away(
+    chain: Chain, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Damaged(MemoryStore):
+        def load_waiting(self) -> list[bytes]:
+            raise StorageError("waiting transaction 7 on disk is damaged")
+
+        def save_waiting(self, transactions: Sequence[bytes]) -> None:
+            saved.append(list(transactions))
+
+    saved: list[list[bytes]] = []
+
+    async def story(node: NodeRuntime) -> None:
+        node.start()
+        while not saved:
+            await asyncio.sleep(0.01)
+        assert saved == [[]]
+        tx = pay(chain)
+        assert await node.submit(tx.tx) == tx.id
+
+    run(chain, story, Damaged)
+    assert "waiting transaction 7 on disk is damaged" in caplog.text
+
+
+def test_a_bad_witness_is_verified_once_and_not_on_the_loop(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim whose attestation was signed by another than its hub."""
+    verify, threads = core_executor.verify, []
+
+    def watched(auth_key: bytes, digest: bytes, signature: bytes) -> bool:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return verify(auth_key, digest, signature)
+
+    monkeypatch.setattr(core_executor, "verify", watched)
+    payload, witness = chain.claim_parts(ALICE, "ab" * 32, client=BOB)
+    forged = {**witness, "sig": EVE.sign(bytes(32)).hex()}
+    tx = chain.sign(BOB, "RECEIPT_CLAIM", payload, nonce=2, witness=forged)
+
+    async def story(node: NodeRuntime) -> None:
+        with pytest.raises(Rejected) as caught:
+            await node.submit(tx)
+        assert caught.value.reason == Reason.BAD_ATTESTATION_SIGNATURE
+        assert threads == ["verify"] * 2, "the provider's signature and the attestation's"
 
     run(chain, story)

@@ -87,6 +87,13 @@ EXPLANATIONS: dict[str, Explanation] = {
     "cannot_include": Explanation(
         "This node makes no blocks and cannot pass transactions on.", "Name a node that does with --rpc."
     ),
+    "too_busy": Explanation(
+        "The node serves as many requests of this kind as it may.", "Try again in a second."
+    ),
+    "node_stopped": Explanation(
+        "The node has stopped itself and will not answer before it is started again.",
+        "Name another node with --rpc; its operator finds the cause in the log.",
+    ),
     # what the state says
     "insufficient_balance": Explanation(
         "The account holds less than the amount.", "See: aitbc balance NAME."
@@ -234,7 +241,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The transaction is in the chain already.", "Nothing: it happens once."
     ),
     "damaged": Explanation(
-        "Stored data is not what was written.", "Restore the data folder, or sync it again."
+        "Stored data is not what was written.",
+        "Keep the damaged file and restore a copy beside it: no other node may have these blocks.",
     ),
     "bad_genesis": Explanation(
         "genesis.json contradicts itself.", "Make it again; the message names the field."

@@ -1,15 +1,19 @@
 """Where attestations come from when a claim arrives without one: listed hubs, or the devnet's synthetic attester."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from aitbc.core.codec.canonical import convert, jcs
-from aitbc.core.codec.digests import attestation_digest, receipt_id_of
+from aitbc.core.codec.canonical import convert, jcs, plain_json
+from aitbc.core.codec.digests import attestation_digest, receipt_id_of, transaction_id
+from aitbc.core.crypto.address import address_of
+from aitbc.core.crypto.schemes import scheme_of, verify
 from aitbc.core.ledger.transactions.receipt_claim import synthetic_job_number
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, SignedAttestation
+from aitbc.core.types.transactions import Transaction
 from aitbc.node.service import NodeService
 
 TIMEOUT_S = 3.0
@@ -56,21 +60,39 @@ def synthetic_attestation(service: NodeService, question: AttestQuestion) -> Sig
     return SignedAttestation(attestation=attestation, sig=signer.sign(digest).hex())
 
 
-async def fetch_attestation(service: NodeService, payload: Any) -> dict[str, Any]:
-    """The witness for a claim in the seed's shape; raises Rejected(attestation_missing) when nobody vouches."""
+async def fetch_attestation(service: NodeService, claim: Transaction) -> dict[str, Any]:
+    """The witness for a claim in the seed's shape; raises Rejected(attestation_missing) when nobody vouches.
+
+    Nobody is asked for a claim that its sender has not signed.
+    """
+    payload = plain_json(claim.payload)
     question = _question(service, payload)
     if not payload.get("lock"):
         signed = synthetic_attestation(service, question)
         if signed is not None:
             return _plain(signed)
     reasons = []
+    if service.config.attest_urls:
+        await service.runtime.check(partial(check_signed, service, service.runtime.with_pubkey(claim)))
     for url in service.config.attest_urls:
-        signed, why = await _ask(url, question)
+        async with service.asking.passed():
+            signed, why = await _ask(url, question)
         if signed is not None:
             return _plain(signed)
         reasons.append(f"{url}: {why}")
     detail = "; ".join(reasons) or "no hub is on this node's allow-list"
     raise Rejected(Reason.ATTESTATION_MISSING, f"nobody attests job {question.job_id[:80]!r} ({detail})")
+
+
+def check_signed(service: NodeService, tx: Transaction) -> None:
+    """Refuse what the sender's own key has not signed; nothing else is said of it. Raises Rejected."""
+    executor = service.runtime.executor
+    known = executor.state.account(tx.sender).auth
+    scheme_of(tx.pubkey)
+    if not (known == tx.pubkey if known else address_of(tx.pubkey) == tx.sender):
+        raise Rejected(Reason.WRONG_KEY, f"the public key is not {tx.sender[:60]}'s")
+    if not verify(tx.pubkey, transaction_id(tx, executor.loaded.hash), tx.sig):
+        raise Rejected(Reason.BAD_SIGNATURE, "the signature is not good for this claim under its pubkey")
 
 
 def _plain(signed: SignedAttestation) -> dict[str, Any]:

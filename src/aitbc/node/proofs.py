@@ -43,7 +43,7 @@ def prove_record(executor: Executor, store: Store, name: str, key: str, height: 
                 "storeRoots": {store: root.hex() for store, root in made.store_roots.items()},
                 **_leaf(made.proof),
             }
-    raise Rejected(Reason.MEMPOOL_FULL, "the head moves faster than proofs are made: try again")
+    raise Rejected(Reason.TOO_BUSY, "the head moves faster than proofs are made: try again")
 
 
 def prove_ancestor(executor: Executor, store: Store, height: int) -> Json:

@@ -5,13 +5,14 @@ at once. A bug in a step stops the node: a ledger that may be wrong must not go 
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.wire import pack, unpack
@@ -55,6 +56,7 @@ from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.agreement import Scribe
 from aitbc.node.network import NodeNetwork
+from aitbc.node.queues import Line, too_busy
 from aitbc.ports import Clock, StorageError, Store
 
 T = TypeVar("T")
@@ -66,7 +68,11 @@ MAX_WAITERS = 1_500
 READERS = 2
 """Threads for reads of the disk: they keep large blocks off the loop, and SQLite gives each its own view."""
 MAX_READING = 256
-"""Reads that may wait for a thread."""
+"""Reads of a page or less that may wait for a thread."""
+MAX_READING_MUCH = 16
+"""Reads of a whole block, on a thread of their own: 0.4 s each when blocks are full, so the last waits 7 s."""
+MAX_ON_STATE = 4
+"""Proofs between two blocks, on the thread that makes blocks: a few milliseconds each, and a block waits for them."""
 MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
 MAX_ENVELOPE_BYTES = 64 * 1024
@@ -119,8 +125,13 @@ class NodeRuntime:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        self._reading = 0
         self._committing: deque[Commit] = deque()
+        self._much_reader = ThreadPoolExecutor(1, thread_name_prefix="read-much")
+        self._light = Line(self._readers, most=MAX_READING, what="reads")
+        self._heavy = Line(self._much_reader, most=MAX_READING_MUCH, what="reads of whole blocks")
+        self._on_state = Line(self._worker, most=MAX_ON_STATE, what="proofs of the state")
+        self._not_taken_up: deque[bytes] = deque()
+        """What waited when the node stopped last and has not been looked at since."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
@@ -145,16 +156,18 @@ class NodeRuntime:
 
     async def _take_up_waiting(self) -> None:
         """What waited when the node stopped waits again (seed 000 §12)."""
-        kept = await asyncio.get_running_loop().run_in_executor(self._checker, self.store.load_waiting)
-        for raw in kept:
-            if self.stopped.is_set():
-                return
+        loop = asyncio.get_running_loop()
+        self._not_taken_up.extend(await loop.run_in_executor(self._checker, take_waiting, self.store))
+        while self._not_taken_up and not self.stopped.is_set():
             try:
-                await self.submit(unpack(raw, Transaction, limit=MAX_ENVELOPE_BYTES))
+                await self.submit(unpack(self._not_taken_up[0], Transaction, limit=MAX_ENVELOPE_BYTES))
             except Rejected as rejection:
+                if rejection.reason is Reason.NODE_STOPPED:
+                    return
                 log.info(
                     "not taken up again: %s", rejection, extra={"component": "mempool", "event": "dropped"}
                 )
+            self._not_taken_up.popleft()
 
     async def stop(self) -> None:
         """Finish the write under way, then let go of threads and timers."""
@@ -164,13 +177,14 @@ class NodeRuntime:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         if self.takes_transactions and self.failure is None:
-            waiting = [pack(tx.tx) for tx in self.replica.mempool.waiting()]
+            waiting = [*[pack(tx.tx) for tx in self.replica.mempool.waiting()], *self._not_taken_up]
             await self._in_worker(lambda: self.store.save_waiting(waiting))
         if self._scribe is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._scribe.close)
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
         self._readers.shutdown(wait=True)
+        self._much_reader.shutdown(wait=True)
 
     # Submitting and waiting
 
@@ -180,24 +194,45 @@ class NodeRuntime:
             raise Rejected(
                 Reason.CANNOT_INCLUDE, "this node has no proposer key and nobody to pass transactions on to"
             )
-        if self._verifying >= MAX_VERIFYING or self.stopped.is_set():
-            raise Rejected(Reason.MEMPOOL_FULL, "the node is busy; try again in a second")
-        tx = self._with_pubkey(tx)
-        loop = asyncio.get_running_loop()
+        tx = self.with_pubkey(tx)
+        with self._checking():
+            loop = asyncio.get_running_loop()
+            verified = await loop.run_in_executor(self._checker, self._verify, tx)
+            try:
+                return await self._offer(verified)
+            except Rejected:
+                if self.stopped.is_set() or not await self._is_final(verified.id):
+                    raise
+                return verified.id  # sent again, perhaps while the block that holds it was being written
+
+    async def check(self, work: Callable[[], T]) -> T:
+        """Do work that verifies signatures on the thread for that; refused when too much of it waits."""
+        with self._checking():
+            return await asyncio.get_running_loop().run_in_executor(self._checker, work)
+
+    @contextlib.contextmanager
+    def _checking(self) -> Iterator[None]:
+        self._refuse_when_stopped()
+        if self._verifying >= MAX_VERIFYING:
+            raise too_busy("transactions that are checked", MAX_VERIFYING)
         self._verifying += 1
         try:
-            verified = await loop.run_in_executor(self._checker, self._verify, tx)
-            if self.store.find_transaction(verified.id) is not None:
-                return verified.id
-            if self.stopped.is_set():
-                raise Rejected(Reason.CANNOT_INCLUDE, "this node has stopped")
-            self._next_ticket += 1
-            answer: asyncio.Future[bytes] = loop.create_future()
-            self._tickets[self._next_ticket] = answer
-            self.feed(TransactionSubmitted(verified, self._next_ticket))
-            return await answer
+            yield
         finally:
             self._verifying -= 1
+
+    async def _offer(self, verified: VerifiedTransaction) -> bytes:
+        """Ask the replica to take it in."""
+        self._refuse_when_stopped()
+        self._next_ticket += 1
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._tickets[self._next_ticket] = answer
+        self.feed(TransactionSubmitted(verified, self._next_ticket))
+        return await answer
+
+    def _refuse_when_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise Rejected(Reason.NODE_STOPPED, "this node has stopped; ask another, or look again later")
 
     def _verify(self, tx: Transaction) -> VerifiedTransaction:
         """Everything that takes long and needs no order: signatures of the sender and of a witness."""
@@ -205,7 +240,7 @@ class NodeRuntime:
         self.executor.warm(verified, self.replica.context(self._clock.now_ms()))
         return verified
 
-    def _with_pubkey(self, tx: Transaction) -> Transaction:
+    def with_pubkey(self, tx: Transaction) -> Transaction:
         """JSON may leave the key out once the chain knows it."""
         if tx.pubkey:
             return tx
@@ -218,36 +253,46 @@ class NodeRuntime:
         return Transaction(tx.type, tx.sender, tx.nonce, tx.fee, tx.payload, account.auth, tx.sig, tx.witness)
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Do work that reads the disk on another thread; refused when too much of it waits."""
-        return await self._elsewhere(self._readers, work)
+        """Do work that reads a page of the disk, or writes a long answer, on another thread; refused when too much of
+        it waits."""
+        self._refuse_when_stopped()
+        return await self._light.do(work)
+
+    async def read_much(self, work: Callable[[], T]) -> T:
+        """Do work that reads a whole block; others who read do not wait for it."""
+        self._refuse_when_stopped()
+        return await self._heavy.do(work)
 
     async def on_state(self, work: Callable[[], T]) -> T:
         """Do work that needs the state's trees between two blocks."""
-        return await self._elsewhere(self._worker, work)
+        self._refuse_when_stopped()
+        return await self._on_state.do(work)
 
-    async def _elsewhere(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        if self._reading >= MAX_READING or self.stopped.is_set():
-            raise Rejected(Reason.MEMPOOL_FULL, "too many requests read at once; try again in a second")
-        self._reading += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(pool, work)
-        finally:
-            self._reading -= 1
+    async def _is_final(self, tx_id: bytes) -> bool:
+        """Whether the transaction is in a block on disk. Who asks is counted already, so this is never refused."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.store.find_transaction, tx_id) is not None
 
     async def wait_final(self, tx_id: bytes, timeout_s: float) -> None:
         """Return when the transaction is final or dropped, or after the timeout."""
         if self._waiting >= MAX_WAITERS:
-            raise Rejected(Reason.MEMPOOL_FULL, "too many requests wait for finality; poll instead")
-        if self.stopped.is_set() or self.store.find_transaction(tx_id) is not None or tx_id in self.dropped:
+            raise too_busy("requests that wait for finality", MAX_WAITERS)
+        if self.stopped.is_set() or tx_id in self.dropped:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(tx_id, []).append(future)
         self._waiting += 1
+        looking = asyncio.create_task(self._is_final(tx_id))
         try:
-            await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):  # a block that is announced from now on wakes this one up
+                first: set[asyncio.Future[Any]] = {looking, future}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                if not future.done() and not looking.result():
+                    await future
         except TimeoutError:
             return
         finally:
+            looking.cancel()
             self._waiting -= 1
             waiters = self._waiters.get(tx_id)
             if waiters is not None:
@@ -338,7 +383,7 @@ class NodeRuntime:
     def _end(self) -> None:
         """Nobody may wait for what will not come."""
         self.stopped.set()
-        stopped = Rejected(Reason.CANNOT_INCLUDE, "this node has stopped; ask another, or look again later")
+        stopped = Rejected(Reason.NODE_STOPPED, "this node has stopped; ask another, or look again later")
         for future in self._tickets.values():
             if not future.done():
                 future.set_exception(stopped)
@@ -565,3 +610,19 @@ class NodeRuntime:
         if len(self.dropped) > MAX_DROPPED:
             self.dropped.popitem(last=False)
         self._wake(effect.tx.id)
+
+
+def take_waiting(store: Store) -> list[bytes]:
+    """What waited at the last stop, once: what has been taken up does not come back after a crash. Rows that are
+    damaged are no reason to stop: whoever sent those transactions can send them again."""
+    try:
+        kept = store.load_waiting()
+    except StorageError as error:
+        log.warning(
+            "what waited when the node stopped is lost: %s",
+            error,
+            extra={"component": "mempool", "event": "waiting_lost"},
+        )
+        kept = []
+    store.save_waiting([])
+    return kept

@@ -1,35 +1,39 @@
 """What the routes need: the runtime, its configuration and the answers built from both."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from aitbc.adapters.http.problems import Problem
 from aitbc.adapters.storage.rows import MEND
 from aitbc.core.codec.canonical import unhex
-from aitbc.core.codec.digests import envelope_id, outcome_leaf
+from aitbc.core.codec.digests import envelope_id
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import (
     big_integer,
     block_to_plain,
-    certificate_to_plain,
-    header_to_plain,
     transaction_to_plain,
 )
 from aitbc.core.crypto.address import check_address
-from aitbc.core.crypto.merkle import ListProof, list_root, prove_item
+from aitbc.core.crypto.merkle import list_root
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
-from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Lock, ReceiptRecord
+from aitbc.node.block_proofs import BlockProofs
 from aitbc.node.config import NodeConfig
-from aitbc.node.history import account_page, receipt_view, receipts_page, transaction_view
+from aitbc.node.history import receipt_view, transaction_view
 from aitbc.node.proofs import prove_final, unknown_block, validators_at
+from aitbc.node.queues import Gate
 from aitbc.node.runtime import NodeRuntime
-from aitbc.ports import ReceiptIndex, StorageError, StoredHead, StoredTransaction
+from aitbc.ports import StorageError, StoredHead, StoredTransaction
 
 Json = dict[str, Any]
+
+MAX_ASKED = 8
+"""Calls to hubs at once: what one node may ask of a hub that others ask too."""
+MAX_ASKING = 64
+"""Claims that a hub is asked about or that wait for that, three seconds for each hub that does not answer."""
 
 
 class NodeService:
@@ -38,6 +42,8 @@ class NodeService:
     def __init__(self, config: NodeConfig, runtime: NodeRuntime) -> None:
         self.config = config
         self.runtime = runtime
+        self.asking = Gate(at_once=MAX_ASKED, most=MAX_ASKING, what="claims that hubs are asked about")
+        self._proofs = BlockProofs(runtime)
 
     def head(self) -> Json:
         header, block_hash = self.runtime.executor.head.block.header, self.runtime.executor.head.hash
@@ -49,10 +55,7 @@ class NodeService:
             "genesisHash": self.runtime.executor.loaded.hash.hex(),
         }
 
-    async def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
-        return await self.runtime.read(lambda: self._block(height_or_hash, start, limit))
-
-    def _block(self, height_or_hash: str, start: int, limit: int) -> Json:
+    def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
         """A page of a block: as much is read as the page has."""
         store = self.runtime.store
         if height_or_hash.isascii() and height_or_hash.isdigit() and len(height_or_hash) <= 16:
@@ -94,26 +97,6 @@ class NodeService:
         details = record.details_hash if isinstance(record, ReceiptRecord) else ""
         return {**receipt_view(stored), "details_hash": details}
 
-    async def account_page(self, address: str, *, cursor: str, limit: int) -> Json:
-        check_address(address)
-        return await self.runtime.read(lambda: account_page(self.runtime.store, address, cursor, limit))
-
-    async def receipts_page(self, by: ReceiptIndex, value: str, *, cursor: str, limit: int) -> Json:
-        return await self.runtime.read(lambda: receipts_page(self.runtime.store, by, value, cursor, limit))
-
-    def registry(self, role: str, *, address: str = "", after: str = "", limit: int) -> Json:
-        """Registrations in address order: one, or a page; `next` is the `after` of the page that follows."""
-        state, prefix = self.runtime.executor.state, f"{role}:"
-        if address:
-            keys = [prefix + address] if prefix + address in state.data["registry"] else []
-        else:
-            keys = state.registry_page(prefix, after=prefix + after, limit=limit + 1)
-        items = [
-            {"address": key.removeprefix(prefix), **msgspec.to_builtins(state.get("registry", key))}
-            for key in keys[:limit]
-        ]
-        return {"items": items, "next": items[-1]["address"] if len(keys) > limit else None}
-
     async def validators(self, height: int | None) -> Json:
         return await self.runtime.read(
             lambda: validators_at(self.runtime.executor, self.runtime.store, height)
@@ -134,9 +117,12 @@ class NodeService:
         """Status and outcome; waits up to `wait_s` seconds for finality."""
         if wait_s > 0:
             await self.runtime.wait_final(tx_id, wait_s)
-        final = await self.runtime.read(lambda: self._final_transaction(tx_id, proof=proof))
+        final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
-            return final
+            return {
+                **final.view,
+                "proof": await self._proofs.prove(final.stored, final.head) if proof else None,
+            }
         waiting = self.runtime.replica.mempool.get(tx_id)
         if waiting is not None:
             return {**_waiting(tx_id, "pending"), "tx": transaction_to_plain(waiting.tx)}
@@ -145,18 +131,23 @@ class NodeService:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
 
-    def _final_transaction(self, tx_id: bytes, *, proof: bool) -> Json | None:
-        """Without a proof as much is read as one transaction has; with one, its whole block."""
+    def _final_transaction(self, tx_id: bytes) -> "FinalTransaction | None":
+        """As much is read as one transaction and its block's header have."""
         stored = self.runtime.store.transaction(tx_id)
         if stored is None:
             return None
-        view = {**transaction_view(stored), "proof": None}
-        if not proof:
-            return view
-        block, index = self.runtime.store.block_by_height(stored.height), stored.position
-        if block is None or index >= len(block.outcomes) or block.outcomes[index].tx_id != tx_id:
-            raise StorageError(f"the index of transactions on disk is damaged at {tx_id.hex()}; {MEND}")
-        return {**view, "proof": _proof(block, index)}
+        head = self.runtime.store.head_at(stored.height)
+        if head is None:
+            raise StorageError(f"block {stored.height} on disk is damaged (it is not there); {MEND}")
+        return FinalTransaction(transaction_view(stored), stored, head)
+
+
+class FinalTransaction(NamedTuple):
+    """A transaction that is in a block."""
+
+    view: Json
+    stored: StoredTransaction
+    head: StoredHead
 
 
 def _check_whole(head: StoredHead, txs: list[StoredTransaction]) -> None:
@@ -191,20 +182,3 @@ def _dropped(tx_id: bytes, rejection: Rejected) -> Json:
         "fee": 0,
         "events": [],
     }
-
-
-def _proof(block: CommittedBlock, index: int) -> Json:
-    wids = [
-        envelope_id(outcome.tx_id, tx) for tx, outcome in zip(block.block.txs, block.outcomes, strict=True)
-    ]
-    leaves = [outcome_leaf(outcome) for outcome in block.outcomes]
-    return {
-        "header": header_to_plain(block.block.header, block.hash),
-        "certificate": certificate_to_plain(block.certificate) if block.certificate else None,
-        "txProof": _plain_proof(prove_item(wids, index)),
-        "outcomeProof": _plain_proof(prove_item(leaves, index)),
-    }
-
-
-def _plain_proof(proof: ListProof) -> Json:
-    return {"index": proof.index, "count": proof.count, "path": [node.hex() for node in proof.path]}

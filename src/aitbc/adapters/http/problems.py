@@ -21,6 +21,8 @@ FIXES: dict[Reason, str] = {
     Reason.BAD_SIGNATURE: "sign the bytes of docs/spec/transactions.md with this chain's genesis hash",
     Reason.REPLACEMENT_FEE_TOO_LOW: "raise the fee by a tenth to replace the waiting transaction",
     Reason.MEMPOOL_FULL: "try again later or with a higher fee",
+    Reason.TOO_BUSY: "try again in a second; nothing is wrong with the request",
+    Reason.NODE_STOPPED: "ask another node, or this one when its operator has started it again",
     Reason.IN_BLOCK: "wait for the block, then sign with the next nonce",
     Reason.CANNOT_INCLUDE: "send it to a node that makes blocks",
     Reason.TOO_MANY_PENDING: "wait until some of the sender's transactions are final",
@@ -31,6 +33,10 @@ FIXES: dict[Reason, str] = {
     Reason.BAD_ADDRESS: "check the address; it is ait1 and 38 more lower-case characters",
 }
 
+PASSING = (Reason.MEMPOOL_FULL, Reason.TOO_BUSY)
+"""What may be over in a second."""
+NOT_NOW = (*PASSING, Reason.CANNOT_INCLUDE, Reason.NODE_STOPPED)
+"""The request may be good; this node does not serve it as it is now."""
 
 BODY_S = 20.0
 """From the headers to the end of the body; the largest one is small."""
@@ -69,11 +75,11 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 
 def problem_of(rejection: Rejected) -> Problem:
-    """A rejection as an HTTP error: 503 when the node cannot take it now, else 400."""
-    busy = rejection.reason in (Reason.MEMPOOL_FULL, Reason.CANNOT_INCLUDE)
-    status = HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.BAD_REQUEST
+    """A rejection as an HTTP error: 503 when the node cannot do it now, else 400."""
+    refused_now = rejection.reason in NOT_NOW
+    status = HTTPStatus.SERVICE_UNAVAILABLE if refused_now else HTTPStatus.BAD_REQUEST
     fix = FIXES.get(rejection.reason, f"see `{rejection.reason}` in docs/spec/reasons.md")
-    headers = {"Retry-After": "1"} if busy else None
+    headers = {"Retry-After": "1"} if rejection.reason in PASSING else None
     return Problem(status, str(rejection.reason), rejection.message, fix, headers)
 
 
@@ -133,7 +139,7 @@ async def on_wrong_parameters(_request: Request, error: Exception) -> JSONRespon
 
 async def on_storage_error(_request: Request, error: Exception) -> JSONResponse:
     """What is on disk cannot be trusted or read; the operator has to act."""
-    fix = "the operator restores the data folder from a copy, or syncs again"
+    fix = "the operator sees to the database; if it is damaged, they keep it and restore a copy beside it"
     return problem_response(
         Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "storage_damaged", str(error)[:1000], fix)
     )

@@ -43,6 +43,32 @@ def _close(count: int, top: bytes) -> bytes:
     return tagged("aitbc/list/1", u64(count), top)
 
 
+class ListNodes:
+    """The nodes of a list's tree, 64 bytes for each leaf: any of them is proved without hashing the others again."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        assert leaves, "a list without leaves has nothing to prove"
+        self._count = len(leaves)
+        self._rows = [b"".join(row) for row in _levels(leaves)[:-1]]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum([len(row) for row in self._rows])
+
+    def prove(self, index: int) -> ListProof:
+        """Proof for the leaf at `index`."""
+        assert 0 <= index < self._count, "the leaf must be in the list"
+        path: list[bytes] = []
+        position = index
+        for row in self._rows:
+            at = (position ^ 1) * 32
+            if at < len(row):
+                path.append(row[at : at + 32])
+            position //= 2
+        return ListProof(index, self._count, path)
+
+
 def list_root(leaves: list[bytes]) -> bytes:
     """Root of a list, empty lists included."""
     return _close(len(leaves), _levels(leaves)[-1][0] if leaves else b"")
@@ -50,15 +76,7 @@ def list_root(leaves: list[bytes]) -> bytes:
 
 def prove_item(leaves: list[bytes], index: int) -> ListProof:
     """Proof for the leaf at `index`."""
-    assert 0 <= index < len(leaves), "the leaf must be in the list"
-    path: list[bytes] = []
-    position = index
-    for row in _levels(leaves)[:-1]:
-        sibling = position ^ 1
-        if sibling < len(row):
-            path.append(row[sibling])
-        position //= 2
-    return ListProof(index, len(leaves), path)
+    return ListNodes(leaves).prove(index)
 
 
 def prove_range(leaves: list[bytes], start: int, stop: int) -> list[bytes]:

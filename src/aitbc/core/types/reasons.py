@@ -43,6 +43,8 @@ class Reason(StrEnum):
     IN_BLOCK = "in_block"
     WAITED_TOO_LONG = "waited_too_long"
     CANNOT_INCLUDE = "cannot_include"
+    TOO_BUSY = "too_busy"
+    NODE_STOPPED = "node_stopped"
 
     # what the state says
     INSUFFICIENT_BALANCE = "insufficient_balance"

@@ -2,14 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from aitbc.node.history import MAX_PAGE
-from aitbc.node.routes.shared import service_of
+from aitbc.core.crypto.address import check_address
+from aitbc.node.history import MAX_PAGE, account_page
+from aitbc.node.registry import registered, registry_page
+from aitbc.node.routes.shared import built_beside, service_of
 
 router = APIRouter(tags=["chain"])
 MAX_BLOCK_PAGE = 1_000
-"""Transaction ids in one answer; few blocks hold more."""
+"""Transaction ids in one answer; few blocks hold more. Those of a block with more than a usual page take 40 ms, so they
+wait with whoever else reads much."""
 Json = dict[str, Any]
 
 
@@ -26,9 +30,15 @@ async def get_block(
     height_or_hash: str,
     start: Annotated[int, Query(ge=0, le=2**53 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_BLOCK_PAGE)] = MAX_BLOCK_PAGE,
-) -> Json:
+) -> Response:
     """`txs` from position `start` on; `next` is the `start` of the page that follows."""
-    return await service_of(request).block(height_or_hash, start=start, limit=limit)
+    service, few = service_of(request), min(limit, MAX_PAGE)
+    page = await service.runtime.read(lambda: service.block(height_or_hash, start=start, limit=few))
+    if page["next"] is None or limit == few:
+        return Response(msgspec.json.encode(page), media_type="application/json")
+    return await built_beside(
+        service.runtime.read_much, lambda: service.block(height_or_hash, start=start, limit=limit)
+    )
 
 
 @router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
@@ -49,9 +59,11 @@ async def get_account_transactions(
     address: str,
     cursor: Annotated[str, Query(max_length=64)] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-) -> Json:
+) -> Response:
     """The newest first; `next` is the `cursor` of the page that follows."""
-    return await service_of(request).account_page(address, cursor=cursor, limit=limit)
+    check_address(address)
+    runtime = service_of(request).runtime
+    return await built_beside(runtime.read, lambda: account_page(runtime.store, address, cursor, limit))
 
 
 @router.get("/rpc/genesis", summary="The genesis document, in its canonical bytes")
@@ -85,7 +97,9 @@ async def get_registry(
     role: Literal["provider", "hub"] = "provider",
     address: Annotated[str, Query(max_length=64)] = "",
     after: Annotated[str, Query(max_length=64)] = "",
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
-) -> Json:
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Response:
     """One by `address`, or a page in address order; `next` is the `after` of the page that follows."""
-    return service_of(request).registry(role, address=address, after=after, limit=limit)
+    state = service_of(request).runtime.executor.state
+    found = registered(state, role, address=address, after=after, limit=limit + 1)
+    return await built_beside(service_of(request).runtime.read, lambda: registry_page(role, found, limit))

@@ -8,15 +8,15 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from aitbc.adapters.http.problems import Problem, read_body
 from aitbc.core.codec.canonical import convert, plain_json
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.attestations import AttestQuestion, fetch_attestation, synthetic_attestation
-from aitbc.node.history import MAX_PAGE
-from aitbc.node.routes.shared import service_of
+from aitbc.node.history import MAX_PAGE, receipts_page
+from aitbc.node.routes.shared import built_beside, service_of
 from aitbc.node.routes.transactions import TRANSACTION_BODY
 from aitbc.ports import ReceiptIndex
 
@@ -33,7 +33,8 @@ async def submit_receipt(request: Request) -> Json:
     if not isinstance(body, dict) or body.get("type") != "RECEIPT_CLAIM":
         raise Rejected(Reason.UNKNOWN_TYPE, "submitReceipt takes a RECEIPT_CLAIM")
     if body.get("witness") is None:
-        body = {**body, "witness": await fetch_attestation(service, body.get("payload"))}
+        claim = transaction_from_plain({name: value for name, value in body.items() if name != "witness"})
+        body = {**body, "witness": await fetch_attestation(service, claim)}
     tx_id = await service.runtime.submit(transaction_from_plain(body))
     return {"txHash": tx_id.hex()}
 
@@ -79,11 +80,12 @@ async def get_receipts(
     job: Annotated[str, Query(max_length=128)] = "",
     cursor: Annotated[str, Query(max_length=64)] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-) -> Json:
+) -> Response:
     """Exactly one of the three is given. The newest first; `next` is the `cursor` of the page that follows."""
     asked: list[tuple[ReceiptIndex, str]] = [("provider", provider), ("client", client), ("job", job)]
     given = [(by, value) for by, value in asked if value]
     if len(given) != 1:
         raise Rejected(Reason.MISSING_FIELD, "give one of provider, client and job")
     by, value = given[0]
-    return await service_of(request).receipts_page(by, value, cursor=cursor, limit=limit)
+    runtime = service_of(request).runtime
+    return await built_beside(runtime.read, lambda: receipts_page(runtime.store, by, value, cursor, limit))

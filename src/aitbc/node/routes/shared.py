@@ -1,11 +1,25 @@
 """How a route gets at the node."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from aitbc.node.service import NodeService
+
+Json = dict[str, Any]
 
 
 def service_of(connection: HTTPConnection) -> NodeService:
     service = connection.app.state.service
     assert isinstance(service, NodeService)
     return service
+
+
+async def built_beside(
+    line: Callable[[Callable[[], bytes]], Awaitable[bytes]], work: Callable[[], Json]
+) -> Response:
+    """An answer that may be long: read, and written as JSON, beside the loop. `line`: one of the runtime's."""
+    return Response(await line(lambda: msgspec.json.encode(work())), media_type="application/json")
