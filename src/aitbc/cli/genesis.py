@@ -1,5 +1,7 @@
 """`aitbc genesis make`: write a genesis.json; its hash names the chain. Seed 000 §13, §17. docs/spec/genesis.md"""
 
+import re
+import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,24 @@ def funded(text: str) -> tuple[str, int]:
     return address, amount_or_zero(money)
 
 
+def chain_name(text: str) -> str:
+    """A chain's id."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", text):
+        raise click.BadParameter(
+            f"{text[:80]!r} is no chain id: 1 to 64 lower-case letters, digits and dashes, no dash in front"
+        )
+    return text
+
+
+def public_key(text: str) -> str:
+    """A key, not its address."""
+    if text.startswith("ait1"):
+        raise click.BadParameter(
+            "that is an address: give the public key, as `aitbc keys show NAME` shows it"
+        )
+    return text
+
+
 @click.group("genesis")
 def command() -> None:
     """Make a genesis document."""
@@ -60,7 +80,12 @@ def command() -> None:
     show_default=True,
 )
 @click.option(
-    "--chain-id", envvar="CHAIN_ID", required=True, help="Lower-case letters, digits and dashes; CHAIN_ID."
+    "--chain-id",
+    envvar="CHAIN_ID",
+    type=chain_name,
+    metavar="NAME",
+    required=True,
+    help="Lower-case letters, digits and dashes; CHAIN_ID.",
 )
 @click.option(
     "--timestamp", type=click.IntRange(min=0), required=True, help="Start of the chain, Unix seconds."
@@ -68,6 +93,8 @@ def command() -> None:
 @click.option(
     "--authority",
     "authorities",
+    type=public_key,
+    metavar="KEY",
     multiple=True,
     required=True,
     help="Public key of a block author; repeatable.",
@@ -124,9 +151,12 @@ def make(settings: Settings, /, output: Path, force: bool, **options: Any) -> No
     """Write a genesis.json with the seed's keys. A chain without --account has no premint."""
     from aitbc.core.codec.digests import genesis_hash_of
     from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
+    from aitbc.node.beginning import check_beginning
 
-    document = genesis_document(_genesis(**options))
+    genesis = _genesis(**options)
+    document = genesis_document(genesis)
     load_genesis(parse_genesis(document))
+    check_beginning(genesis, now_ms=time.time_ns() // 1_000_000)
     if output.exists() and not force:
         raise CliError(f"{output} exists", "choose another file, or add --force")
     output.write_bytes(document + b"\n")

@@ -37,6 +37,7 @@ from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, PeerSettings
 from aitbc.core.types.reasons import Rejected, Stops
 from aitbc.node.agreement import Scribe, open_scribe
+from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import ROUTERS
@@ -75,7 +76,9 @@ def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
 
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
-    genesis_hash = genesis_hash_of(genesis_document(parse_genesis(config.genesis)))
+    genesis = parse_genesis(config.genesis)
+    check_beginning(genesis, now_ms=SystemClock().now_ms())
+    genesis_hash = genesis_hash_of(genesis_document(genesis))
     store = open_store(config.database, default=config.data / DATABASE_FILE, genesis_hash=genesis_hash)
     try:
         return _begin(config, store), store
@@ -243,6 +246,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
         title="AITBC node",
         version=__version__,
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Rejected, on_rejection)
