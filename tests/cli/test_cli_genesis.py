@@ -46,7 +46,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "code", "said"), REFUSED, ids=[str(row[0])[:30] for row in REFUSED])
+@pytest.mark.parametrize(("changed", "code", "said"), REFUSED, ids=[row[2][:30] for row in REFUSED])
 def test_what_cannot_be_meant_is_refused_in_words(
     tmp_path: Path, changed: dict[str, str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,7 +59,7 @@ def store(chain: Chain) -> Watched:
 
 def play(chain: Chain, store: Watched, story: Callable[[NodeRuntime], Coroutine[Any, Any, None]]) -> None:
     async def playing() -> None:
-        node = NodeRuntime(chain.executor, store, signer=None, clock=SystemClock())
+        node = NodeRuntime(chain.executor, store, scribe=None, clock=SystemClock())
         try:
             await story(node)
         finally:

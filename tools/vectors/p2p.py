@@ -95,7 +95,7 @@ def _refused_frames() -> Json:
     cases = [
         ("length 0", bytes(4), "bad_frame"),
         ("length 5", (5).to_bytes(4, "big"), "bad_frame"),
-        ("length one above the limit", (4 * 2**20 + 64 * 2**10 + 1).to_bytes(4, "big"), "frame_too_large"),
+        ("length one above the limit", (4 * 2**20 + 256 * 2**10 + 1).to_bytes(4, "big"), "frame_too_large"),
         ("type 4", (20).to_bytes(4, "big") + b"\x04" + bytes(4), "bad_frame"),
         ("kind of 65 bytes", (200).to_bytes(4, "big") + bytes(5) + b"k" * 65, "bad_frame"),
         ("kind without end", (8).to_bytes(4, "big") + bytes(5) + b"abc", "bad_frame"),

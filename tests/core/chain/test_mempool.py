@@ -259,7 +259,7 @@ def test_what_pays_its_own_fee_stays_when_the_head_went_back_and_came_again(chai
     account = Account(0, 0, EVE.auth_key)
     pool.reopen([first])
     account = Account(0, 1, EVE.auth_key)
-    assert pool.settle([first]) == ([], [])
+    assert pool.settle([first]) == ([], [], [])
     assert pool.select(max_txs=9, max_bytes=10**6) == [claim]
 
 
