@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from aitbc.core import executor
-from aitbc.core.chain.builder import BuiltBlock, wid_of
+from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
     attestation_digest,
@@ -23,6 +23,7 @@ from aitbc.core.codec.digests import (
     receipt_id_of,
     transaction_id,
     vote_digest,
+    wid_of,
 )
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.certificates import check_certificate

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from aitbc.core.chain.branches import Branches
-from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block, wid_of
+from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block
+from aitbc.core.codec.digests import wid_of
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
 from aitbc.core.crypto.indexed_tree import TreeProof

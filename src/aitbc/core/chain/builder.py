@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from aitbc.core.codec.digests import (
-    envelope_id,
     header_hash,
     outcome_leaf,
-    transaction_id,
     validators_hash,
+    wid_of,
 )
 from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.merkle import list_root
@@ -127,14 +126,6 @@ def apply_block(
         state.unstage()
         raise
     return built
-
-
-def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
-    """The `wid` of an unverified transaction."""
-    try:
-        return envelope_id(transaction_id(tx, genesis_hash), tx)
-    except (OverflowError, UnicodeEncodeError):
-        raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
 
 
 def _verified(tx: Transaction, genesis_hash: bytes, known: Known) -> VerifiedTransaction:

@@ -6,6 +6,7 @@
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.crypto.hashing import fields, hash_text, tagged, u64
 from aitbc.core.types.blocks import Candidate, Header, Validator
+from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.receipts import Attestation, ReceiptCore, ReceiptDetails
 from aitbc.core.types.transactions import Outcome, Transaction
 
@@ -31,6 +32,14 @@ def transaction_id(tx: Transaction, genesis_hash: bytes) -> bytes:
 def envelope_id(tx_id: bytes, tx: Transaction) -> bytes:
     """`wid`: names one envelope among those that share an id but differ in key, signature or witness."""
     return tagged("aitbc/envelope/1", tx_id, tx.pubkey, tx.sig, tx.witness)
+
+
+def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
+    """The `wid` of an unverified transaction."""
+    try:
+        return envelope_id(transaction_id(tx, genesis_hash), tx)
+    except (OverflowError, UnicodeEncodeError):
+        raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
 
 
 def receipt_core_digest(core: ReceiptCore, genesis_hash: bytes) -> bytes:

@@ -122,7 +122,7 @@ class Unbonding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """WITHDRAW pays it out at this block time or later."""
 
 
-class Bond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Bond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a validator, provider or hub answers with. Key, in the registry: `bond:<role>:<address>`."""
 
     amount: AmountOrZero
@@ -133,6 +133,8 @@ class Bond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The epoch that `minted` counts."""
     minted: int
     """Base units minted in that epoch on a hub's word."""
+    offences: int = 0
+    """How often its owner was punished."""
 
 
 class OldKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -56,6 +56,15 @@ def scheme_of(auth_key: bytes) -> Scheme:
     return scheme
 
 
+def is_key(auth_key: bytes) -> bool:
+    """Would `scheme_of` take it?"""
+    try:
+        scheme_of(auth_key)
+    except Rejected:
+        return False
+    return True
+
+
 def verify(auth_key: bytes, message_digest: bytes, signature: bytes) -> bool:
     """Is `signature` good for a 32-byte digest under `auth_key`? False for every key that `scheme_of` refuses."""
     assert len(message_digest) == 32, "what is signed is a digest"
