@@ -137,7 +137,7 @@ def test_an_epochs_end_is_the_next_ones_beginning() -> None:
 
 def test_one_list_under_any_hash_seed() -> None:
     code = (
-        "import sys; sys.path[:0] = ['tests', 'tests/core/consensus']\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/core/ledger']\n"
         "from test_elector import *\n"
         "w = weights_of(members(3), 'hybrid'); o = sorted(w)\n"
         "r = Rotation(o, w, dict.fromkeys(o, 0)); print([r.leader_of(s) for s in range(1, 300)])"
