@@ -406,10 +406,13 @@ class NodeRuntime:
             self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
-        """In order; those behind a write wait for it."""
+        """In order; those behind a write wait for it. Who never votes has nothing to write down: what it knew it asks
+        for again."""
         self._effects.extend(effects)
         while self._effects and not self._writing:
             effect = self._effects.popleft()
+            if isinstance(effect, Log) and self.scribe is None:
+                continue
             if isinstance(effect, Log | SignStatements):
                 self._write(effect)
             else:
