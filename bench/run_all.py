@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import RESULTS, ROOT
 
-SCRIPTS = ("startup", "job_latency", "engines", "ledger", "state_tree", "storage", "simplex")
+SCRIPTS = ("startup", "job_latency", "engines", "ledger", "state_tree", "storage", "simplex", "agreement")
 
 
 def flatten(value: object, path: str = "") -> list[tuple[str, str]]:
