@@ -18,7 +18,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 AITBC = str(Path(sys.executable).parent / "aitbc")
-PORT_BASE = 23_000
+PORT_BASE = int(os.environ.get("PORT_BASE", "23000"))
 Json = dict[str, Any]
 
 

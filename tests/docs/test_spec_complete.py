@@ -238,6 +238,13 @@ def test_every_vector_file_is_described() -> None:
     assert_names(text, sorted(path.name for path in folder.glob("*.json")))
 
 
+def test_every_metric_is_specified() -> None:
+    from aitbc.node import metrics
+
+    listed = rows(section(chapter("rpc.md"), "Metrics"))
+    assert set(listed) >= {*metrics.SCALARS, *metrics.BY_VALIDATOR, *metrics.BY_LABEL, *metrics.HISTOGRAMS}
+
+
 # Between nodes
 
 

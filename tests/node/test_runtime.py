@@ -77,7 +77,7 @@ def test_readers_see_nothing_of_a_block_that_could_not_be_written(chain: Chain) 
         assert isinstance(node.failure, OSError)
         assert node.executor.head == node.executor.loaded.block
         assert node.executor.state.data["accounts"] == before
-        assert node.transactions_total == 0
+        assert node.measures.transactions == 0
 
     run(chain, story, DiskIsFull)
 

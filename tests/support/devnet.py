@@ -15,10 +15,11 @@ AITBC = Path(sys.executable).parent / "aitbc"
 
 
 WORKERS = 4
+MOST_NODES = 7
 
 
 def free_port_base() -> int:
-    """A base whose ports for node, hub and provider are free now.
+    """A base whose ports for nodes, hub and provider are free now.
 
     Below the ports that the system gives to outgoing connections, and never one of another test worker's, so that a
     network can be stopped and started again on its base.
@@ -29,7 +30,7 @@ def free_port_base() -> int:
         base = random.choice(bases)
         with contextlib.ExitStack() as stack:
             try:
-                for offset in (0, 100, 200, 300):
+                for offset in (*range(MOST_NODES), *range(100, 100 + MOST_NODES), 200, 300):
                     probe = stack.enter_context(socket.socket())
                     probe.bind(("127.0.0.1", base + offset))
             except OSError:

@@ -28,7 +28,7 @@ TABLE: dict[str, Entry] = {
     "tx": Entry("aitbc.cli.chain:tx", "Chain", "Show a transaction and its outcome."),
     "genesis": Entry("aitbc.cli.genesis:command", "Chain", "Make a genesis document."),
     "devnet": Entry("aitbc.cli.devnet:command", "Programs", "Run a whole network on this machine."),
-    "node": Entry("aitbc.cli.node:command", "Programs", "Run a node."),
+    "node": Entry("aitbc.cli.node:command", "Programs", "Run a node, or see how one does."),
     "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
     "sim": Entry(

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from aitbc.adapters.http.ports import PortInUse, check_port
-from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys
-from aitbc.cli.devnet_folder import devnet_folder
+from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys, devnet_validators
+from aitbc.cli.devnet_folder import devnet_folder, node_name
 from aitbc.cli.errors import CliError
 from aitbc.cli.files import write_private
 from aitbc.cli.supervisor import Program, Supervisor
@@ -31,10 +32,16 @@ READY_S = 60.0
 """A machine that needs longer has another problem, and the logs say which."""
 HOST = "127.0.0.1"
 PROVIDER_MODELS = ("tiny-lm", "tiny-diffusion")
+MAX_VALIDATORS = 50
+PROPOSER_KEY = "proposer.key"
+"""In the folder of each node of several, for `aitbc node start`."""
 
 
 class Ports(NamedTuple):
+    """Where everything listens; node i has RPC `rpc + i` and, when it is not alone, P2P `p2p + i`."""
+
     rpc: int
+    p2p: int
     hub: int
     provider: int
 
@@ -55,10 +62,20 @@ class Plan(NamedTuple):
     genesis: "Genesis"
     document: bytes
     signers: dict[str, KeySigner]
+    validators: list[KeySigner]
 
     @property
     def rpc_url(self) -> str:
-        return f"http://{HOST}:{self.ports.rpc}"
+        """Of the first node, which hub, provider and demo use."""
+        return self.rpc_urls[0]
+
+    @property
+    def rpc_urls(self) -> list[str]:
+        return [f"http://{HOST}:{self.ports.rpc + i}" for i in range(len(self.validators))]
+
+    def peers_of(self, node: int) -> tuple[str, ...]:
+        """Where the other nodes listen to each other."""
+        return tuple(f"{HOST}:{self.ports.p2p + i}" for i in range(len(self.validators)) if i != node)
 
     @property
     def hub_url(self) -> str:
@@ -70,7 +87,13 @@ class Plan(NamedTuple):
 
 
 @click.command("devnet")
-@click.option("--validators", type=click.IntRange(min=1, max=50), default=1, show_default=True)
+@click.option(
+    "--validators",
+    type=click.IntRange(min=1, max=MAX_VALIDATORS),
+    default=1,
+    show_default=True,
+    help="So many nodes that agree, each a process of its own; 4 is the least that does without one.",
+)
 @click.option(
     "--block-time-ms",
     type=click.IntRange(min=0, max=3_600_000),
@@ -92,7 +115,7 @@ class Plan(NamedTuple):
 @click.option(
     "--port-base",
     type=click.IntRange(min=1024, max=65_000),
-    help="RPC at P, hub at P+200, provider at P+300.",
+    help="Node i: RPC at P+i, peers at P+100+i; hub at P+200, provider at P+300.",
 )
 @click.option("--no-demo", is_flag=True, help="Do not run the demo job.")
 @click.option(
@@ -117,21 +140,15 @@ def command(
     claim_s: int,
 ) -> None:
     """Run a whole network on this machine: node, hub, provider and a client that buys one AI job."""
-    if validators != 1:
-        raise CliError(
-            f"this release runs a devnet of 1 validator, not {validators}",
-            "leave --validators out",
-            code="usage",
-        )
     if reset and data is None:
         raise CliError(
             "--reset needs --data: without it every devnet starts fresh", "add --data FOLDER", code="usage"
         )
     ports = _ports(port_base)
-    _check_ports(ports)
-    with _stop_signals() as stopped, devnet_folder(data, reset=reset) as folder:
+    _check_ports(ports, validators)
+    with _stop_signals() as stopped, devnet_folder(data, nodes=validators, reset=reset) as folder:
         terms = JobTerms(deliver_s, claim_s)
-        plan = _plan(ports, folder, terms, block_time_ms=block_time_ms, idle_ms=idle_ms)
+        plan = _plan(ports, folder, terms, validators, block_time_ms=block_time_ms, idle_ms=idle_ms)
         supervisor = Supervisor(folder / "logs")
         try:
             _start(supervisor, plan, stopped)
@@ -141,17 +158,21 @@ def command(
                 _say_ready(plan)
                 if not no_demo or synthetic:
                     supervisor.start("client", lambda: _client(plan, demo=not no_demo, synthetic=synthetic))
-            _watch(supervisor, stopped)
+            _watch(supervisor, plan, stopped)
         finally:
             supervisor.stop()
 
 
 def _ports(base: int | None) -> Ports:
-    return Ports(8080, 8000, 8001) if base is None else Ports(base, base + 200, base + 300)
+    if base is None:
+        return Ports(rpc=8080, p2p=7070, hub=8000, provider=8001)
+    return Ports(rpc=base, p2p=base + 100, hub=base + 200, provider=base + 300)
 
 
-def _check_ports(ports: Ports) -> None:
-    for name, port in ports._asdict().items():
+def _check_ports(ports: Ports, validators: int) -> None:
+    wanted = [("rpc", ports.rpc + i) for i in range(validators)]
+    wanted += [("p2p", ports.p2p + i) for i in range(validators) if validators > 1]
+    for name, port in (*wanted, ("hub", ports.hub), ("provider", ports.provider)):
         try:
             check_port(HOST, port)
         except PortInUse as error:
@@ -173,18 +194,26 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _plan(ports: Ports, folder: Path, terms: JobTerms, *, block_time_ms: int, idle_ms: int) -> Plan:
+def _plan(
+    ports: Ports, folder: Path, terms: JobTerms, count: int, *, block_time_ms: int, idle_ms: int
+) -> Plan:
     from aitbc.core.codec.canonical import jcs
     from aitbc.core.ledger.devnet import devnet_genesis
 
     signers = {name: KeySigner(seed) for name, seed in devnet_keys().items()}
     keys = {name: signer.auth_key for name, signer in signers.items()}
-    genesis = devnet_genesis(keys, block_time_ms=block_time_ms, idle_ms=idle_ms)
+    seeds = devnet_validators(count)
+    validators = [KeySigner(seed) for seed in seeds]
+    several = [signer.auth_key for signer in validators] if count > 1 else []
+    genesis = devnet_genesis(keys, validators=several, block_time_ms=block_time_ms, idle_ms=idle_ms)
     document = jcs(genesis)
     _check_same_genesis(folder / "genesis.json", document)
     write_private(folder / "genesis.json", document + b"\n")
     write_private(folder / "faucet.key", devnet_keys()["faucet"].hex().encode() + b"\n")
-    return Plan(ports, folder, terms, genesis, document, signers)
+    if count > 1:
+        for i, seed in enumerate(seeds):
+            write_private(folder / node_name(i) / PROPOSER_KEY, seed.hex().encode() + b"\n")
+    return Plan(ports, folder, terms, genesis, document, signers, validators)
 
 
 def _check_same_genesis(file: Path, document: bytes) -> None:
@@ -204,12 +233,23 @@ def _start(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
 
     if stopped:
         return
-    supervisor.start("node", lambda: _node(plan))
+    if len(plan.validators) > 1:
+        _load_node()
+    for i in range(len(plan.validators)):
+        supervisor.start(node_name(i), partial(_node, plan, i))
 
     supervisor.start("hub", lambda: _hub(plan))
 
 
-def _node(plan: Plan) -> int:
+def _load_node() -> None:
+    """Once for all nodes, which then share its memory."""
+    import uvicorn  # noqa: F401
+
+    import aitbc.adapters.http.serving
+    import aitbc.node.main  # noqa: F401
+
+
+def _node(plan: Plan, i: int) -> int:
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
     from aitbc.node.main import run
@@ -218,10 +258,13 @@ def _node(plan: Plan) -> int:
     return run(
         NodeConfig(
             genesis=plan.document,
-            data=plan.data / "node",
+            data=plan.data / node_name(i),
             rpc_host=HOST,
-            rpc_port=plan.ports.rpc,
-            proposer=plan.signers["validator"],
+            rpc_port=plan.ports.rpc + i,
+            proposer=plan.validators[i],
+            p2p_host=HOST,
+            p2p_port=plan.ports.p2p + i if len(plan.validators) > 1 else None,
+            peers=plan.peers_of(i),
             faucet=plan.signers["faucet"],
             synthetic_attester=plan.signers["synthetic-attester"],
             attest_urls=(plan.hub_url,),
@@ -276,16 +319,17 @@ def _client(plan: Plan, *, demo: bool, synthetic: int) -> int:
 
 
 def _wait_ready(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
-    """Until node and provider answer and the hub has the provider's models."""
+    """Until all nodes know each other, the provider answers and the hub has the provider's models."""
+    others = len(plan.validators) - 1
     questions = {
-        "node": (plan.ports.rpc, "/health"),
-        "provider": (plan.ports.provider, "/v1/health"),
-        "hub": (plan.ports.hub, "/v1/health"),
+        node_name(i): (plan.ports.rpc + i, "/health", "peers", others) for i in range(len(plan.validators))
     }
+    questions["provider"] = (plan.ports.provider, "/v1/health", "", 0)
+    questions["hub"] = (plan.ports.hub, "/v1/health", "providers", 1)
     deadline = time.monotonic() + READY_S
     while questions and not stopped:
-        name, (port, path) = next(iter(questions.items()))
-        if _answers(port, path, needs_provider=name == "hub"):
+        name, question = next(iter(questions.items()))
+        if _answers(*question):
             del questions[name]
             continue
         _complain_about(supervisor)
@@ -296,7 +340,8 @@ def _wait_ready(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
         time.sleep(0.02)
 
 
-def _answers(port: int, path: str, *, needs_provider: bool) -> bool:
+def _answers(port: int, path: str, counted: str, least: int) -> bool:
+    """Does it answer, and has it so many of what it counts?"""
     connection = HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", path)
@@ -306,7 +351,7 @@ def _answers(port: int, path: str, *, needs_provider: bool) -> bool:
         return False
     finally:
         connection.close()
-    return response.status == 200 and (not needs_provider or body.get("providers", 0) > 0)
+    return response.status == 200 and int(body.get(counted, 0)) >= least
 
 
 def _complain_about(supervisor: Supervisor) -> None:
@@ -343,7 +388,7 @@ def _error_in(line: str) -> str:
 def _say_ready(plan: Plan) -> None:
     ready = {
         "ready": True,
-        "rpc": [plan.rpc_url],
+        "rpc": plan.rpc_urls,
         "hub": plan.hub_url,
         "provider": plan.provider_url,
         "console": plan.rpc_url + "/",
@@ -364,6 +409,12 @@ def _welcome(plan: Plan) -> str:
         if name in ("alice", "bob", "carol", "hub", "provider")
     ]
     flags = "" if plan.ports == _ports(None) else f"  --rpc {plan.rpc_url} --hub {plan.hub_url}"
+    validators = [
+        f"  {node_name(i):<10} {signer.address}  {url}"
+        for i, (signer, url) in enumerate(zip(plan.validators, plan.rpc_urls, strict=True))
+        if len(plan.validators) > 1
+    ]
+    status = [f"  aitbc node status{flags}"] if validators else []
     return "\n".join(
         [
             "",
@@ -372,19 +423,23 @@ def _welcome(plan: Plan) -> str:
             f"  node {plan.rpc_url}   hub {plan.hub_url}   provider {plan.provider_url}"
             f"  ({', '.join(PROVIDER_MODELS)})",
             *accounts,
+            *validators,
             f"  mnemonic   {DEVNET_MNEMONIC}   (published: never use it for money)",
             "Try:",
             f"  aitbc send bob 25ait --from alice --wait final{flags}",
             f'  aitbc image "a red circle on blue" -o out.png --from alice{flags}',
             f'  aitbc chat "Once upon" --from alice{flags}',
+            *status,
             "Ctrl-C stops everything.",
             "",
         ]
     )
 
 
-def _watch(supervisor: Supervisor, stopped: list[int]) -> None:
-    """Until somebody asks to stop or the node dies; without hub or provider the chain goes on, and it is said."""
+def _watch(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
+    """Until somebody asks to stop or the last node dies; without hub, provider or another node the chain may go on,
+    and it is said."""
+    nodes = {node_name(i): i for i in range(len(plan.validators))}
     told = 0
     while not stopped:
         for program in list(supervisor.programs):
@@ -393,14 +448,27 @@ def _watch(supervisor: Supervisor, stopped: list[int]) -> None:
             code = program.poll()
             if code is None:
                 continue
-            if program.name == "node":
+            node = nodes.pop(program.name, None)
+            if not nodes:
                 _complain_about(supervisor)
             supervisor.programs.remove(program)
             if program.name == "client":
                 told = _relay(program.log, told)
             if code:
                 click.echo(_story_of(program), err=True)
+            if node is not None:
+                click.echo(f"to start it again:\n  {_start_again(plan, node)}", err=True)
         time.sleep(0.1)
+
+
+def _start_again(plan: Plan, node: int) -> str:
+    """What to type for one node of this devnet."""
+    data = plan.data / node_name(node)
+    peers = " ".join(f"--peer {where}" for where in plan.peers_of(node))
+    return (
+        f"aitbc node start --genesis {plan.data}/genesis.json --data {data} --proposer-key {data / PROPOSER_KEY}"
+        f" --port {plan.ports.rpc + node} --p2p-port {plan.ports.p2p + node} {peers}"
+    )
 
 
 def _relay(log: Path, told: int) -> int:

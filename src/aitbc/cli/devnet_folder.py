@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,18 +23,26 @@ MARKER = "devnet.json"
 """Says that the folder is a devnet's; locked as long as that devnet or one of its programs runs."""
 _MARK = json.dumps({"devnet": 1, "made_by": "aitbc devnet"}) + "\n"
 
-PROGRAM_FOLDERS = ("node", "hub", "provider", "logs")
+PROGRAM_FOLDERS = ("hub", "provider", "logs")
 OUR_FILES = ("genesis.json", "faucet.key")
-_PROGRAM_LOCKS = ("node/node.lock", "hub/hub.lock", "provider/provider.lock")
-"""Held by programs that were started by hand on one of our folders."""
+_PROGRAM_LOCKS = ("hub/hub.lock", "provider/provider.lock")
+"""Held by programs that were started by hand on one of our folders; nodes have theirs too."""
+
+
+_NODE = re.compile(r"node-[1-9][0-9]?")
+
+
+def node_name(i: int) -> str:
+    """Of a node's folder, its log and its process; the first is the only one of most devnets."""
+    return f"node-{i}" if i else "node"
 
 
 @contextlib.contextmanager
-def devnet_folder(data: Path | None, *, reset: bool) -> Iterator[Path]:
+def devnet_folder(data: Path | None, *, nodes: int = 1, reset: bool) -> Iterator[Path]:
     """The folder for everything that is written; a temporary one goes with the devnet."""
     if data is None:
         with tempfile.TemporaryDirectory(prefix="aitbc-devnet-") as folder:
-            _make_folders(Path(folder))
+            _make_folders(Path(folder), nodes)
             yield Path(folder)
         return
     _require_ours_or_empty(data)
@@ -41,12 +50,12 @@ def devnet_folder(data: Path | None, *, reset: bool) -> Iterator[Path]:
     with _marker(data):
         if reset:
             _empty(data)
-        _make_folders(data)
+        _make_folders(data, nodes)
         yield data
 
 
-def _make_folders(folder: Path) -> None:
-    for name in PROGRAM_FOLDERS:
+def _make_folders(folder: Path, nodes: int) -> None:
+    for name in (*PROGRAM_FOLDERS, *map(node_name, range(nodes))):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
 
 
@@ -99,11 +108,12 @@ def _lock(file: IO[str], data: Path) -> None:
 
 def _empty(data: Path) -> None:
     """Remove what devnets make, once no program works on it; name what was left."""
+    nodes = ["node", *sorted(path.name for path in data.glob("node-*") if _NODE.fullmatch(path.name))]
     with contextlib.ExitStack() as held:
-        for name in _PROGRAM_LOCKS:
+        for name in (*(f"{node}/node.lock" for node in nodes), *_PROGRAM_LOCKS):
             if (data / name).is_file():
                 _lock(held.enter_context((data / name).open("r+")), data)
-        for name in (*PROGRAM_FOLDERS, *OUR_FILES):
+        for name in (*nodes, *PROGRAM_FOLDERS, *OUR_FILES):
             _remove(data / name)
     foreign = sorted(path.name for path in data.iterdir() if path.name != MARKER)
     if foreign:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from aitbc.cli.errors import CliError
+from aitbc.cli.settings import AitbcCommand, Settings
+from aitbc.cli.show import answer
 
 if TYPE_CHECKING:
     from aitbc.client.signing import KeySigner
@@ -17,7 +19,7 @@ MAX_KEY_FILE_BYTES = 4096
 
 @click.group("node")
 def command() -> None:
-    """Run a node."""
+    """Run a node, or see how one does."""
 
 
 @command.command("start")
@@ -45,9 +47,15 @@ def command() -> None:
     "--peer",
     "peers",
     multiple=True,
+    metavar="HOST:PORT",
+    help="A node to stay connected to; a validator names every other one. Repeatable.",
+)
+@click.option(
+    "--bootstrap",
+    multiple=True,
     envvar="BOOTSTRAP_PEERS",
     metavar="HOST:PORT",
-    help="A node to connect to; repeatable.",
+    help="A node to ask for others while there is nobody else; repeatable; BOOTSTRAP_PEERS.",
 )
 @click.option(
     "--attest-url",
@@ -65,6 +73,7 @@ def start(
     p2p_host: str,
     p2p_port: int | None,
     peers: tuple[str, ...],
+    bootstrap: tuple[str, ...],
     attest_urls: tuple[str, ...],
 ) -> int:
     """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
@@ -84,6 +93,7 @@ def start(
         p2p_host=p2p_host,
         p2p_port=p2p_port,
         peers=peers,
+        bootstrap=bootstrap,
         attest_urls=attest_urls,
     )
     try:
@@ -95,6 +105,18 @@ def start(
     with contextlib.suppress(KeyboardInterrupt):
         return asyncio.run(serve(config, opened))
     return 0
+
+
+@command.command("status", cls=AitbcCommand)
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show how agreement goes on a node: its validators, who is slow or silent, and its peers."""
+    from aitbc.cli.node_status import lines_of
+    from aitbc.client.node import NodeClient
+
+    with NodeClient(settings.rpc) as node:
+        consensus, peers = node.consensus(), node.peers()
+    answer(settings, {"consensus": consensus, "peers": peers}, *lines_of(consensus, peers))
 
 
 def _signer(path: Path) -> "KeySigner":

@@ -86,6 +86,14 @@ class NodeClient(SyncHttp):
         """The set that decides the block at a height, by default the next one."""
         return self.perform(_validators(height))
 
+    def consensus(self) -> Json:
+        """How agreement goes, as this node sees it."""
+        return self.perform(_consensus())
+
+    def peers(self) -> list[Json]:
+        """The nodes that this one talks to."""
+        return self.perform(_peers())
+
     def finality(self, height: int) -> Json:
         """Why a block is final; believe it after `aitbc.client.light` has checked it."""
         return self.perform(finality_call(height))
@@ -151,6 +159,12 @@ class AsyncNodeClient(AsyncHttp):
 
     async def validators(self, height: int | None = None) -> list[Json]:
         return await self.perform(_validators(height))
+
+    async def consensus(self) -> Json:
+        return await self.perform(_consensus())
+
+    async def peers(self) -> list[Json]:
+        return await self.perform(_peers())
 
     async def finality(self, height: int) -> Json:
         return await self.perform(finality_call(height))
@@ -236,6 +250,14 @@ def _registry(role: str, after: str) -> Call[list[Json]]:
 def _validators(height: int | None) -> Call[list[Json]]:
     query = {} if height is None else {"height": height}
     return Call(method="GET", path="/rpc/validators", query=query, read=_items)
+
+
+def _consensus() -> Call[Json]:
+    return Call(method="GET", path="/rpc/consensus", read=_object)
+
+
+def _peers() -> Call[list[Json]]:
+    return Call(method="GET", path="/p2p/peers", read=lambda answer: [_object(item) for item in answer])
 
 
 def finality_call(height: int) -> Call[Json]:

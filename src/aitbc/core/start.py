@@ -3,21 +3,29 @@
 from collections.abc import Sequence
 
 from aitbc.core.codec.digests import candidate_id
+from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.wire import unpack
 from aitbc.core.consensus.epoch import Anchor
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import BlockRecord, LogRecord
+from aitbc.core.crypto.address import address_of
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.validators import validators_of
+from aitbc.core.ledger.validators import members_of
 from aitbc.core.replica import Replica, epoch_after
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
 
 
 def address_of_validator(executor: Executor, auth_key: bytes) -> str:
-    """Under which address a key votes: that of the member whose key it is; empty for a key of nobody in the set."""
-    members = validators_of(executor.state)
-    return next((member.address for member in members if member.auth_key == auth_key), "")
+    """Under which address a key votes, now or in an epoch to come: that of the member whose key it is, jailed ones
+    included, else its own account's; empty for a key that its account has no more."""
+    state, own = executor.state, address_of(auth_key)
+    members = {address: key_from_text(record.auth_key) for address, record in members_of(state)}
+    for address, key in members.items():
+        if key == auth_key:
+            return address
+    known = members.get(own) or state.account(own).auth
+    return own if known in (b"", auth_key) else ""
 
 
 def replica_at_head(

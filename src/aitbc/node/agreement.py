@@ -1,7 +1,9 @@
 """What a validator writes down and signs: log, guard and key behind one thread. docs/spec/simplex.md"""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
@@ -9,9 +11,17 @@ from aitbc.core.consensus.engine import SignStatements
 from aitbc.core.consensus.simplex.wal import MAX_LOG_BYTES, LogRecord, encode_batch, log_head, read_log
 from aitbc.core.replica import Log
 from aitbc.core.types.reasons import Rejected
+from aitbc.node.measures import DISK_S, Histogram
 from aitbc.ports import ConsensusLog, Signer, SignerGuard
 
 LOG_FILE, GUARD_FILE = "agreement.log", "guard"
+
+
+@contextmanager
+def _timed(histogram: Histogram) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    histogram.take(time.perf_counter() - started)
 
 
 class Scribe:
@@ -27,6 +37,8 @@ class Scribe:
         self.records: list[LogRecord] = []
         """What log and guard held at the start."""
         self.log_was_damaged = False
+        self.log_writes, self.guard_writes = Histogram(DISK_S), Histogram(DISK_S)
+        """How long they took to be safe."""
         self._log, self._guard, self._signer = log, guard, signer
         self._genesis_hash, self._now_ms = genesis_hash, now_ms
         self._size = 0
@@ -57,6 +69,11 @@ class Scribe:
         return self._signer.auth_key
 
     @property
+    def signer(self) -> Signer:
+        """For transactions of the validator's own account; statements of agreement go through `write`."""
+        return self._signer
+
+    @property
     def vote_after_ms(self) -> int:
         return self._guard.vote_after_ms
 
@@ -71,10 +88,12 @@ class Scribe:
         for effect in work:
             if isinstance(effect, Log):
                 batch = encode_batch(effect.records)
-                self._log.append(batch)
+                with _timed(self.log_writes):
+                    self._log.append(batch)
                 self._size += len(batch)
             else:
-                self._guard.admit(effect.statements)
+                with _timed(self.guard_writes):
+                    self._guard.admit(effect.statements)
                 signed.append([self._signer.sign(statement.digest) for statement in effect.statements])
         return signed
 

@@ -22,7 +22,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     p2p_port: int | None = None
     """Where other nodes connect; None: nobody does."""
     peers: tuple[str, ...] = ()
-    """`host:port` of nodes to connect to first (BOOTSTRAP_PEERS)."""
+    """`host:port` of nodes to stay connected to: the other validators, or whom a follower follows."""
+    bootstrap: tuple[str, ...] = ()
+    """`host:port` of nodes to ask for others while there is nobody else (BOOTSTRAP_PEERS)."""
+
+    @property
+    def talks(self) -> bool:
+        """Are there to be other nodes?"""
+        return self.p2p_port is not None or bool(self.peers or self.bootstrap)
+
     timeout_ms: int = 600
     """How long a slot's leader is waited for at first: three network delays and the time to execute a block."""
     faucet: Signer | None = None

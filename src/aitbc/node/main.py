@@ -34,7 +34,7 @@ from aitbc.core.ledger.genesis import genesis_document, parse_genesis
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
-from aitbc.core.peer.peers import VOTES, PeerSettings
+from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.types.reasons import Rejected, Stops
 from aitbc.node.agreement import Scribe, open_scribe
 from aitbc.node.beginning import check_beginning
@@ -150,7 +150,7 @@ def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     """Log and guard of a validator; raises StorageError when its files cannot be used."""
     if config.proposer is None:
         return None
-    if not config.p2p_port and not config.peers:
+    if not config.talks:
         _check_lone_author(config.proposer, executor)
     height = executor.head.block.header.height
     # Who is a quorum alone has nobody to contradict it: a chain of an older release has no guard yet.
@@ -188,7 +188,7 @@ def _check_lone_author(signer: Signer, executor: Executor) -> None:
 
 
 def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
-    if config.p2p_port is None and not config.peers:
+    if not config.talks:
         return None
     head, genesis_hash = runtime.executor.head, runtime.executor.loaded.hash
     static = load_or_create_node_key(config.data / NODE_KEY_FILE)
@@ -207,8 +207,9 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
             agent=f"aitbc/{__version__}",
             listen="" if config.p2p_port is None else f":{config.p2p_port}",
             features=(VOTES,),
-            bootstrap=config.peers,
+            bootstrap=config.bootstrap,
         ),
+        configured=[ConfiguredPeer(where) for where in config.peers],
         status=Status(height, head.hash, height),
         clock=SystemClock(),
     )

@@ -1,12 +1,49 @@
-"""The seeds' metric names, read from the running node when somebody asks."""
+"""The seeds' metric names and what an operator needs beside them, read from the running node when somebody asks.
 
-from collections.abc import Iterable
+Each is listed in docs/spec/rpc.md "Metrics".
+"""
+
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from aitbc.node.measures import Histogram
 from aitbc.node.runtime import NodeRuntime
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+SCALARS = {
+    "blockchain_blocks_total": "Blocks finalised since start",
+    "blockchain_transactions_total": "Transactions finalised since start",
+    "blockchain_height": "Height of the newest final block",
+    "blockchain_network_peers": "Connected peers",
+    "blockchain_mempool_transactions": "Transactions that wait",
+    "blockchain_commit_milliseconds": "Time to write the newest block",
+    "blockchain_consensus_rounds": "Slots that are over since start",
+    "blockchain_consensus_skipped_total": "Slots that ended without a block since start",
+    "blockchain_consensus_timeouts_total": "Slots that this node voted to skip since start",
+    "blockchain_consensus_epoch": "Running epoch",
+    "blockchain_consensus_slot": "Smallest slot of the epoch that is not over",
+    "blockchain_consensus_final_slot": "Newest final slot of the epoch",
+    "blockchain_consensus_voting": "1 while this node votes",
+    "blockchain_consensus_faults_total": "Validators seen to contradict themselves, by epoch",
+}
+"""Of one figure. A name that ends in _total is a counter."""
+BY_VALIDATOR = {
+    "blockchain_validator_votes_missed_total": ("missed", "Slots in which no vote of it was seen in time"),
+    "blockchain_validator_slots_skipped_total": ("skipped", "Slots of its own that ended without its block"),
+    "blockchain_validator_slots_led_total": ("led", "Slots of its own that ended with its candidate"),
+}
+BY_LABEL = {
+    "blockchain_transactions_dropped_total": ("reason", "Transactions dropped after admission"),
+    "blockchain_network_refused_total": ("reason", "What peers sent and was not taken"),
+    "blockchain_queue_depth": ("queue", "What waits"),
+}
+HISTOGRAMS = {
+    "blockchain_finality_seconds": "From a block's timestamp until it is final here",
+    "blockchain_agreement_log_seconds": "Time for an append to the agreement log to be safe on disk",
+    "blockchain_signer_guard_seconds": "Time for a change of the signer guard to be safe on disk",
+}
 
 
 class _Collector:
@@ -14,25 +51,69 @@ class _Collector:
         self._runtime = runtime
 
     def collect(self) -> Iterable["Metric"]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+        scalars = self._scalars()
+        for name, text in SCALARS.items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(name, text, value=scalars[name])
+        record = self._runtime.engine().record
+        for name, (field, text) in BY_VALIDATOR.items():
+            counted = CounterMetricFamily(name, text, labels=["validator"])
+            for address, member in record.members.items():
+                counted.add_metric([address], getattr(member, field))
+            yield counted
+        labelled = self._labelled()
+        for name, (label, text) in BY_LABEL.items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            figures = family(name, text, labels=[label])
+            for value, count in labelled[name].items():
+                figures.add_metric([value], count)
+            yield figures
+        histograms = self._histograms()
+        for name, text in HISTOGRAMS.items():
+            histogram = histograms.get(name)
+            if histogram is not None:
+                yield HistogramMetricFamily(
+                    name, text, buckets=histogram.buckets(), sum_value=histogram.sum_s
+                )
+
+    def _scalars(self) -> dict[str, float]:
         runtime = self._runtime
-        height = runtime.executor.head.block.header.height
-        blocks = height - runtime.started_height
-        yield CounterMetricFamily("blockchain_blocks_total", "Blocks finalised since start", value=blocks)
-        yield CounterMetricFamily(
-            "blockchain_transactions_total",
-            "Transactions finalised since start",
-            value=runtime.transactions_total,
-        )
-        yield GaugeMetricFamily("blockchain_height", "Height of the newest final block", value=height)
-        yield GaugeMetricFamily("blockchain_network_peers", "Connected peers", value=0)
-        yield GaugeMetricFamily(
-            "blockchain_mempool_transactions", "Transactions that wait", value=len(runtime.replica.mempool)
-        )
-        yield GaugeMetricFamily(
-            "blockchain_commit_milliseconds", "Time to write the newest block", value=runtime.last_commit_ms
-        )
+        engine, height = runtime.engine(), runtime.executor.head.block.header.height
+        return {
+            "blockchain_blocks_total": height - runtime.started_height,
+            "blockchain_transactions_total": runtime.measures.transactions,
+            "blockchain_height": height,
+            "blockchain_network_peers": runtime.network.peers if runtime.network else 0,
+            "blockchain_mempool_transactions": len(runtime.replica.mempool),
+            "blockchain_commit_milliseconds": runtime.measures.last_commit_ms,
+            "blockchain_consensus_rounds": engine.record.rounds,
+            "blockchain_consensus_skipped_total": engine.record.skips,
+            "blockchain_consensus_timeouts_total": engine.record.timeouts,
+            "blockchain_consensus_epoch": engine.epoch.number,
+            "blockchain_consensus_slot": engine.frontier,
+            "blockchain_consensus_final_slot": engine.final_slot,
+            "blockchain_consensus_voting": int(runtime.validates),
+            "blockchain_consensus_faults_total": len(runtime.accuser.charges),
+        }
+
+    def _labelled(self) -> dict[str, Mapping[str, int]]:
+        runtime = self._runtime
+        return {
+            "blockchain_transactions_dropped_total": runtime.measures.dropped,
+            "blockchain_network_refused_total": runtime.network.refused if runtime.network else {},
+            "blockchain_queue_depth": runtime.queues(),
+        }
+
+    def _histograms(self) -> dict[str, Histogram]:
+        """A node without a key writes neither log nor guard."""
+        found = {"blockchain_finality_seconds": self._runtime.measures.finality}
+        scribe = self._runtime.scribe
+        if scribe is not None:
+            found["blockchain_agreement_log_seconds"] = scribe.log_writes
+            found["blockchain_signer_guard_seconds"] = scribe.guard_writes
+        return found
 
 
 def exposition(runtime: NodeRuntime) -> tuple[bytes, str]:

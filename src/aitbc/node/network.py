@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import count
 from typing import Any, Protocol
 
@@ -28,11 +30,13 @@ from aitbc.core.consensus.simplex.messages import (
 )
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.peer import kinds
+from aitbc.core.peer.gossip import AGAIN_MS
 from aitbc.core.peer.kinds import CANDIDATE, CERTIFICATE, CONSENSUS_GET, CONSENSUS_STATUS, VOTE, Kind
 from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
 from aitbc.core.peer.network import Delivered, Network, NetworkEffect, TransactionsCame, Verdict, Wake
 from aitbc.core.peer.peering import TICK_MS
 from aitbc.core.peer.peers import (
+    ConfiguredPeer,
     Heard,
     PeerDown,
     PeerSettings,
@@ -53,6 +57,8 @@ log = logging.getLogger("aitbc.node")
 
 MAX_CHECKING = 1_024
 """Messages of agreement between arrival and verdict."""
+MAX_TOLD = 1_024
+"""Some seconds of a busy agreement of 50."""
 MAX_BLOCKS_ANSWERED = 128
 MAX_ENVELOPE_BYTES = 64 * 1024
 
@@ -110,16 +116,24 @@ class NodeNetwork:
         settings: PeerSettings,
         status: kinds.Status,
         clock: Clock,
+        configured: Sequence[ConfiguredPeer] = (),
     ) -> None:
+        """`configured`: nodes to stay connected to."""
         self._host = host
         self._transport = transport
         self._clock = clock
-        self._network = Network(settings, status=status, pool=_Pool(host), secret=os.urandom(32))
+        self._network = Network(
+            settings, status=status, pool=_Pool(host), secret=os.urandom(32), configured=configured
+        )
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="check")
         self._checking = 0
+        self.refused: Counter[str] = Counter()
+        """What peers sent and was not taken, by reason."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = count(1)
         self._next_peer = 0
+        self._told: OrderedDict[bytes, int] = OrderedDict()
+        """What all peers have heard from here, and when."""
         self._wake: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self.address = ""
@@ -150,6 +164,11 @@ class NodeNetwork:
     def peers(self) -> int:
         return len(self._network.peers)
 
+    @property
+    def checking(self) -> int:
+        """Messages of agreement between arrival and verdict."""
+        return self._checking
+
     def view(self) -> list[PeerView]:
         return self._network.view(self._now())
 
@@ -167,8 +186,20 @@ class NodeNetwork:
         elif kind is CONSENSUS_STATUS:
             for other in self._network.peers:
                 self._perform(self._network.say(now_ms, other, kind, payload))
-        else:
+        elif self._is_news(now_ms, payload):
             self._perform(self._network.publish(now_ms, kind, payload))
+
+    def _is_news(self, now_ms: int, payload: bytes) -> bool:
+        """A certificate for three validators is told to all once: a peer holds it against us to hear it again."""
+        name = sha256(payload).digest()
+        told_ms = self._told.get(name)
+        if told_ms is not None and 0 <= now_ms - told_ms < AGAIN_MS:
+            return False
+        self._told[name] = now_ms
+        self._told.move_to_end(name)
+        if len(self._told) > MAX_TOLD:
+            self._told.popitem(last=False)
+        return True
 
     def took(self, wids: Sequence[bytes]) -> None:
         """These transactions wait here now."""
@@ -234,6 +265,7 @@ class NodeNetwork:
                         extra={"component": "p2p", "event": "down", "peer": effect.key.hex()[:16]},
                     )
                 case Unreplied() | Refusal():
+                    self.refused[str(effect.reason)] += 1
                     log.debug("%s: %s", effect.reason, effect.message, extra={"component": "p2p"})
 
     def _set_wake(self, effect: Wake) -> None:
@@ -276,6 +308,7 @@ class NodeNetwork:
 
     async def _check(self, effect: Delivered) -> None:
         if self._checking >= MAX_CHECKING:
+            self.refused["too_many"] += 1
             self._perform(self._network.judge(self._now(), effect.id, Verdict.IGNORE))
             return
         engine = self._host.engine()
@@ -293,6 +326,7 @@ class NodeNetwork:
         try:
             verified, block = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
         except Rejected as rejection:
+            self.refused[str(rejection.reason)] += 1
             log.info(
                 "refused: %s",
                 rejection,
@@ -303,6 +337,8 @@ class NodeNetwork:
         finally:
             self._checking -= 1
         verdict = Verdict.ACCEPT if self._is_of_use(verified) else Verdict.IGNORE
+        if verdict is Verdict.ACCEPT:
+            self._is_news(self._now(), effect.payload)  # it goes on to all others now
         self._perform(self._network.judge(self._now(), effect.id, verdict))
         self._host.hear(effect.key.hex(), verified, block)
 

@@ -22,6 +22,11 @@ class Line:
         self._what = what
         self._taken = 0
 
+    @property
+    def taken(self) -> int:
+        """Served and waiting now."""
+        return self._taken
+
     async def do(self, work: Callable[[], T]) -> T:
         if self._taken >= self._most:
             raise too_busy(self._what, self._most)

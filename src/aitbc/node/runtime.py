@@ -17,7 +17,6 @@ from typing import Any, TypeVar, assert_never
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
-    Fault,
     PenalisePeer,
     ReportFault,
     SendEpochEnd,
@@ -55,6 +54,8 @@ from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.agreement import Scribe
+from aitbc.node.evidence import Accuser
+from aitbc.node.measures import Measures
 from aitbc.node.network import NodeNetwork
 from aitbc.node.queues import Line, too_busy
 from aitbc.ports import Clock, StorageError, Store
@@ -81,6 +82,13 @@ MAX_VERIFYING = 4_096
 """Transactions between arrival and admission."""
 
 
+_INCIDENTS = {
+    "timeout": "voted to skip a slot: its leader's block was due and did not come, or was not valid",
+    "skipped": "a slot was skipped",
+    "slow": "a leader was slow",
+}
+
+
 class SystemClock:
     """Wall time."""
 
@@ -98,10 +106,12 @@ class NodeRuntime:
         leader is waited for at first."""
         self.executor = executor
         self.store = store
-        self._scribe = scribe
+        self.scribe = scribe
         self._clock = clock
+        self.measures = Measures()
+        self.accuser = Accuser(self, scribe.signer if scribe else None)
         self.address = address_of_validator(executor, scribe.auth_key) if scribe else ""
-        """Under which this node votes; empty while it does not."""
+        """Under which this node votes in epochs whose set it is in; empty for a node without a key of its own."""
         self.replica = replica_at_head(
             executor,
             address=self.address,
@@ -135,9 +145,8 @@ class NodeRuntime:
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
-        self.transactions_total = 0
         self.started_height = executor.head.block.header.height
-        self.last_commit_ms = 0
+        self._started_ms = clock.now_ms()
 
     def start(self) -> None:
         """Take part in agreement, or follow it."""
@@ -148,6 +157,14 @@ class NodeRuntime:
         self._warn_of_upgrade()
         if self.takes_transactions:
             self._spawn(self._take_up_waiting())
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    @property
+    def validates(self) -> bool:
+        """Does it vote now?"""
+        return self.engine().may_vote and not self.stopped.is_set()
 
     @property
     def takes_transactions(self) -> bool:
@@ -179,8 +196,8 @@ class NodeRuntime:
         if self.takes_transactions and self.failure is None:
             waiting = [*[pack(tx.tx) for tx in self.replica.mempool.waiting()], *self._not_taken_up]
             await self._in_worker(lambda: self.store.save_waiting(waiting))
-        if self._scribe is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._scribe.close)
+        if self.scribe is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.scribe.close)
         self._worker.shutdown(wait=True)
         self._checker.shutdown(wait=True)
         self._readers.shutdown(wait=True)
@@ -221,6 +238,14 @@ class NodeRuntime:
         finally:
             self._verifying -= 1
 
+    async def submit_next(self, tx: Transaction) -> bytes | None:
+        """Submit if its nonce is still the sender's next one, so that nothing that waits is replaced; else None."""
+        with self._checking():
+            verified = await asyncio.get_running_loop().run_in_executor(self._checker, self._verify, tx)
+            if self.replica.mempool.next_nonce(tx.sender) != tx.nonce:
+                return None
+            return await self._offer(verified)
+
     async def _offer(self, verified: VerifiedTransaction) -> bytes:
         """Ask the replica to take it in."""
         self._refuse_when_stopped()
@@ -233,6 +258,18 @@ class NodeRuntime:
     def _refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
             raise Rejected(Reason.NODE_STOPPED, "this node has stopped; ask another, or look again later")
+
+    def queues(self) -> dict[str, int]:
+        """How much waits, by what for."""
+        return {
+            "inputs": len(self._inputs),
+            "effects": len(self._effects),
+            "verifying": self._verifying,
+            "reading": self._light.taken + self._heavy.taken + self._on_state.taken,
+            "committing": len(self._committing),
+            "waiting_for_finality": self._waiting,
+            "checking": self.network.checking if self.network else 0,
+        }
 
     def _verify(self, tx: Transaction) -> VerifiedTransaction:
         """Everything that takes long and needs no order: signatures of the sender and of a witness."""
@@ -367,10 +404,30 @@ class NodeRuntime:
         try:
             while self._inputs and not self.stopped.is_set():
                 self._perform(self.replica.step(self._clock.now_ms(), self._inputs.popleft()))
+            self._note_incidents()
         except Exception as error:
             self._fail(error)
         finally:
             self._busy = False
+
+    def _note_incidents(self) -> None:
+        """Who was slow or skipped, for logs and RPC."""
+        engine = self.replica.engine
+        incidents = engine.record.incidents if isinstance(engine, Simplex) else ()
+        while incidents:
+            incident = incidents.popleft()
+            self.measures.incidents.append((self._clock.now_ms(), incident))
+            log.info(
+                _INCIDENTS[incident.what],
+                extra={
+                    "component": "consensus",
+                    "event": incident.what,
+                    "epoch": incident.epoch,
+                    "slot": incident.slot,
+                    "leader": incident.leader,
+                    "latency_ms": incident.late_ms,
+                },
+            )
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, Stops | StorageError):
@@ -392,10 +449,13 @@ class NodeRuntime:
             self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
-        """In order; those behind a write wait for it."""
+        """In order; those behind a write wait for it. Who never votes has nothing to write down: what it knew it asks
+        for again."""
         self._effects.extend(effects)
         while self._effects and not self._writing:
             effect = self._effects.popleft()
+            if isinstance(effect, Log) and self.scribe is None:
+                continue
             if isinstance(effect, Log | SignStatements):
                 self._write(effect)
             else:
@@ -425,7 +485,7 @@ class NodeRuntime:
             case SendEpochEnd():
                 self._spawn(self._send_epoch_end(effect))
             case ReportFault():
-                self._spawn(self._report(effect.fault))
+                self._spawn(self.accuser.report(effect.fault))
             case PenalisePeer():
                 if self.network is not None:
                     self.network.penalise(effect.peer, effect.reason)
@@ -442,12 +502,12 @@ class NodeRuntime:
 
     def _write(self, first: Log | SignStatements) -> None:
         """Log and signatures that were asked for together are written together."""
-        assert self._scribe is not None, "only who votes is asked to write"
+        assert self.scribe is not None, "only who votes is asked to write"
         work = [first]
         while self._effects and isinstance(self._effects[0], Log | SignStatements):
             work.append(self._effects.popleft())  # type: ignore[arg-type]
         self._writing = True
-        self._spawn(self._write_down(self._scribe, work))
+        self._spawn(self._write_down(self.scribe, work))
 
     async def _write_down(self, scribe: Scribe, work: list[Log | SignStatements]) -> None:
         loop = asyncio.get_running_loop()
@@ -466,7 +526,12 @@ class NodeRuntime:
             previous.cancel()
         delay = max(0, effect.at_ms - self._clock.now_ms()) / 1000
         loop = asyncio.get_running_loop()
-        self._timers[effect.timer] = loop.call_later(delay, self.feed, TimerFired(effect.timer))
+        self._timers[effect.timer] = loop.call_later(delay, self._fire, effect.timer)
+
+    def _fire(self, timer: str) -> None:
+        """Timers of blocks that are fetched have names of their own: none may remain."""
+        self._timers.pop(timer, None)
+        self.feed(TimerFired(timer))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def guarded() -> None:
@@ -528,10 +593,10 @@ class NodeRuntime:
             published.wait()
 
         await self._in_worker(write)
-        self.last_commit_ms = round((time.perf_counter() - started) * 1000)
+        self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
         candidate = effect.certificate.candidate
-        if self._scribe is not None:
-            self._scribe.raise_floor(candidate.epoch, candidate.slot)
+        if self.scribe is not None:
+            self.scribe.raise_floor(candidate.epoch, candidate.slot)
         head = self.executor.head
         if self.network is not None:
             self.network.set_status(height=head.block.header.height, head_hash=head.hash)
@@ -541,10 +606,10 @@ class NodeRuntime:
 
     def _check_key(self) -> None:
         """A validator whose key in the set is another now would only say what nobody believes."""
-        if self._scribe is None:
+        if self.scribe is None:
             return
         member = next((v for v in validators_of(self.executor.state) if v.address == self.address), None)
-        if member is not None and member.auth_key != self._scribe.auth_key:
+        if member is not None and member.auth_key != self.scribe.auth_key:
             height = self.executor.head.block.header.height
             raise Stops(
                 f"from height {height + 1} on {self.address} votes with another key: start again with that one"
@@ -555,15 +620,6 @@ class NodeRuntime:
         head = await self.read(lambda: self.store.head_at(height))
         if head is not None and head.certificate is not None and self.network is not None:
             self.network.tell(head.certificate, effect.peer, None)
-
-    async def _report(self, fault: Fault) -> None:
-        log.warning(
-            "%s said two things that contradict each other in slot %d of epoch %d",
-            fault.validator,
-            fault.slot,
-            fault.epoch,
-            extra={"component": "consensus", "event": "fault"},
-        )
 
     def _answer(self, effect: Answer) -> None:
         future = self._tickets.pop(effect.ticket, None)
@@ -577,7 +633,9 @@ class NodeRuntime:
 
     def _announce(self, block: CommittedBlock) -> None:
         header = block.block.header
-        self.transactions_total += len(block.outcomes)
+        self.measures.transactions += len(block.outcomes)
+        if header.timestamp_ms > self._started_ms:
+            self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
         log.info(
             "block",
             extra={
@@ -585,7 +643,7 @@ class NodeRuntime:
                 "event": "final",
                 "height": header.height,
                 "txs": len(block.outcomes),
-                "latency_ms": self.last_commit_ms,
+                "latency_ms": self.measures.last_commit_ms,
             },
         )
         for outcome in block.outcomes:
@@ -607,6 +665,7 @@ class NodeRuntime:
 
     def _drop(self, effect: Drop) -> None:
         self.dropped[effect.tx.id] = effect.rejection
+        self.measures.dropped[str(effect.rejection.reason)] += 1
         if len(self.dropped) > MAX_DROPPED:
             self.dropped.popitem(last=False)
         self._wake(effect.tx.id)

@@ -5,6 +5,7 @@ from aitbc.adapters.keystore.derivation import (
     DEVNET_MNEMONIC,
     DEVNET_NAMES,
     devnet_keys,
+    devnet_validators,
     new_mnemonic,
     secret_from_mnemonic,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "MemoryKeystore",
     "Secret",
     "devnet_keys",
+    "devnet_validators",
     "new_mnemonic",
     "secret_from_mnemonic",
 ]

@@ -44,6 +44,14 @@ def devnet_keys() -> dict[str, bytes]:
     return {name: derive_ed25519(seed, f"m/44'/{COIN}'/{i}'") for i, name in enumerate(DEVNET_NAMES)}
 
 
+@cache
+def devnet_validators(count: int) -> tuple[bytes, ...]:
+    """The keys of a devnet's validators: the well-known `validator`, then one step below its path."""
+    seed = mnemonic_seed(DEVNET_MNEMONIC)
+    others = (derive_ed25519(seed, f"{DEFAULT_PATH}/{i}'") for i in range(1, count))
+    return (devnet_keys()["validator"], *others)
+
+
 def new_mnemonic() -> str:
     """Twelve words from 128 bits of the operating system's randomness."""
     from mnemonic import Mnemonic

@@ -32,7 +32,8 @@ def devnet_genesis(
 ) -> Genesis:
     """Genesis from the devnet's auth keys by name (`validator`, `faucet`, `hub`, `provider`, `alice`, …).
 
-    `validators`: the whole set when there are several; one `validator` otherwise.
+    `validators`: the whole set when there are several, each with coins to pay for evidence; one `validator`, without
+    any, otherwise.
     """
     addresses = {name: address_of(key) for name, key in keys.items()}
     balances = dict.fromkeys(CLIENTS, CLIENT_BALANCE) | {"hub": OPERATOR_BALANCE}
@@ -40,6 +41,10 @@ def devnet_genesis(
     accounts = [
         GenesisAccount(address=addresses[name], balance=balances.get(name, 0), pubkey=key_to_text(keys[name]))
         for name in (*CLIENTS, "hub", *unfunded)
+    ]
+    accounts += [
+        GenesisAccount(address=address_of(key), balance=OPERATOR_BALANCE, pubkey=key_to_text(key))
+        for key in validators
     ]
     params = Params(
         devnet=1,

@@ -3,10 +3,12 @@
 from html import escape
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from aitbc.core.types.amounts import format_ait
+from aitbc.node.consensus_view import consensus_view
 from aitbc.node.metrics import exposition
 from aitbc.node.routes.shared import service_of
 
@@ -14,7 +16,7 @@ router = APIRouter(tags=["status"])
 Json = dict[str, Any]
 
 
-@router.get("/health", summary="Is the node up, and does it author blocks?")
+@router.get("/health", summary="Is the node up, does it vote, and with how many others does it talk?")
 async def health(request: Request, response: Response) -> Json:
     """503 and `stopped` once the runtime has ended itself; the process follows."""
     service = service_of(request)
@@ -25,7 +27,20 @@ async def health(request: Request, response: Response) -> Json:
         "status": "stopped" if stopped else "ok",
         "height": service.head()["height"],
         "authoring": service.config.proposer is not None and not stopped,
+        "validating": service.runtime.validates,
+        "peers": service.runtime.network.peers if service.runtime.network else 0,
     }
+
+
+@router.get("/rpc/consensus", summary="How agreement goes, and who was slow")
+async def consensus(request: Request) -> Json:
+    return consensus_view(service_of(request).runtime)
+
+
+@router.get("/p2p/peers", summary="The nodes that this one talks to")
+async def peers(request: Request) -> list[Json]:
+    network = service_of(request).runtime.network
+    return [msgspec.to_builtins(peer) for peer in network.view()] if network else []
 
 
 @router.get("/rpc/metrics", summary="Prometheus metrics", response_class=Response)

@@ -213,9 +213,12 @@ class Simplex(Tables):
         if number > self._frontier + MAX_FUTURE_SLOTS:
             self._ask(peer)
             return
+        if number >= self._frontier - MAX_PAST_SLOTS:  # late is not dead: a quorum may always be faster
+            self._heard[position] = self._now_ms
+            self.record.heard(position, self._now_ms)
+            self.record.voted(position, number, live=True)
         if number < lowest:
             return
-        self._heard[position] = self._now_ms
         past = number + 1 if vote.kind == FINAL else number
         if past > self._past[position]:
             self._past[position] = past
@@ -230,6 +233,7 @@ class Simplex(Tables):
         if vote.position in slot.votes[vote.kind]:
             return
         power = self._epoch.powers[vote.position]
+        self.record.voted(vote.position, vote.slot, live=vote.position == self._me)
         total = slot.count(vote, power)
         if total >= self._epoch.quorum > total - power:
             self._consider(self._finalize_vote, vote.slot)
@@ -246,11 +250,20 @@ class Simplex(Tables):
         if not self._final.slot < candidate.slot <= self.horizon:
             return
         self._heard[leader] = self._now_ms
+        self.record.heard(leader, self._now_ms)
         self._past[leader] = max(self._past[leader], candidate.slot)
         slot = self._slot(candidate.slot)
         if slot.proposal is not None and slot.proposal.id != proposal.id:
             self._report(leader, fault_of_leader(slot.proposal, proposal, self._epoch))
             return
+        if slot.proposal is None and candidate.slot == self._frontier and self._due_ms is not None:
+            self.record.proposed(
+                epoch=candidate.epoch,
+                slot=candidate.slot,
+                leader=leader,
+                late_ms=self._late_ms(),
+                timeout_ms=self._pace.timeout_ms,
+            )
         slot.proposal = proposal
         slot.candidates[proposal.id] = candidate
         for kind in (NOTAR, FINAL):
@@ -362,6 +375,7 @@ class Simplex(Tables):
             self._move_frontier(number)
             self._entered_ms = self._now_ms
             self._due = False
+            self._due_ms = None
             self._building = None
             self._forget_old_votes()
             self._consider(self._choose_head)
@@ -387,6 +401,7 @@ class Simplex(Tables):
             work=work,
             unfinal=base.slot > self._final.slot,
         )
+        self._due_ms = due_ms
         leader = self._epoch.leader_of(self._frontier)
         if leader == self._me:
             self._effects.append(SetTimer(PACE, due_ms))
@@ -552,6 +567,12 @@ class Simplex(Tables):
             return
         slot = self._slot(number)
         if self._may_skip(slot):
+            self.record.timed_out(
+                epoch=self._epoch.number,
+                slot=number,
+                leader=self._epoch.leader_of(number),
+                late_ms=self._late_ms(),
+            )
             self._vote(SKIP, slot, ZERO_HASH)
 
     def _may_skip(self, slot: Slot) -> bool:
@@ -639,6 +660,7 @@ class Simplex(Tables):
             return
         slot = self._slot(number)
         slot.certificates[kind] = held
+        self._record_end(kind, number)
         if kind != SKIP:
             slot.candidates[held.id] = candidate
         self._records.append(CertificateRecord(held.certificate))
@@ -648,6 +670,15 @@ class Simplex(Tables):
             self._settle_final(held)
         elif kind == NOTAR:
             self._consider(self._finalize_vote, number)
+
+    def _record_end(self, kind: str, number: int) -> None:
+        """A slot is over; a Final certificate follows a Notar nearly always."""
+        leader = self._epoch.leader_of(number)
+        if kind == NOTAR:
+            self.record.notarized(leader)
+        elif kind == SKIP:
+            late_ms = self._late_ms()
+            self.record.skipped(epoch=self._epoch.number, slot=number, leader=leader, late_ms=late_ms)
 
     def _pass_on(self, certificate: Certificate) -> None:
         """Certificates wait for a moment: most peers will have shown by then that they need none."""

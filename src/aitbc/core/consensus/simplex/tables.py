@@ -20,6 +20,7 @@ from aitbc.core.consensus.simplex.messages import (
     VerifiedVote,
 )
 from aitbc.core.consensus.simplex.pacing import Pace
+from aitbc.core.consensus.simplex.record import Record
 from aitbc.core.consensus.simplex.slots import Slot
 from aitbc.core.consensus.simplex.wal import CandidateRecord, CertificateRecord, LogRecord, VoteRecord
 from aitbc.core.types.blocks import ZERO_HASH, Candidate, Certificate
@@ -64,6 +65,7 @@ class Tables:
         """By address: when members of the epoch before were heard of last."""
         self._heard: list[int] = []
         """By position: the same for this epoch."""
+        self.record = Record()
         self._begin(epoch, anchor)
 
     # The epoch
@@ -91,10 +93,14 @@ class Tables:
         self._committing: deque[bytes] = deque()
         self._head = anchor.hash
         self._is_over = False
+        self.record.begin_epoch([member.address for member in epoch.validators])
+        self._frontier = anchor.slot + 1
         self._move_frontier(anchor.slot + 1)
         self._forgotten = 0
         self._entered_ms = self._now_ms
         self._due = False
+        self._due_ms: int | None = None
+        """When this slot's block is due, as far as that was worked out."""
         self._building: Parent | None = None
         self._expects_work = False
         self._skip_at_ms = 0
@@ -107,6 +113,7 @@ class Tables:
     def _move_frontier(self, number: int) -> None:
         """Leaders up to the horizon are worked out before it is seen: checks on other threads only look them up."""
         self._epoch.leader_of(number + MAX_FUTURE_SLOTS)
+        self.record.over(number, number - self._frontier)
         self._frontier = number
 
     def _slot(self, number: int) -> Slot:
@@ -136,6 +143,24 @@ class Tables:
     def final_slot(self) -> int:
         """Of the newest candidate that is known to be final."""
         return self._final.slot
+
+    @property
+    def may_vote(self) -> bool:
+        """Is this node in the set, and sure of what it said before?"""
+        return self._may_vote
+
+    @property
+    def is_member(self) -> bool:
+        return self._me is not None
+
+    @property
+    def timeout_ms(self) -> int:
+        """T₀."""
+        return self._pace.timeout_ms
+
+    def is_dead(self, position: int) -> bool:
+        """Is this validator not waited for, because a quorum was heard and it was not?"""
+        return self._is_dead(position)
 
     def live_records(self) -> list[LogRecord]:
         """What a log that is rewritten now must hold: everything above the newest block on disk."""
@@ -222,6 +247,10 @@ class Tables:
 
     def _leader_address(self, number: int) -> str:
         return self._epoch.validators[self._epoch.leader_of(number)].address
+
+    def _late_ms(self) -> int:
+        """How long this slot's block has been due."""
+        return 0 if self._due_ms is None else max(0, self._now_ms - self._due_ms)
 
     # Peers
 
