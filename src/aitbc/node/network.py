@@ -60,6 +60,9 @@ MAX_CHECKING = 1_024
 MAX_TOLD = 1_024
 """Some seconds of a busy agreement of 50."""
 MAX_BLOCKS_ANSWERED = 128
+MAX_LATER = 1_000
+MAX_TRIES = 3
+"""A transaction of a peer is offered to so many heads: peers are a block or two apart."""
 MAX_ENVELOPE_BYTES = 64 * 1024
 
 
@@ -132,6 +135,10 @@ class NodeNetwork:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = count(1)
         self._next_peer = 0
+        self._later: dict[bytes, bytes] = {}
+        """Transactions that were refused, to be offered again with the next head."""
+        self._tries: OrderedDict[bytes, int] = OrderedDict()
+        """How often each was refused."""
         self._told: OrderedDict[bytes, int] = OrderedDict()
         """What all peers have heard from here, and when."""
         self._wake: asyncio.TimerHandle | None = None
@@ -174,6 +181,8 @@ class NodeNetwork:
 
     def set_status(self, *, height: int, head_hash: bytes) -> None:
         self._network.set_status(kinds.Status(height, head_hash, height))
+        if self._later:
+            self._spawn(self._offer_again())
 
     def tell(self, message: Message, peer: str | None, block: Block | None) -> None:
         """Everybody, or one peer: by the name under which it was heard, or by a validator's address. Validators have
@@ -355,7 +364,23 @@ class NodeNetwork:
             await self._host.take_transaction(tx)
         except Rejected as rejection:
             self._network.refused(self._now(), [wid])
+            self._keep_for_later(wid, raw)
             log.debug("not taken: %s", rejection, extra={"component": "mempool"})
+
+    def _keep_for_later(self, wid: bytes, raw: bytes) -> None:
+        """Who told of it may be a block ahead: what depends on that block is offered again when it is here."""
+        tries = self._tries.pop(wid, 0) + 1
+        if tries > MAX_TRIES:
+            return
+        self._tries[wid] = tries
+        self._later[wid] = raw
+        while len(self._tries) > MAX_LATER:
+            oldest, _ = self._tries.popitem(last=False)
+            self._later.pop(oldest, None)
+
+    async def _offer_again(self) -> None:
+        later, self._later = self._later, {}
+        await asyncio.gather(*[self._take_transaction(wid, raw) for wid, raw in later.items()])
 
     # Blocks
 

@@ -1,0 +1,83 @@
+"""What a node does with what peers tell it before it can know better."""
+
+import asyncio
+from typing import Any
+
+from aitbc.adapters.network.tcp import TcpTransport
+from aitbc.core.codec.wire import pack
+from aitbc.core.peer.kinds import Status
+from aitbc.core.peer.peers import PeerSettings
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.transactions import Transaction
+from aitbc.node.network import MAX_LATER, MAX_TRIES, NodeNetwork
+from aitbc.node.runtime import SystemClock
+from support.chain import Chain
+from support.people import ALICE, BOB
+
+
+class Behind:
+    """A node whose head is so many blocks behind what its peers talk about."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.offered = 0
+        self.taken: list[Transaction] = []
+
+    async def take_transaction(self, tx: Transaction) -> None:
+        self.offered += 1
+        if self.blocks:
+            raise Rejected(Reason.UNKNOWN_LOCK, "there is no such lock yet")
+        self.taken.append(tx)
+
+
+def network_of(host: Any) -> NodeNetwork:
+    transport = TcpTransport(static=bytes([7]) * 32, prologue=b"", listen=None)
+    settings = PeerSettings(key=transport.key, settings_hash=bytes(32), agent="test")
+    return NodeNetwork(
+        host=host,
+        transport=transport,
+        settings=settings,
+        status=Status(0, bytes(32), 0),
+        clock=SystemClock(),
+    )
+
+
+def play(host: Behind, transactions: list[Transaction], heads: int) -> None:
+    async def story() -> None:
+        network = network_of(host)
+        await network.start()
+        for tx in transactions:
+            wid = len(tx.payload).to_bytes(16, "big") + tx.nonce.to_bytes(16, "big")
+            await network._take_transaction(wid, pack(tx))
+        for height in range(1, heads + 1):
+            host.blocks = max(0, host.blocks - 1)
+            network.set_status(height=height, head_hash=bytes(32))
+            await asyncio.sleep(0.05)
+        await network.stop()
+
+    asyncio.run(story())
+
+
+def transfers(count: int) -> list[Transaction]:
+    chain = Chain()
+    payload = {"to": BOB.address, "amount": 1}
+    return [chain.sign(ALICE, "TRANSFER", payload, nonce=nonce) for nonce in range(1, count + 1)]
+
+
+def test_a_claim_that_comes_before_its_locks_block_is_taken_with_it() -> None:
+    host = Behind(1)
+    (tx,) = transfers(1)
+    play(host, [tx], heads=3)
+    assert (host.taken, host.offered) == ([tx], 2)
+
+
+def test_what_is_wrong_is_not_offered_for_ever() -> None:
+    host = Behind(100)
+    play(host, transfers(1), heads=6)
+    assert (host.taken, host.offered) == ([], MAX_TRIES)
+
+
+def test_what_waits_for_the_next_head_is_bounded() -> None:
+    host = Behind(1)
+    play(host, transfers(MAX_LATER + 20), heads=1)
+    assert len(host.taken) == MAX_LATER
