@@ -214,9 +214,22 @@ def figures(load: Load) -> Json:
     }
 
 
+def safe_on_disk() -> dict[str, Json]:
+    """Sum and count of the first node's histograms."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT_BASE}/rpc/metrics", timeout=10) as answer:
+        lines = [line.split() for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    figures = {words[0]: float(words[1]) for words in lines}
+    names = {"log": "blockchain_agreement_log_seconds", "guard": "blockchain_signer_guard_seconds"}
+    return {
+        short: {"sum": figures[f"{name}_sum"], "count": figures[f"{name}_count"]}
+        for short, name in names.items()
+    }
+
+
 def busy(net: Devnet, requests: dict[int, list[Raw]]) -> Json:
+    machine_load = round(os.getloadavg()[0], 2)
     load, before, first, at = Load(list(range(NODES))), cpu_s(pids(net)), height(), time.perf_counter()
-    own = time.process_time()
+    own, disk = time.process_time(), safe_on_disk()
     asyncio.run(load.run(requests, SECONDS, RATE))
     seconds = time.perf_counter() - at
     after, spent = cpu_s(pids(net)), time.process_time() - own
@@ -229,6 +242,16 @@ def busy(net: Devnet, requests: dict[int, list[Raw]]) -> Json:
         "block_interval_p99_ms": percentile(gaps, 0.99),
         "cpu_cores_per_node": round(statistics.mean(after[n] - before[n] for n in after) / seconds, 3),
         "cpu_cores_client": round(spent / seconds, 3),
+        "cpu_ms_per_transfer_and_node": round(
+            statistics.mean(after[n] - before[n] for n in after) / load.sent * 1000, 3
+        ),
+        **{
+            f"{name}_write_mean_ms": round(
+                (now["sum"] - disk[name]["sum"]) / (now["count"] - disk[name]["count"]) * 1000, 2
+            )
+            for name, now in safe_on_disk().items()
+        },
+        "machine_load_before": machine_load,
         "skipped_slots": ask(0, "/rpc/consensus")["skips"],
     }
 
