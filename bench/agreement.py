@@ -214,9 +214,22 @@ def figures(load: Load) -> Json:
     }
 
 
+def safe_on_disk() -> dict[str, Json]:
+    """Sum and count of the first node's histograms."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT_BASE}/rpc/metrics", timeout=10) as answer:
+        lines = [line.split() for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    figures = {words[0]: float(words[1]) for words in lines}
+    names = {"log": "blockchain_agreement_log_seconds", "guard": "blockchain_signer_guard_seconds"}
+    return {
+        short: {"sum": figures[f"{name}_sum"], "count": figures[f"{name}_count"]}
+        for short, name in names.items()
+    }
+
+
 def busy(net: Devnet, requests: dict[int, list[Raw]]) -> Json:
+    machine_load = round(os.getloadavg()[0], 2)
     load, before, first, at = Load(list(range(NODES))), cpu_s(pids(net)), height(), time.perf_counter()
-    own = time.process_time()
+    own, disk = time.process_time(), safe_on_disk()
     asyncio.run(load.run(requests, SECONDS, RATE))
     seconds = time.perf_counter() - at
     after, spent = cpu_s(pids(net)), time.process_time() - own
@@ -229,6 +242,16 @@ def busy(net: Devnet, requests: dict[int, list[Raw]]) -> Json:
         "block_interval_p99_ms": percentile(gaps, 0.99),
         "cpu_cores_per_node": round(statistics.mean(after[n] - before[n] for n in after) / seconds, 3),
         "cpu_cores_client": round(spent / seconds, 3),
+        "cpu_ms_per_transfer_and_node": round(
+            statistics.mean(after[n] - before[n] for n in after) / load.sent * 1000, 3
+        ),
+        **{
+            f"{name}_write_mean_ms": round(
+                (now["sum"] - disk[name]["sum"]) / (now["count"] - disk[name]["count"]) * 1000, 2
+            )
+            for name, now in safe_on_disk().items()
+        },
+        "machine_load_before": machine_load,
         "skipped_slots": ask(0, "/rpc/consensus")["skips"],
     }
 
@@ -262,7 +285,8 @@ def without_one(net: Devnet, requests: dict[int, list[Raw]]) -> Json:
 
 
 def back(data: Path) -> Json:
-    """From the start of the process to the first certificate with its vote."""
+    """From the start of the process to its first vote at another node, and to the first certificate with one: three of
+    four make a certificate, so the slowest may wait for its own turn."""
     last, folder = NODES - 1, data / f"node-{NODES - 1}"
     command = [AITBC, "node", "start", "--genesis", str(data / "genesis.json"), "--data", str(folder)]
     command += ["--proposer-key", str(folder / "proposer.key"), "--port", str(PORT_BASE + last)]
@@ -271,7 +295,7 @@ def back(data: Path) -> Json:
         command += ["--peer", f"127.0.0.1:{PORT_BASE + 100 + other}"]
     behind, started = height(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    answers_s = votes_s = None
+    answers_s = heard_s = votes_s = None
     try:
         seen = behind
         while votes_s is None and time.perf_counter() - started < 30:
@@ -280,12 +304,20 @@ def back(data: Path) -> Json:
                 with suppress(OSError):
                     ask(last, "/health")
                     answers_s = time.perf_counter() - started
+            if heard_s is None:
+                heard_ms = ask(0, "/rpc/consensus")["validators"][last]["heardMs"]
+                since_s = time.perf_counter() - started
+                heard_s = since_s if heard_ms / 1000 < since_s else None
             while seen < height():
                 seen += 1
                 certificate = ask(0, f"/rpc/getBlock/{seen}?limit=1")["certificate"]
                 if certificate and certificate["bitmap"] >> last & 1:
                     votes_s = votes_s or time.perf_counter() - started
-        return {"rpc_answers_s": round(answers_s or -1, 2), "votes_again_s": round(votes_s or -1, 2)}
+        return {
+            "rpc_answers_s": round(answers_s or -1, 2),
+            "votes_again_s": round(heard_s or -1, 2),
+            "in_a_certificate_s": round(votes_s or -1, 2),
+        }
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
@@ -294,7 +326,7 @@ def back(data: Path) -> Json:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "net"
-        options = ("--validators", str(NODES), "--block-time-ms", str(BLOCK_TIME_MS), "--idle-ms", "500")
+        options = ("--validators", str(NODES), "--block-time-ms", str(BLOCK_TIME_MS), "--idle-ms", "200")
         with devnet(*options, "--data", str(data)) as net:
             genesis_hash = bytes.fromhex(ask(0, "/rpc/getHead")["genesisHash"])
             count = RATE // NODES * (SECONDS + DEAD_S + 2)

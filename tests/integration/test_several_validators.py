@@ -65,8 +65,8 @@ class Four(Network):
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
-    """Blocks at once, and an empty one each half second, so that somebody always leads."""
-    options = ("--validators", "4", "--block-time-ms", "100", "--idle-ms", "500")
+    """Blocks at once, and an empty one each fifth of a second, so that each leads once in a second."""
+    options = ("--validators", "4", "--block-time-ms", "100", "--idle-ms", "200")
     running = start(*options, data=tmp_path_factory.mktemp("four") / "data", base=free_port_base())
     yield Four(running.process, running.ready, running.data)
     stop(running)

@@ -47,7 +47,7 @@ def _power(consensus: Json) -> str:
     """Whether those who are heard are enough."""
     heard = sum(v["power"] for v in consensus["validators"] if v["state"] in ("self", "ok", "slow"))
     need = consensus["quorum"]
-    enough = "enough" if heard >= need else "TOO LITTLE: nothing becomes final until more are back"
+    enough = "enough" if heard >= need else "TOO LITTLE: no block becomes final until more are heard"
     return f"{heard} of {consensus['power']} heard, {need} needed: {enough}"
 
 

@@ -87,7 +87,7 @@ def _member(runtime: NodeRuntime, engine: Simplex, position: int) -> Json:
     return {
         "address": member.address,
         "power": member.power,
-        "state": "self" if is_self else _state(engine, known, position),
+        "state": "self" if is_self else _state(engine, known, position, heard_ms),
         "heardMs": None if is_self else heard_ms,
         "lateMs": known.late_ms,
         "led": known.led,
@@ -97,11 +97,12 @@ def _member(runtime: NodeRuntime, engine: Simplex, position: int) -> Json:
     }
 
 
-def _state(engine: Simplex, known: Member, position: int) -> str:
-    """`silent`: not waited for; `unheard`: nothing came yet; `slow`: its newest proposal was; else `ok`."""
-    if engine.is_dead(position):
-        return "silent"
-    if known.heard_ms is None:
+def _state(engine: Simplex, known: Member, position: int, heard_ms: int | None) -> str:
+    """`unheard`: nothing came yet; `silent`: not waited for, or nothing came for longer than the living are quiet;
+    `slow`: its newest proposal was; else `ok`."""
+    if heard_ms is None:
         return "unheard"
+    if engine.is_dead(position) or heard_ms > engine.silence_ms:
+        return "silent"
     slow = known.late_ms is not None and known.late_ms * SLOW_PART >= engine.timeout_ms
     return "slow" if slow else "ok"

@@ -370,7 +370,7 @@ class NodeNetwork:
     def _keep_for_later(self, wid: bytes, raw: bytes) -> None:
         """Who told of it may be a block ahead: what depends on that block is offered again when it is here."""
         tries = self._tries.pop(wid, 0) + 1
-        if tries > MAX_TRIES:
+        if tries >= MAX_TRIES:
             return
         self._tries[wid] = tries
         self._later[wid] = raw

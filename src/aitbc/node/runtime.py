@@ -78,6 +78,8 @@ MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
 MAX_ENVELOPE_BYTES = 64 * 1024
 """A transaction on the wire is about 26 KB at most."""
+MAX_BATCH = 128
+"""Verified at once: ten milliseconds of a core, so that nobody waits long for company."""
 MAX_VERIFYING = 4_096
 """Transactions between arrival and admission."""
 
@@ -131,6 +133,7 @@ class NodeRuntime:
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
         self._waiting = 0
         self._verifying = 0
+        self._to_verify: list[tuple[Transaction, asyncio.Future[VerifiedTransaction]]] = []
         self.dropped: OrderedDict[bytes, Rejected] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
@@ -213,8 +216,7 @@ class NodeRuntime:
             )
         tx = self.with_pubkey(tx)
         with self._checking():
-            loop = asyncio.get_running_loop()
-            verified = await loop.run_in_executor(self._checker, self._verify, tx)
+            verified = await self._verified(tx)
             try:
                 return await self._offer(verified)
             except Rejected:
@@ -241,7 +243,7 @@ class NodeRuntime:
     async def submit_next(self, tx: Transaction) -> bytes | None:
         """Submit if its nonce is still the sender's next one, so that nothing that waits is replaced; else None."""
         with self._checking():
-            verified = await asyncio.get_running_loop().run_in_executor(self._checker, self._verify, tx)
+            verified = await self._verified(tx)
             if self.replica.mempool.next_nonce(tx.sender) != tx.nonce:
                 return None
             return await self._offer(verified)
@@ -271,11 +273,42 @@ class NodeRuntime:
             "checking": self.network.checking if self.network else 0,
         }
 
-    def _verify(self, tx: Transaction) -> VerifiedTransaction:
-        """Everything that takes long and needs no order: signatures of the sender and of a witness."""
-        verified = self.executor.transactions.verify(tx)
-        self.executor.warm(verified, self.replica.context(self._clock.now_ms()))
-        return verified
+    def _verified(self, tx: Transaction) -> asyncio.Future[VerifiedTransaction]:
+        """What comes while others are verified is verified together: a thread is woken for many, not for each."""
+        future: asyncio.Future[VerifiedTransaction] = asyncio.get_running_loop().create_future()
+        self._to_verify.append((tx, future))
+        if len(self._to_verify) == 1:
+            self._spawn(self._verify_all())
+        return future
+
+    async def _verify_all(self) -> None:
+        while self._to_verify:
+            batch = self._to_verify[:MAX_BATCH]
+            txs = [tx for tx, _ in batch]
+            verdicts = await asyncio.get_running_loop().run_in_executor(self._checker, self._verify, txs)
+            del self._to_verify[: len(batch)]
+            for (_, future), verdict in zip(batch, verdicts, strict=True):
+                if future.done():  # whoever asked has gone
+                    continue
+                if isinstance(verdict, Exception):
+                    future.set_exception(verdict)
+                else:
+                    future.set_result(verdict)
+
+    def _verify(self, txs: Sequence[Transaction]) -> list[VerifiedTransaction | Exception]:
+        """Everything that takes long and needs no order: signatures of the sender and of a witness. What goes wrong
+        with one, a bug too, is its sender's answer and nobody else's."""
+        verdicts: list[VerifiedTransaction | Exception] = []
+        context = self.replica.context(self._clock.now_ms())
+        for tx in txs:
+            try:
+                verified = self.executor.transactions.verify(tx)
+                self.executor.warm(verified, context)
+            except Exception as error:
+                verdicts.append(error)
+            else:
+                verdicts.append(verified)
+        return verdicts
 
     def with_pubkey(self, tx: Transaction) -> Transaction:
         """JSON may leave the key out once the chain knows it."""

@@ -158,6 +158,12 @@ class Tables:
         """T₀."""
         return self._pace.timeout_ms
 
+    @property
+    def silence_ms(self) -> int:
+        """The living are heard within this: with nothing to do once in `idle_ms`, and more often when agreement stands
+        still."""
+        return self._pace.idle_ms + self._pace.dead_ms
+
     def is_dead(self, position: int) -> bool:
         """Is this validator not waited for, because a quorum was heard and it was not?"""
         return self._is_dead(position)
