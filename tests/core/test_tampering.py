@@ -97,7 +97,7 @@ def fate(tx: Transaction) -> str:
 
 
 def test_nothing_is_wrong_with_what_mallory_begins_with() -> None:
-    for tx in world().txs.values():
+    for tx in [*world().txs.values(), world().bad_block]:
         assert fate(tx.tx) == "done"
     theirs = world().chain.second.apply(world().built.block)
     world().chain.second.abandon()
@@ -235,6 +235,41 @@ def test_a_field_of_the_witness(kind: str) -> None:
     for witness in changes_of(msgspec.json.decode(tx.witness)):
         said = fate(with_fields(tx, witness=jcs(witness)))
         assert said != "done", witness
+
+
+# Evidence about a block: Mallory signs the transaction himself, so only what the leader has signed protects it.
+
+
+def accused(payload: Any) -> str:
+    return fate(world().chain.sign(ACTORS["EVIDENCE"], "EVIDENCE", payload, nonce=1, fee=300))
+
+
+def test_a_field_of_the_evidence_about_a_block() -> None:
+    payload = msgspec.json.decode(world().bad_block.tx.payload)
+    assert accused(payload) == "done"
+    for changed in changes_of(payload["block"]):
+        assert accused({"block": changed}) != "done", changed
+
+
+def flip_bad_block(step: int) -> None:
+    """Of what its block holds no byte is another's to choose."""
+    block = msgspec.json.decode(world().bad_block.tx.payload)["block"]
+    for name in ("header", "tx", "sig", "parent_id"):
+        for at, raw in flips(bytes.fromhex(block[name]), step):
+            assert accused({"block": {**block, name: raw.hex()}}) != "done", f"byte {at} of {name}"
+    for place, node in enumerate(block["path"]):
+        for at, raw in flips(bytes.fromhex(node), step):
+            path = [*block["path"][:place], raw.hex(), *block["path"][place + 1 :]]
+            assert accused({"block": {**block, "path": path}}) != "done", f"byte {at} of node {place}"
+
+
+def test_a_byte_of_the_evidence_about_a_block() -> None:
+    flip_bad_block(step=7)
+
+
+@pytest.mark.long
+def test_every_byte_of_the_evidence_about_a_block() -> None:
+    flip_bad_block(step=1)
 
 
 # A receipt: whoever lies must have all three to lie with him.

@@ -8,15 +8,20 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from hashlib import sha256
+from typing import Any, TypeVar
 
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_from_text
+from aitbc.core.codec.wire import unpack
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.crypto.hashing import tagged, u64
 from aitbc.core.crypto.schemes import scheme_of, verify
+from aitbc.core.types.blocks import Header
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction
+
+Kind = TypeVar("Kind", Header, Transaction)
 
 MAX = 2**53 - 1
 UNITS = 10**12
@@ -133,7 +138,7 @@ SIGNED_ATTESTATION: Form = {
 VOTE: Form = {
     "kind": (choice("candidate", "notar", "skip", "final"), NEEDED),
     "candidate": (ID, NEEDED),
-    "sig": (text(), NEEDED),
+    "sig": (text(0, 8_192), NEEDED),
 }
 PAYLOADS: dict[str, Form] = {
     "TRANSFER": {"to": (text(), NEEDED), "amount": (AMOUNT, NEEDED), "data": (text(0, 1024), "")},
@@ -206,6 +211,20 @@ PAYLOADS: dict[str, Form] = {
                 {
                     "first": (record(SIGNED_ATTESTATION), NEEDED),
                     "second": (record(SIGNED_ATTESTATION), NEEDED),
+                }
+            ),
+            None,
+        ),
+        "block": (
+            record(
+                {
+                    "validator": (text(), NEEDED),
+                    **dict.fromkeys(("epoch", "slot", "parent_slot"), (ANY_AMOUNT, NEEDED)),
+                    "parent_id": (ID, NEEDED),
+                    "sig": (text(0, 8_192), NEEDED),
+                    **dict.fromkeys(("header", "tx"), (text(), NEEDED)),
+                    **dict.fromkeys(("index", "count"), (ANY_AMOUNT, NEEDED)),
+                    "path": (list_of(ID, 0, 40), NEEDED),
                 }
             ),
             None,
@@ -481,7 +500,10 @@ def _key_rotate(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> N
 
 
 def _evidence(payload: Plain, witness: Plain | None, genesis_hash: bytes) -> None:
-    need(("votes" in payload) != ("attestations" in payload), "missing_field")
+    need(len(payload) == 1, "missing_field")
+    if "block" in payload:
+        _bad_block(payload["block"], genesis_hash)
+        return
     both = payload.get("votes") or payload["attestations"]
     _address(both["validator"] if "votes" in payload else both["first"]["attestation"]["hub"])
     for signed in (both["first"], both["second"]):
@@ -502,6 +524,53 @@ def _attestations_conflict(first: Plain, second: Plain) -> bool:
     one, other = first["attestation"], second["attestation"]
     same = all(one[name] == other[name] for name in ("hub", "lock", "task", "attempt"))
     return bool(same and one["lock"] != "" and one["receipt_id"].encode() < other["receipt_id"].encode())
+
+
+def _bad_block(said: Plain, genesis_hash: bytes) -> None:
+    _address(said["validator"])
+    _hexadecimal(said["sig"])
+    header, tx = header_in(said), transaction_in(said)
+    for number in (header.version, header.height, header.timestamp_ms, tx.nonce, tx.fee):
+        need(0 <= number < 2**64, "out_of_range")
+    path = [bytes.fromhex(node) for node in said["path"]]
+    root = _root_over(wid_of(tx, genesis_hash), said["index"], said["count"], path)
+    need(root == header.txs_root, "bad_proof")
+
+
+def header_in(said: Plain) -> Header:
+    return _in_wire_form(said["header"], Header)
+
+
+def transaction_in(said: Plain) -> Transaction:
+    return _in_wire_form(said["tx"], Transaction)
+
+
+def _in_wire_form(hexadecimal: str, kind: type[Kind]) -> Kind:
+    _hexadecimal(hexadecimal)
+    raw = bytes.fromhex(hexadecimal)
+    try:
+        return unpack(raw, kind, limit=8 * 1024)
+    except Rejected as error:
+        raise Invalid(str(error.reason)) from None
+
+
+def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
+    return tagged("aitbc/envelope/1", transaction_id(tx, genesis_hash), tx.pubkey, tx.sig, tx.witness)
+
+
+def _root_over(leaf: bytes, index: int, count: int, path: list[bytes]) -> bytes | None:
+    """docs/spec/blocks.md, Lists: the root that a path leads to; None if it has too few nodes or too many."""
+    if not index < count:
+        return None
+    node, position, width = sha256(b"\0" + leaf).digest(), index, count
+    while width > 1:
+        if position ^ 1 < width:
+            if not path:
+                return None
+            other, *path = path
+            node = sha256(b"\1" + (other + node if position % 2 else node + other)).digest()
+        position, width = position // 2, -(-width // 2)
+    return None if path else tagged("aitbc/list/1", u64(count), node)
 
 
 OWN: dict[str, Callable[[Plain, Plain | None, bytes], None]] = {

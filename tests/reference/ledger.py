@@ -13,7 +13,8 @@ from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.crypto.address import address_of
 from aitbc.core.crypto.hashing import fields, tagged, u64
 from aitbc.core.crypto.merkle import range_root
-from aitbc.core.crypto.schemes import ED25519, verifications, verify
+from aitbc.core.crypto.schemes import ED25519, is_key, verifications, verify
+from aitbc.core.types.blocks import Header
 from aitbc.core.types.transactions import Transaction
 from reference.forms import (
     ATTESTATION,
@@ -22,10 +23,13 @@ from reference.forms import (
     WITNESSES,
     Invalid,
     attestation_digest,
+    check_form,
     core_digest,
     filled,
+    header_in,
     leaves_of,
     transaction_id,
+    transaction_in,
 )
 from reference.tree import STORES, move_slots, state_root
 
@@ -91,6 +95,7 @@ LATER_FIELDS: dict[str, dict[str, Any]] = {
     "receipt": {"claimed_ms": 0},
     "validator": {"turns": 0},
     "registration": {"epoch": 0, "epoch_units": 0, "calibrated_epoch": 0},
+    "bond": {"offences": 0},
 }
 """Fields that came with version 2, left out of the bytes at their default."""
 
@@ -120,7 +125,7 @@ def record_bytes(store: str, key: str, record: Plain) -> bytes:
         "locks": "lock",
         "receipts": "batch" if key.startswith("batch:") else "receipt",
         "validators": "" if key.startswith("score:") else "validator",
-        "registry": "registration" if key.startswith(("provider:", "hub:")) else "",
+        "registry": "registration" if key.startswith(("provider:", "hub:")) else key.split(":")[0],
     }.get(store, "")
     later = LATER_FIELDS.get(kind, {})
     return jcs({name: value for name, value in record.items() if name not in later or value != later[name]})
@@ -231,7 +236,7 @@ class Ledger:
         return provider if registration is None else str(registration["payout"])
 
     def bond(self, role: str, address: str) -> Plain:
-        nothing = {"amount": 0, "unbonding": [], "jailed_until_ms": 0, "epoch": 0, "minted": 0}
+        nothing = {"amount": 0, "unbonding": [], "jailed_until_ms": 0, "epoch": 0, "minted": 0, "offences": 0}
         return self.stores["registry"].get(f"bond:{role}:{address}") or nothing
 
     def jailed(self, role: str, address: str) -> bool:
@@ -444,6 +449,9 @@ class Ledger:
             lock = payload["attestations"]["first"]["attestation"]["lock"]
             if lock in self.stores["locks"]:
                 return [self._key_of_hub(signed, lock) for signed in payload["attestations"].values()]
+        if tx.type == "EVIDENCE" and "block" in payload:
+            key = transaction_in(payload["block"]).pubkey
+            return [key] if is_key(key) else []
         return []
 
     def _check_witness(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
@@ -1044,11 +1052,13 @@ class Ledger:
     def _evidence(self, tx: Transaction, payload: Plain, witness: Plain | None) -> None:
         if payload["votes"] is not None:
             self._votes(payload["votes"])
+        elif payload["block"] is not None:
+            self._block(payload["block"])
         else:
             self._attestations(payload["attestations"])
 
-    def _votes(self, said: Plain) -> None:
-        offender, epoch = said["validator"], said["epoch"]
+    def _keys_then(self, offender: str, epoch: int) -> list[bytes]:
+        """Under which a validator may have signed in an epoch."""
         need(0 <= self.epoch - epoch <= self.param("evidence_epochs"), "evidence_too_old")
         member = self.stores["validators"].get(offender)
         keys = [key_from_text(member["auth_key"])] if member else []
@@ -1056,19 +1066,48 @@ class Ledger:
             keys.append(self.key_at(offender, epoch * self.epoch_length + 1))
         keys = [key for key in keys if key]
         need(keys != [], "unknown_validator")
+        return keys
+
+    def _stated(self, keys: list[bytes], said: Plain, kind: str, candidate: bytes, sig: str) -> bool:
+        """Is it a signature over a statement of that epoch and slot? docs/spec/finality.md"""
+        digest = tagged(
+            "aitbc/vote/1",
+            self.chain_id.encode(),
+            self.genesis_hash,
+            kind.encode(),
+            u64(said["epoch"]),
+            u64(said["slot"]),
+            candidate,
+        )
+        return any(verify(key, digest, bytes.fromhex(sig)) for key in keys)
+
+    def _votes(self, said: Plain) -> None:
+        offender, epoch = said["validator"], said["epoch"]
+        keys = self._keys_then(offender, epoch)
         for vote in (said["first"], said["second"]):
-            digest = tagged(
-                "aitbc/vote/1",
-                self.chain_id.encode(),
-                self.genesis_hash,
-                vote["kind"].encode(),
-                u64(epoch),
-                u64(said["slot"]),
-                bytes.fromhex(vote["candidate"]),
-            )
-            good = any(verify(key, digest, bytes.fromhex(vote["sig"])) for key in keys)
+            good = self._stated(keys, said, vote["kind"], bytes.fromhex(vote["candidate"]), vote["sig"])
             need(good, "bad_evidence_signature")
         self._punish("validator", offender, 0, "votes", str(epoch))
+
+    def _block(self, said: Plain) -> None:
+        keys = self._keys_then(said["validator"], said["epoch"])
+        candidate = tagged(
+            "aitbc/candidate/1",
+            self.chain_id.encode(),
+            self.genesis_hash,
+            u64(said["epoch"]),
+            u64(said["slot"]),
+            u64(said["parent_slot"]),
+            bytes.fromhex(said["parent_id"]),
+            block_hash(header_in(said)),
+        )
+        need(self._stated(keys, said, "candidate", candidate, said["sig"]), "bad_evidence_signature")
+        try:
+            check_form(transaction_in(said), self.genesis_hash)
+        except Invalid:
+            self._punish("validator", said["validator"], 0, "block", str(said["epoch"]))
+        else:
+            raise Failed("no_conflict")
 
     def _attestations(self, both: Plain) -> None:
         said = both["first"]["attestation"]
@@ -1087,7 +1126,7 @@ class Ledger:
         mark = "offence:" + tagged("aitbc/offence/1", *said).hex()
         need(mark not in self.stores["registry"], "already_punished")
         bond = self.bond(role, offender)
-        cut = self.param("slash_bp")
+        cut = 0 if kind == "block" else self.param("slash_bp")
         burned = bond["amount"] * cut // 10_000
         left = bond["amount"] - burned
         parts = []
@@ -1096,11 +1135,22 @@ class Ledger:
             burned += loss
             if part["amount"] > loss:
                 parts.append({"amount": part["amount"] - loss, "free_ms": part["free_ms"]})
-        until = max(bond["jailed_until_ms"], min(self.time + self.param("jail_ms"), MAX))
-        self._put_bond(role, offender, amount=left, unbonding=parts, jailed_until_ms=until)
+        jail_ms = self.param("jail_ms") * 2 ** min(bond["offences"], 6)
+        self._put_bond(
+            role,
+            offender,
+            amount=left,
+            unbonding=parts,
+            jailed_until_ms=max(bond["jailed_until_ms"], min(self.time + jail_ms, MAX)),
+            offences=bond["offences"] + 1,
+        )
+        score = self.stores["validators"].pop(f"score:{offender}", None) if role == "validator" else None
+        if score and score["score"] >= 2:
+            self._put("validators", f"score:{offender}", score=score["score"] // 2, units=0)
         self._count("supply.burned", burned)
         self._put("registry", mark, offender=offender, height=self.height, expires_ms=expires_ms)
-        self._event("slashed", offender, burned)
+        if kind != "block":
+            self._event("slashed", offender, burned)
         self._event("jailed", offender, 0)
 
     # Retirement (docs/spec/state.md)
@@ -1266,6 +1316,16 @@ class Ledger:
             who: min(stakes[who], old[who]) + (grows[who] * room // wanted if wanted else 0) for who in heard
         }
         return [(who, powers[who]) for who in _greatest(powers, most)]
+
+
+def block_hash(header: Header) -> bytes:
+    """docs/spec/blocks.md"""
+    return tagged(
+        *("aitbc/header/1", u64(header.version), header.chain_id.encode(), u64(header.height)),
+        *(header.parent, u64(header.timestamp_ms), header.proposer.encode(), header.txs_root),
+        *(header.outcomes_root, header.state_root, header.next_validators_hash),
+        *(header.history_root, header.extra, header.seal),
+    )
 
 
 def _towards_zero(value: int, divisor: int) -> int:

@@ -252,6 +252,11 @@ class Twin:
                 self.seen["state", "key_forgotten"] += 1
             if key.startswith("bond:") and old and old["minted"] < record["minted"]:
                 self.seen["state", "minted_on_bond"] += 1
+            if key.startswith("bond:") and record["offences"] > (old["offences"] if old else 0):
+                self.seen["state", "punished_again"] += record["offences"] > 1
+                self.seen["state", "longest_jail"] += record["offences"] > 7
+                score = before["validators"].get("score:" + key.removeprefix("bond:validator:"))
+                self.seen["state", "score_halved"] += score is not None
             if key.startswith("bond:") and old and old["unbonding"] and not record["unbonding"]:
                 self.seen["state", "bond_remembers_its_mint"] += record["amount"] == 0 < record["minted"]
         sets = [

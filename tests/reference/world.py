@@ -14,14 +14,16 @@ from aitbc.client.signing import KeySigner
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.keytext import key_from_text, key_to_text
 from aitbc.core.codec.leaves import LEAF, pack_leaves
+from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.hashing import tagged, u64
-from aitbc.core.crypto.merkle import list_root, prove_range
+from aitbc.core.crypto.merkle import list_root, prove_item, prove_range
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
 from aitbc.core.ledger.params import Activation
 from aitbc.core.types.amounts import AIT
+from aitbc.core.types.blocks import Header
 from aitbc.core.types.transactions import Transaction
-from reference.forms import ATTESTATION, attestation_digest, core_digest, filled, transaction_id
-from reference.ledger import MAX, TOTAL, Plain
+from reference.forms import ATTESTATION, attestation_digest, core_digest, filled, transaction_id, wid_of
+from reference.ledger import MAX, TOTAL, Plain, block_hash
 from reference.twin import DISAGREEMENTS, Twin
 from support.chain import OUTPUT, REQUEST, START_MS, genesis
 from support.other_keys import OtherKey, multisig_key, secp_key, spare_keys
@@ -859,8 +861,10 @@ class World:
 
     def evidence_(self) -> Plain:
         if self.chance(2):
-            return {"votes": self.votes()}
-        lock_id = self.a_lock()
+            return {"votes": self.votes()} if self.chance(2) else {"block": self.bad_block()}
+        return self.two_attestations(self.a_lock(), self.some(0, 1))
+
+    def two_attestations(self, lock_id: str, attempt: int) -> Plain:
         lock = self.ledger.stores["locks"].get(
             lock_id, {"hub": HUB.address, "height": 1, "client": ALICE.address}
         )
@@ -872,7 +876,7 @@ class World:
             "client": lock["client"],
             "provider": self.a_provider(),
             "task": self.some(0, 0, 1),
-            "attempt": self.some(0, 1),
+            "attempt": attempt,
             "units": 5,
             "price": 7,
             "output_hash": OUTPUT,
@@ -886,11 +890,79 @@ class World:
             both.reverse()
         return {"attestations": {"first": both[0], "second": both[1]}}
 
-    def votes(self) -> Plain:
+    def accused(self) -> tuple[str, int]:
+        """(validator, epoch) of what somebody is said to have signed."""
         who = self.some(*VALIDATORS, *STAKERS, self.anybody()).address
-        running = self.ledger.epoch
         back = self.ledger.param("evidence_epochs")
-        epoch = max(0, running - self.some(0, 0, 1, back, back + 1, -1))
+        return who, max(0, self.ledger.epoch - self.some(0, 0, 1, back, back + 1, -1))
+
+    def statement(self, who: str, epoch: int, slot: int, kind: str, candidate: bytes) -> str:
+        """Signed with the key of that epoch, or one that is nearly it."""
+        said = tagged(
+            *("aitbc/vote/1", self.ledger.chain_id.encode(), self.genesis_hash, kind.encode()),
+            *(u64(epoch), u64(slot), candidate),
+        )
+        height = epoch * self.ledger.epoch_length + 1
+        signer = self.signer(who, None if self.chance(2) else height + self.some(-1, 0, 0, 0, 1))
+        return signer.sign(said).hex()
+
+    def bad_block(self) -> Plain:
+        """A leader's block with a transaction that is invalid in itself, unless luck has it valid."""
+        who, epoch = self.accused()
+        makes = [self.some(self.transfer, self.transfer, self.job_lock, self.key_rotate) for _ in range(4)]
+        txs = [make() for make in makes[: self.random.randrange(1, 5)]]
+        index = self.random.randrange(len(txs))
+        if not self.chance(6):
+            txs[index] = self.tampered(txs[index])
+        wids = [wid_of(tx, self.genesis_hash) for tx in txs]
+        if self.chance(15):
+            wids.reverse()
+        header = Header(
+            version=self.some(2, 2, 3),
+            chain_id=self.ledger.chain_id,
+            height=self.ledger.height,
+            parent=bytes.fromhex(self.fresh()),
+            timestamp_ms=self.ledger.time,
+            proposer=self.some(who, VALIDATOR.address),
+            txs_root=list_root(wids),
+            outcomes_root=bytes(32),
+            state_root=bytes(32),
+            next_validators_hash=bytes(32),
+            history_root=bytes(32),
+            extra=self.some(b"", b"extra"),
+            seal=b"",
+        )
+        said: Plain = {
+            "validator": who,
+            "epoch": epoch,
+            "slot": self.some(1, 2, 3),
+            "parent_slot": self.some(0, 1),
+            "parent_id": self.fresh(),
+            "header": pack(header).hex(),
+            "tx": pack(txs[index]).hex(),
+            "index": index,
+            "count": len(txs),
+            "path": [node.hex() for node in prove_item(wids, index).path],
+        }
+        if self.chance(12):
+            path = said["path"]
+            said |= self.some(
+                *({"index": index + 1}, {"count": len(txs) + 1}, {"index": MAX}, {"count": 0}),
+                *({"path": path[1:]}, {"path": [*path, self.fresh()]}, {"path": path[::-1]}),
+            )
+        candidate = tagged(
+            *("aitbc/candidate/1", self.ledger.chain_id.encode(), self.genesis_hash, u64(epoch)),
+            *(u64(said["slot"]), u64(said["parent_slot"]), bytes.fromhex(said["parent_id"])),
+            block_hash(header),
+        )
+        kind = "candidate" if not self.chance(15) else "notar"
+        said["sig"] = self.statement(who, epoch, said["slot"], kind, candidate)
+        if self.chance(15):
+            said |= self.some({"slot": 9}, {"parent_slot": 9}, {"parent_id": self.fresh()})
+        return said
+
+    def votes(self) -> Plain:
+        who, epoch = self.accused()
         slot = self.some(1, 2, 3)
         kinds = self.some(*[(kind, kind) for kind in ("candidate", "notar", "final")], ("final", "skip"))
         if self.chance(12):
@@ -902,13 +974,8 @@ class World:
             candidates[1] = "00" * 32
         votes = []
         for kind, candidate in zip(kinds, candidates, strict=True):
-            said = tagged(
-                *("aitbc/vote/1", self.ledger.chain_id.encode(), self.genesis_hash, kind.encode()),
-                *(u64(epoch), u64(slot), bytes.fromhex(candidate)),
-            )
-            height = epoch * self.ledger.epoch_length + 1
-            signer = self.signer(who, None if self.chance(2) else height + self.some(-1, 0, 0, 0, 1))
-            votes.append({"kind": kind, "candidate": candidate, "sig": signer.sign(said).hex()})
+            sig = self.statement(who, epoch, slot, kind, bytes.fromhex(candidate))
+            votes.append({"kind": kind, "candidate": candidate, "sig": sig})
         return {"validator": who, "epoch": epoch, "slot": slot, "first": votes[0], "second": votes[1]}
 
     def evidence_tx(self) -> Transaction:
@@ -917,7 +984,9 @@ class World:
         else:
             payload = self.evidence_()
             self.evidence.append(payload)
-        return self.sign(self.some(ALICE, BOB, self.anybody()).address, "EVIDENCE", payload)
+        too_large = len(payload.get("block", {"tx": ""})["tx"]) > 2 * 8 * 1024
+        sender = self.some(ALICE, BOB, self.anybody()).address
+        return self.sign(sender, "EVIDENCE", payload, fee=1_000 if too_large else None)
 
     # Time
 
@@ -985,14 +1054,18 @@ class World:
 
     def burst(self) -> None:
         """Seventeen of one kind in one block."""
-        kind = self.some("UNSTAKE", "PARAM_UPDATE", "KEY_ROTATE", "RECEIPT_CLAIM", "SETTLE")
+        kind = self.some("UNSTAKE", "PARAM_UPDATE", "KEY_ROTATE", "RECEIPT_CLAIM", "SETTLE", "EVIDENCE")
         role, holder = self.a_bond()
+        lock_id = self.a_lock()
         rotating = self.able(HUB, *VALIDATORS, *STAKERS)
         for n in range(17):
             if kind == "UNSTAKE":
                 self.twin.add(self.sign(holder, "UNSTAKE", {"role": role, "amount": self.some(1, 1, 3)}))
             elif kind == "KEY_ROTATE":
                 self.twin.add(self.rotation(rotating, OWNED[rotating][n % len(OWNED[rotating])]))
+            elif kind == "EVIDENCE":
+                payload = self.two_attestations(lock_id, n)
+                self.twin.add(self.sign(self.able(ALICE, BOB), "EVIDENCE", payload))
             elif kind == "PARAM_UPDATE":
                 number = self.ledger.counter("updates.count") + 1
                 self.twin.add(self.approved({"number": number, "set": {"base_fee": self.some(1, 2)}}))

@@ -83,8 +83,8 @@ def decoders() -> dict[str, Decoder]:
 
 def _payloads() -> dict[str, Decoder]:
     found = {}
-    for kind, tx in world().txs.items():
-        payload, witness = TYPES[kind].payload, TYPES[kind].witness
+    for kind, tx in [*world().txs.items(), ("EVIDENCE-block", world().bad_block)]:
+        payload, witness = TYPES[tx.tx.type].payload, TYPES[tx.tx.type].witness
         found[f"jcs-{kind}"] = Decoder(lambda raw, payload=payload: parse_jcs(raw, payload), [tx.tx.payload])
         found[f"convert-{kind}"] = Decoder(
             lambda raw, payload=payload: jcs(convert(plain_json(raw), payload)), [tx.tx.payload]
@@ -160,7 +160,14 @@ RECORDS: dict[type, Record] = {
         ),
         Batch(hub=HUB.address, root="ab" * 32, count=1, height=2, expires_ms=3),
         Registration(role="provider", models=[], endpoint="", payout=ALICE.address, validator="", height=1),
-        Bond(amount=1, unbonding=[Unbonding(amount=2, free_ms=3)], jailed_until_ms=4, epoch=5, minted=6),
+        Bond(
+            amount=1,
+            unbonding=[Unbonding(amount=2, free_ms=3)],
+            jailed_until_ms=4,
+            epoch=5,
+            minted=6,
+            offences=7,
+        ),
         KeyHistory(keys=[OldKey(key=key_to_text(ALICE.auth_key), until_height=7, until_ms=8)]),
         Offence(offender=ALICE.address, height=1, expires_ms=2),
         ValidatorRecord(auth_key=key_to_text(ALICE.auth_key), power=1, position=0),
@@ -174,7 +181,7 @@ def _wire() -> dict[str, Decoder]:
     built = world().built
     certificate = Certificate("final", Candidate(0, 1, 0, bytes(32), built.hash), 1, [bytes(64)])
     good: dict[Any, list[Any]] = {
-        Transaction: [tx.tx for tx in world().txs.values()],
+        Transaction: [tx.tx for tx in [*world().txs.values(), world().bad_block]],
         Block: [Block(built.block.header, built.block.txs[:2])],
         Header: [built.block.header],
         Certificate: [certificate],
@@ -201,7 +208,7 @@ def _wire() -> dict[str, Decoder]:
 
 def _json() -> dict[str, Decoder]:
     built = world().built
-    transactions = [jcs(transaction_to_plain(tx.tx)) for tx in world().txs.values()]
+    transactions = [jcs(transaction_to_plain(tx.tx)) for tx in [*world().txs.values(), world().bad_block]]
     header = jcs(header_to_plain(built.block.header, built.hash))
     certificate = Certificate("final", Candidate(0, 1, 0, bytes(32), built.hash), 1, [bytes(64)])
     document = world().chain.document

@@ -23,6 +23,8 @@ class Everything(NamedTuple):
     txs: dict[str, VerifiedTransaction]
     built: BuiltBlock
     """Built on the chain's head and taken back again."""
+    bad_block: VerifiedTransaction
+    """EVIDENCE about a block; that in `txs` is about votes."""
 
 
 def everything() -> Everything:
@@ -42,7 +44,7 @@ def everything() -> Everything:
     built = chain.executor.build(list(txs.values()), proposer=VALIDATOR.address, timestamp_ms=chain.now_ms)
     chain.executor.abandon()
     assert [outcome.reason for outcome in built.outcomes] == [""] * len(TYPES), built.outcomes
-    return Everything(chain, txs, built)
+    return Everything(chain, txs, built, _signed(chain, "EVIDENCE", chain.bad_block(VALIDATOR)))
 
 
 def _signed(chain: Ledger, kind: str, payload: Any, witness: Any = None) -> VerifiedTransaction:

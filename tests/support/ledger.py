@@ -11,15 +11,19 @@ import msgspec
 from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import (
+    candidate_id,
     compute_for_digest,
+    header_hash,
     param_update_digest,
     receipt_core_digest,
     rotation_digest,
     vote_digest,
+    wid_of,
 )
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.leaves import TAIL, Leaf, pack_leaves
-from aitbc.core.crypto.merkle import list_root, prove_range
+from aitbc.core.codec.wire import pack
+from aitbc.core.crypto.merkle import list_root, prove_item, prove_range
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.calibration import calibration_job, calibration_nonce
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount, parse_genesis
@@ -31,9 +35,9 @@ from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import ReceiptCore
 from aitbc.core.types.records import STORES, Bond, Role
-from aitbc.core.types.transactions import Outcome
+from aitbc.core.types.transactions import Outcome, Transaction
 from support.chain import VERSION_2, Chain, genesis
-from support.people import ALICE, HUB, VALIDATOR, person
+from support.people import ALICE, BOB, EVE, HUB, VALIDATOR, person
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
@@ -263,6 +267,56 @@ class Ledger(Chain):
                 "slot": slot,
                 "first": first,
                 "second": second,
+            }
+        }
+
+    def forged(self, sender: Signer = ALICE) -> Transaction:
+        """A transfer that its sender has not signed."""
+        tx = self.sign(sender, "TRANSFER", {"to": EVE.address, "amount": 5})  # type: ignore[arg-type]
+        return msgspec.structs.replace(tx, sig=bytes(64))
+
+    def bad_block(
+        self,
+        who: Signer,
+        tx: Transaction | None = None,
+        *,
+        epoch: int = 0,
+        slot: int = 7,
+        kind: str = "candidate",
+        **other: Any,
+    ) -> dict[str, Any]:
+        """Evidence of a candidate whose block of three holds a forged transfer, or `tx`, in the middle.
+
+        `other` fields of the candidate, or a chain_id, make it sign another one than it says.
+        """
+        tx = tx or self.forged()
+        sound = [self.sign(BOB, "TRANSFER", {"to": ALICE.address, "amount": n}) for n in (1, 2)]
+        wids = [wid_of(one, self.genesis_hash) for one in (sound[0], tx, sound[1])]
+        header = msgspec.structs.replace(self.executor.head.block.header, txs_root=list_root(wids))
+        said = Candidate(epoch, slot, slot - 1, bytes(32), header_hash(header))
+        chain_id = other.pop("chain_id", "ait-test")
+        signed = msgspec.structs.replace(said, **other)
+        digest = vote_digest(
+            kind=kind,
+            epoch=signed.epoch,
+            slot=signed.slot,
+            candidate=candidate_id(signed, chain_id, self.genesis_hash),
+            chain_id=chain_id,
+            genesis_hash=self.genesis_hash,
+        )
+        return {
+            "block": {
+                "validator": who.address,
+                "epoch": epoch,
+                "slot": slot,
+                "parent_slot": said.parent_slot,
+                "parent_id": said.parent_id.hex(),
+                "sig": who.sign(digest).hex(),
+                "header": pack(header).hex(),
+                "tx": pack(tx).hex(),
+                "index": 1,
+                "count": 3,
+                "path": [node.hex() for node in prove_item(wids, 1).path],
             }
         }
 

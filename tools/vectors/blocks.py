@@ -363,6 +363,7 @@ def records() -> Json:
         ("registry", "offence:" + lock_id, {"offender": hub.address, "height": 9, "expires_ms": 0}),
         ("params", "mint_per_unit", {"value": "1000"}),
         ("params", "hubs", {"value": json.dumps([hub.address])}),
+        ("registry", "bond:hub:" + hub.address, bond | {"jailed_until_ms": NOW_MS, "offences": 3}),
     ]
     return {
         "spec": "docs/spec/state.md",
@@ -381,6 +382,7 @@ def records() -> Json:
             {"name": "a lock with a default spelled out", "store": "locks", "key": lock_id, "bytes": book.jcs(lock | {"session": False}).hex(), "reason": "not_canonical"},
             {"name": "a key that the registry cannot have", "store": "registry", "key": "nobody:" + hub.address, "bytes": book.jcs(bond).hex(), "reason": "malformed"},
             {"name": "a receipt with a field more", "store": "receipts", "key": receipt_id, "bytes": book.jcs(receipt | {"x": 1}).hex(), "reason": "unknown_field"},
+            {"name": "a bond with a default spelled out", "store": "registry", "key": "bond:hub:" + hub.address, "bytes": book.jcs(bond | {"offences": 0}).hex(), "reason": "not_canonical"},
         ],
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ import batches
 import by_the_book as book
 import schemes
 import transactions as v1
-from fixtures import AIT, genesis_hash, h, keys, sha
+from fixtures import AIT, NOW_MS, genesis_hash, h, keys, sha
 from transactions import Envelope
 
 Json = Any
@@ -106,6 +106,56 @@ def _cores() -> tuple[Json, Json]:
     """Two receipts of one attempt, the one with the lower id first."""
     first, second = sorted((v1.core(), v1.core(output_hash=sha("another output"))), key=v1.receipt_id)
     return first, second
+
+
+BLOCK_HEADER: dict[str, Any] = {
+    "version": 2, "chain_id": CHAIN_ID, "height": 31, "parent": h("parent"), "timestamp_ms": NOW_MS,
+    "proposer": keys()["validator"].address, "txs_root": b"", "outcomes_root": h("outcomes"), "state_root": h("state"),
+    "next_validators_hash": h("validators"), "history_root": h("history"), "extra": b"", "seal": b"",
+}  # fmt: skip
+"""Of the block in `bad_block`, which gives it its `txs_root`."""
+
+
+def forged() -> Envelope:
+    """A transfer that nobody has signed."""
+    return Envelope("alice", "TRANSFER", v1.transfer(), sig=BAD_SIG)
+
+
+def bad_block(
+    tx: Envelope | None = None,
+    *,
+    count: int = 5,
+    index: int = 2,
+    header: Json = None,
+    leaf: bytes = b"",
+    **more: Json,
+) -> Json:
+    """Evidence of a candidate in whose block `tx` stands at `index`; `more` fields say otherwise than it is."""
+    tx = tx or forged()
+    wids = [h(f"wid {place}") for place in range(count)]
+    wids[index] = leaf or tx.wid
+    head = BLOCK_HEADER | {"txs_root": book.list_root(wids)} | (header or {})
+    sound_head = {name: max(0, value) if isinstance(value, int) else value for name, value in head.items()}
+    candidate = {
+        "epoch": 7,
+        "slot": 31,
+        "parent_slot": 29,
+        "parent_id": h("parent's candidate"),
+        "block_hash": book.header_hash(sound_head),
+    }
+    digest = book.vote_digest("candidate", candidate, CHAIN_ID, genesis_hash())
+    said = {
+        "validator": keys()["validator"].address,
+        **{name: candidate[name] for name in ("epoch", "slot", "parent_slot")},
+        "parent_id": candidate["parent_id"].hex(),
+        "sig": keys()["validator"].sign(digest).hex(),
+        "header": book.msgpack([head[name] for name in book.HEADER_FIELDS]).hex(),
+        "tx": book.msgpack(tx.array()).hex(),
+        "index": index,
+        "count": count,
+        "path": [node.hex() for node in book.list_path(wids, index)],
+    }
+    return {"block": said | more}
 
 
 def attestations(first: Json | None = None, second: Json | None = None) -> Json:
@@ -254,6 +304,14 @@ def _good() -> dict[str, Envelope]:
         "EVIDENCE of two final votes": Envelope("carol", "EVIDENCE", votes(vote("final", low), vote("final", high))),
         "EVIDENCE of final and skip": Envelope("carol", "EVIDENCE", votes(vote("final", high), vote("skip", "00" * 32))),
         "EVIDENCE of two attestations, one with the hub's key": Envelope("carol", "EVIDENCE", attestations(*[v1.witness_of(v1.attestation(core)) | more for core, more in zip(_cores(), ({}, named_hub), strict=True)])),
+        "EVIDENCE of a block with a forged transfer": Envelope("carol", "EVIDENCE", bad_block()),
+        "EVIDENCE of a block with nothing but a forged transfer": Envelope("carol", "EVIDENCE", bad_block(count=1, index=0)),
+        "EVIDENCE of a block, the last of 20,000": Envelope("carol", "EVIDENCE", bad_block(count=20_000, index=19_999)),
+        "EVIDENCE of a block, by a signature of a multisig's": Envelope("carol", "EVIDENCE", bad_block(Envelope(others["2 of 3"], "TRANSFER", v1.transfer(), sig=BAD_SIG))),
+        "EVIDENCE of a block with an unknown type": Envelope("carol", "EVIDENCE", bad_block(Envelope("alice", "THEFT", v1.transfer()))),
+        "EVIDENCE of a block with a payload that is no JSON": Envelope("carol", "EVIDENCE", bad_block(Envelope("alice", "TRANSFER", b"{"))),
+        "EVIDENCE of a block with a valid transfer, for the state to refuse": Envelope("carol", "EVIDENCE", bad_block(Envelope("alice", "TRANSFER", v1.transfer()))),
+        "EVIDENCE of a block with no signature of its leader, for the state to refuse": Envelope("carol", "EVIDENCE", bad_block(sig="")),
         **{f"TRANSFER signed with {name}": Envelope(other, "TRANSFER", v1.transfer(), fee=40) for name, other in others.items()},
     }  # fmt: skip
 
@@ -528,6 +586,59 @@ def _refused_evidence() -> list[Refused]:
         ("EVIDENCE of attestations: another hub, with its key", text(attestations(*sorted((a, other(hub=keys()["carol"].address) | {"pubkey": carol}), key=lambda one: one["attestation"]["receipt_id"]))), "no_conflict"),
         ("EVIDENCE of attestations: routed by nobody", text(attestations(a, b | {"attestation": b["attestation"] | {"routed": "fixed"}})), "wrong_type"),
         ("EVIDENCE signed by nobody", text(sound, sig=BAD_SIG), "bad_signature"),
+    ] + [(f"EVIDENCE of a block: {name}", text(payload), reason) for name, payload, reason in _refused_blocks()]  # fmt: skip
+
+
+def _refused_blocks() -> list[tuple[str, Json, str]]:
+    said = bad_block()["block"]
+    path, nobody = said["path"], said["validator"][:-1] + "q"
+    other = Envelope("alice", "TRANSFER", v1.transfer(amount=1), sig=BAD_SIG)
+    long_array = "dc0008" + said["tx"][2:]
+    below = forged()
+    below.nonce = -1
+    return [
+        ("and votes", bad_block() | votes(vote("notar", candidates()[0]), vote("notar", candidates()[1])), "missing_field"),
+        ("and attestations", bad_block() | attestations(), "missing_field"),
+        ("the other kinds null", bad_block() | {"votes": None}, "not_canonical"),
+        *[(f"without its {name}", {"block": _without(said, name)}, "missing_field") for name in said],
+        ("with a field more", bad_block(proposer=nobody), "unknown_field"),
+        *[(f"{name} of -1", bad_block(**{name: -1}), "out_of_range") for name in ("epoch", "slot", "parent_slot")],
+        ("index of -1", {"block": said | {"index": -1}}, "out_of_range"),
+        ("count of -1", {"block": said | {"count": -1}}, "out_of_range"),
+        ("a parent of half an id", bad_block(parent_id="ab" * 16), "wrong_type"),
+        ("a signature of 4,097 bytes", bad_block(sig="00" * 4_097), "out_of_range"),
+        ("a path of 41 nodes", bad_block(path=[h("node").hex()] * 41), "out_of_range"),
+        ("a path of half a node", bad_block(path=[path[0][:32], *path[1:]]), "wrong_type"),
+        ("a path in capitals", bad_block(path=[path[0].upper(), *path[1:]]), "wrong_type"),
+        ("by no address", bad_block(validator=nobody), "bad_address"),
+        ("by no address, signed in capitals", bad_block(validator=nobody, sig="AB"), "bad_address"),
+        ("signed in capitals", bad_block(sig="AB"), "bad_hex"),
+        ("signed in capitals, with no header", {"block": said | {"sig": "AB", "header": "80"}}, "bad_hex"),
+        ("a header in capitals", {"block": said | {"header": said["header"].upper()}}, "bad_hex"),
+        ("a header of twelve fields", {"block": said | {"header": "9c" + said["header"][2:]}}, "malformed"),
+        ("a header with a byte too many", {"block": said | {"header": said["header"] + "00"}}, "malformed"),
+        ("a header of no bytes", {"block": said | {"header": ""}}, "malformed"),
+        ("a header whose version takes two bytes", {"block": said | {"header": "9dcc02" + said["header"][4:]}}, "not_canonical"),
+        ("a header of height -1", bad_block(header={"height": -1}), "out_of_range"),
+        ("a header of version -1", bad_block(header={"version": -1}), "out_of_range"),
+        ("a header of height -1, with a transaction in capitals", {"block": bad_block(header={"height": -1})["block"] | {"tx": "AB"}}, "out_of_range"),
+        ("a transaction in capitals", {"block": said | {"tx": said["tx"].upper()}}, "bad_hex"),
+        ("a header that is a transaction", {"block": said | {"header": said["tx"]}}, "malformed"),
+        ("a transaction that is a header", {"block": said | {"tx": said["header"]}}, "malformed"),
+        ("a long form of the transaction's array", {"block": said | {"tx": long_array}}, "not_canonical"),
+        ("a transaction with nonce -1", bad_block(below, leaf=h("wid")), "out_of_range"),
+        ("a transaction too large for the payload", {"block": said | {"tx": "00" * 8_193}}, "too_large"),
+        ("a transaction that is not in it", {"block": said | {"tx": bad_block(other)["block"]["tx"]}}, "bad_proof"),
+        ("another root", bad_block(header={"txs_root": h("another root")}), "bad_proof"),
+        ("a root of no bytes", bad_block(header={"txs_root": b""}), "bad_proof"),
+        ("the place before it", {"block": said | {"index": 1}}, "bad_proof"),
+        ("the place behind the last", {"block": said | {"index": 5}}, "bad_proof"),
+        ("one more transaction", {"block": said | {"count": 6}}, "bad_proof"),
+        ("no transactions", {"block": said | {"index": 0, "count": 0}}, "bad_proof"),
+        ("2^53 - 1 transactions", {"block": said | {"count": MOST}}, "bad_proof"),
+        ("a path that is too short", {"block": said | {"path": path[:-1]}}, "bad_proof"),
+        ("a path that is too long", {"block": said | {"path": [*path, h("node").hex()]}}, "bad_proof"),
+        ("a path from the root down", {"block": said | {"path": path[::-1]}}, "bad_proof"),
     ]  # fmt: skip
 
 
@@ -773,6 +884,11 @@ def digests() -> Json:
             {"kind": "attestations", "offender": hub, "lock": lock, "task": task, "attempt": attempt}
             | _hashed(offence_preimage("attestations", hub, lock, str(task), str(attempt)))
             for task, attempt in ((0, 1), (4_095, 255))
+        ]
+        + [
+            {"kind": "block", "offender": validator, "epoch": epoch}
+            | _hashed(offence_preimage("block", validator, str(epoch)))
+            for epoch in (0, 7)
         ],
     }
 

@@ -205,11 +205,13 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "bad_update": Explanation("The update contradicts the chain's state.", "Mend what the message names."),
     "no_conflict": Explanation(
-        "The two messages do not contradict each other in a way that is punished.",
+        "The two messages do not contradict each other in a way that is punished, or the block's transaction is "
+        "valid in itself.",
         "Send a pair of evidence.md, in its order.",
     ),
     "bad_evidence_signature": Explanation(
-        "One of the two messages is not signed by the accused.", "Nothing: this is no evidence."
+        "One of the messages, or the block's candidate, is not signed by the accused.",
+        "Nothing: this is no evidence.",
     ),
     "evidence_too_old": Explanation("The offence is too long ago, or lies in the future.", "Nothing."),
     "unknown_validator": Explanation("The chain knows no such validator.", "Check the address; stake first."),

@@ -163,7 +163,7 @@ REASONS_OF_TYPES = {
     " unknown_param out_of_range missing_field wrong_key",
     "KEY_ROTATE": "bad_key_proof bad_hex bad_key unknown_scheme too_many_rotations",
     "EVIDENCE": "no_conflict evidence_too_old unknown_validator bad_evidence_signature unknown_lock wrong_hub"
-    " already_punished missing_field wrong_key",
+    " already_punished missing_field wrong_key bad_proof too_large",
     "free": "unknown_validator bad_countersignature faucet_limit supply_exhausted",
     "other keys' fee": "RECEIPT_CLAIM REGISTER KEY_ROTATE EVIDENCE",
     "skipped": "unknown_provider unknown_lock wrong_hub lock_closed claim_too_late unknown_task task_already_paid"
@@ -173,7 +173,7 @@ REASONS_OF_TYPES = {
     "set": "members keys powers ramp",
     "slots": "freed filled given_up",
     "state": "key_forgotten minted_on_bond bond_remembers_its_mint longest_lock activations_taken_back"
-    " scale_below_one score",
+    " scale_below_one score punished_again longest_jail score_halved",
 }
 """What a long run must meet of each type, and of what blocks do by themselves."""
 

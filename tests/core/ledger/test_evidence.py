@@ -1,4 +1,5 @@
-"""Who signs two things that contradict each other is slashed and jailed; nobody else is. docs/spec/evidence.md"""
+"""Who signs two things that contradict each other is slashed and jailed, whose block holds what no state makes valid is
+jailed; nobody else is. docs/spec/evidence.md"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,12 @@ import pytest
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import attestation_digest, offence_digest
 from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.types.amounts import AIT, BASIS_POINTS, MAX_SIGNED
+from aitbc.core.types.blocks import Header
 from aitbc.core.types.receipts import Attestation
-from aitbc.core.types.records import Offence
+from aitbc.core.types.records import Offence, Score
+from aitbc.core.types.transactions import Transaction
 from support.chain import OUTPUT
 from support.ledger import FEE, MINUTE_MS, Batches, Ledger, Work, holding, people
 from support.ledger import A as LOW
@@ -257,6 +261,359 @@ def test_a_key_that_came_later_did_not_vote_then() -> None:
 
 def test_the_accused_may_send_the_evidence_itself(chain: Ledger) -> None:
     assert punished(chain, chain.double_vote(EVE), sender=EVE) == "done"
+
+
+# Blocks.
+
+
+def test_a_leader_who_put_a_forged_transfer_into_a_block_is_jailed_and_not_slashed(chain: Ledger) -> None:
+    """Viktor's block pays Eve out of Alice's account; Alice has signed nothing."""
+    supply = chain.supply()
+    outcome = chain.do(BOB, "EVIDENCE", chain.bad_block(VALIDATOR))
+    assert outcome.events == [("jailed", VALIDATOR.address, 0)]
+    bond = chain.bond(VALIDATOR)
+    assert (bond.amount, bond.jailed_until_ms, bond.offences) == (STAKE, chain.now_ms + JAIL_MS, 1)
+    assert chain.supply() == supply - FEE // 2, "nothing is burned but the fee's part"
+    mark = offence_digest("block", VALIDATOR.address, "0").hex()
+    assert chain.executor.state.get("registry", f"offence:{mark}") == Offence(
+        offender=VALIDATOR.address, height=chain.height, expires_ms=0
+    )
+
+
+def transfer(chain: Ledger, **change: Any) -> Transaction:
+    """A transfer that Alice has signed, changed afterwards."""
+    tx = chain.sign(ALICE, "TRANSFER", {"to": BOB.address, "amount": 5})
+    return msgspec.structs.replace(tx, **change)
+
+
+def signed(chain: Ledger, kind: str, payload: dict[str, Any], **more: Any) -> Transaction:
+    return chain.sign(ALICE, kind, payload, **more)
+
+
+IN_A_BLOCK: list[tuple[str, Callable[[Ledger], Transaction], str]] = [
+    ("a signature that is not the sender's", lambda c: transfer(c, sig=EVE.sign(bytes(32))), "done"),
+    ("no signature", lambda c: transfer(c, sig=b""), "done"),
+    ("another fee than was signed", lambda c: transfer(c, fee=7), "done"),
+    ("no key", lambda c: transfer(c, pubkey=b""), "done"),
+    ("a key of no scheme", lambda c: transfer(c, pubkey=b"\x09" + bytes(32)), "done"),
+    ("a type that does not exist", lambda c: transfer(c, type="THEFT"), "done"),
+    ("a payload that is no JSON", lambda c: transfer(c, payload=b"{"), "done"),
+    ("a witness that nobody asked for", lambda c: transfer(c, witness=b"{}"), "done"),
+    ("a sender that is no address", lambda c: transfer(c, sender="alice"), "done"),
+    ("an unknown field", lambda c: signed(c, "TRANSFER", {"to": BOB.address, "amount": 1, "x": 1}), "done"),
+    ("a transfer of nothing", lambda c: signed(c, "TRANSFER", {"to": BOB.address, "amount": 0}), "done"),
+    ("a nonce of 0", lambda c: signed(c, "TRANSFER", {"to": BOB.address, "amount": 1}, nonce=0), "done"),
+    ("evidence of two kinds", lambda c: signed(c, "EVIDENCE", {**c.bad_block(EVE), **c.double_vote(EVE)}), "done"),
+    ("a valid transfer", transfer, "failed no_conflict"),
+    ("evidence about a block", lambda c: signed(c, "EVIDENCE", c.bad_block(EVE)), "failed no_conflict"),
+    ("a key that only the state knows is not the sender's", lambda c: holders(c, EVE), "failed no_conflict"),
+    ("a nonce that is far away", lambda c: signed(c, "REFUND", {"lock": LOW}, nonce=99), "failed no_conflict"),
+    ("a lock that does not exist", lambda c: signed(c, "REFUND", {"lock": LOW}), "failed no_conflict"),
+    ("no fee", lambda c: signed(c, "TRANSFER", {"to": BOB.address, "amount": 1}, fee=0), "failed no_conflict"),
+]  # fmt: skip
+
+
+def holders(chain: Ledger, key: Any) -> Transaction:
+    """Signed by somebody else's key, in Alice's name."""
+    return chain.sign(holding(ALICE, key), "TRANSFER", {"to": EVE.address, "amount": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("story", "make", "outcome"), IN_A_BLOCK, ids=[row[0] for row in IN_A_BLOCK])
+def test_what_in_a_block_is_evidence(
+    chain: Ledger, story: str, make: Callable[[Ledger], Transaction], outcome: str
+) -> None:
+    """Only what no state makes valid: whoever looks from another state must not find an offence."""
+    assert punished(chain, chain.bad_block(VALIDATOR, make(chain))) == outcome
+    assert (chain.bond(VALIDATOR).jailed_until_ms > 0) == (outcome == "done")
+
+
+def block_changed(chain: Ledger, **change: Any) -> dict[str, Any]:
+    evidence = chain.bad_block(VALIDATOR)
+    evidence["block"].update(change)
+    return evidence
+
+
+def of_another_leaf(chain: Ledger) -> dict[str, Any]:
+    """The path is that of the valid transaction beside it."""
+    return block_changed(chain, index=0)
+
+
+def with_longer_path(chain: Ledger) -> dict[str, Any]:
+    path = chain.bad_block(VALIDATOR)["block"]["path"]
+    return block_changed(chain, path=[*path, LOW])
+
+
+def never_in_the_block(chain: Ledger) -> dict[str, Any]:
+    """Mallory forges a transaction of his own: the leader's block does not hold it."""
+    return block_changed(chain, tx=pack(transfer(chain, sig=b"")).hex())
+
+
+def with_header(chain: Ledger, **change: Any) -> dict[str, Any]:
+    header = unpack(bytes.fromhex(chain.bad_block(VALIDATOR)["block"]["header"]), Header, limit=1_000)
+    return block_changed(chain, header=pack(msgspec.structs.replace(header, **change)).hex())
+
+
+def with_tx(chain: Ledger, **change: Any) -> dict[str, Any]:
+    return block_changed(chain, tx=pack(transfer(chain, **change)).hex())
+
+
+def spelled_otherwise(chain: Ledger) -> dict[str, Any]:
+    """An array of eight in sixteen bits."""
+    return block_changed(chain, tx="dc0008" + pack(transfer(chain)).hex()[2:])
+
+
+def without(chain: Ledger, name: str) -> dict[str, Any]:
+    evidence = chain.bad_block(VALIDATOR)
+    del evidence["block"][name]
+    return evidence
+
+
+def capitals(chain: Ledger, name: str) -> dict[str, Any]:
+    return block_changed(chain, **{name: chain.bad_block(VALIDATOR)["block"][name].upper()})
+
+
+NO_EVIDENCE: list[tuple[str, Callable[[Ledger], dict[str, Any]], str]] = [
+    ("somebody else's block", lambda c: block_changed(c, validator=EVE.address), UNSIGNED),
+    ("a stranger's block", lambda c: c.bad_block(person("stranger")), "failed unknown_validator"),
+    ("nobody's block", lambda c: block_changed(c, validator=""), "invalid bad_address"),
+    ("a block that its leader only voted for", lambda c: c.bad_block(VALIDATOR, kind="notar"), UNSIGNED),
+    ("another slot is named", lambda c: block_changed(c, slot=8), UNSIGNED),
+    ("another parent is named", lambda c: block_changed(c, parent_id=LOW), UNSIGNED),
+    ("another parent's slot is named", lambda c: block_changed(c, parent_slot=0), UNSIGNED),
+    ("a candidate of another block", lambda c: c.bad_block(VALIDATOR, block_hash=bytes(32)), UNSIGNED),
+    ("a candidate of another chain", lambda c: c.bad_block(VALIDATOR, chain_id="ait-other"), UNSIGNED),
+    ("a candidate on another parent", lambda c: c.bad_block(VALIDATOR, parent_slot=3), UNSIGNED),
+    ("an epoch to come", lambda c: c.bad_block(VALIDATOR, epoch=1), "failed evidence_too_old"),
+    ("another header", lambda c: with_header(c, height=9), UNSIGNED),
+    ("a header over other transactions", lambda c: with_header(c, txs_root=bytes(32)), "invalid bad_proof"),
+    ("a header with a root of no length", lambda c: with_header(c, txs_root=b""), "invalid bad_proof"),
+    ("a header of a height below 0", lambda c: with_header(c, height=-1), "invalid out_of_range"),
+    ("a header that is no header", lambda c: block_changed(c, header="80"), "invalid malformed"),
+    ("a header that is cut short", lambda c: block_changed(c, header="00"), "invalid malformed"),
+    ("a header in capitals", lambda c: capitals(c, "header"), "invalid bad_hex"),
+    ("no header", lambda c: without(c, "header"), "invalid missing_field"),
+    ("a transaction in capitals", lambda c: capitals(c, "tx"), "invalid bad_hex"),
+    ("a transaction that is no transaction", lambda c: block_changed(c, tx="c0"), "invalid malformed"),
+    ("a transaction spelled otherwise", spelled_otherwise, "invalid not_canonical"),
+    ("a transaction of a nonce below 0, which has no bytes", lambda c: with_tx(c, nonce=-1), "invalid out_of_range"),
+    ("a transaction that is too large", lambda c: block_changed(c, tx="00" * 8_193), "invalid too_large"),
+    ("a transaction that the block does not hold", never_in_the_block, "invalid bad_proof"),
+    ("the path to another leaf", of_another_leaf, "invalid bad_proof"),
+    ("a path that is too long", with_longer_path, "invalid bad_proof"),
+    ("no path", lambda c: block_changed(c, path=[]), "invalid bad_proof"),
+    ("a path of 41 nodes", lambda c: block_changed(c, path=[LOW] * 41), "invalid out_of_range"),
+    ("a path of no hashes", lambda c: block_changed(c, path=["aa"]), "invalid wrong_type"),
+    ("a place behind the last", lambda c: block_changed(c, index=3), "invalid bad_proof"),
+    ("a place far behind the last", lambda c: block_changed(c, index=MAX_SIGNED), "invalid bad_proof"),
+    ("a longer list", lambda c: block_changed(c, count=4), "invalid bad_proof"),
+    ("a list of nothing", lambda c: block_changed(c, index=0, count=0), "invalid bad_proof"),
+    ("a place before the first", lambda c: block_changed(c, index=-1), "invalid out_of_range"),
+    ("a signature that is no number", lambda c: block_changed(c, sig="signed"), "invalid bad_hex"),
+    ("a signature that is missing", lambda c: block_changed(c, sig=""), UNSIGNED),
+    ("a signature of 4,097 bytes", lambda c: block_changed(c, sig="00" * 4_097), "invalid out_of_range"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("story", "make", "outcome"), NO_EVIDENCE, ids=[row[0] for row in NO_EVIDENCE])
+def test_nobody_is_punished_for_a_block_that_it_did_not_make(
+    chain: Ledger, story: str, make: Callable[[Ledger], dict[str, Any]], outcome: str
+) -> None:
+    before = {who.address: chain.bond(who) for who in (VALIDATOR, EVE)}
+    assert punished(chain, make(chain)) == outcome
+    assert {who.address: chain.bond(who) for who in (VALIDATOR, EVE)} == before
+
+
+def test_evidence_is_of_one_kind(chain: Ledger) -> None:
+    chain.register(PROVIDER)
+    block, votes = chain.bad_block(VALIDATOR), chain.double_vote(VALIDATOR)
+    pair = attested_twice(chain, chain.lock())
+    for several in ({**block, **votes}, {**block, **pair}, {**block, **votes, **pair}):
+        assert punished(chain, several) == "invalid missing_field"
+
+
+def test_the_same_block_twice_or_another_of_the_epoch_is_punished_once(chain: Ledger) -> None:
+    evidence = chain.bad_block(VALIDATOR)
+    assert punished(chain, evidence) == "done"
+    assert punished(chain, evidence, sender=ALICE) == "failed already_punished"
+    assert punished(chain, chain.bad_block(VALIDATOR, slot=9)) == "failed already_punished"
+    chain.close_epoch()
+    assert punished(chain, evidence) == "failed already_punished"
+    assert punished(chain, chain.bad_block(VALIDATOR, epoch=1)) == "done"
+
+
+def test_votes_and_blocks_of_an_epoch_are_two_offences(chain: Ledger) -> None:
+    assert punished(chain, chain.bad_block(VALIDATOR)) == "done"
+    assert punished(chain, chain.double_vote(VALIDATOR)) == "done"
+    assert (chain.bond(VALIDATOR).amount, chain.bond(VALIDATOR).offences) == (STAKE * 9 // 10, 2)
+
+
+@pytest.mark.parametrize(("epochs", "outcome"), [(3, "done"), (4, "failed evidence_too_old")])
+def test_how_far_back_blocks_are_punished(epochs: int, outcome: str) -> None:
+    chain = Ledger(epoch_length=LENGTH, more=[VALIDATOR], evidence_epochs=3)
+    evidence = chain.bad_block(VALIDATOR)
+    for _ in range(epochs):
+        chain.close_epoch()
+    assert punished(chain, evidence) == outcome
+
+
+def test_a_block_counts_under_the_key_of_its_epoch() -> None:
+    chain = Ledger(epoch_length=LENGTH, more=[VALIDATOR])
+    evidence = chain.bad_block(VALIDATOR)
+    rotated = chain.rotate(VALIDATOR, person("viktor's new key"))
+    for _ in range(2):
+        chain.close_epoch()
+    assert punished(chain, evidence) == "done"
+    assert punished(chain, chain.bad_block(rotated, epoch=2)) == "done"
+
+
+# Whoever is punished again.
+
+
+def offences_of(chain: Ledger, many: int) -> list[int]:
+    """How long each punishment of Viktor's would jail him by itself, in jail_ms."""
+    jails = []
+    for number in range(many):
+        assert punished(chain, chain.bad_block(VALIDATOR, epoch=number)) == "done"
+        jails.append((chain.bond(VALIDATOR).jailed_until_ms - chain.now_ms) // JAIL_MS)
+        while chain.epoch == number:
+            chain.block()
+    return jails
+
+
+def test_the_second_offence_jails_twice_as_long_and_the_eighth_64_times_and_not_more(chain: Ledger) -> None:
+    assert offences_of(chain, 9) == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+    assert chain.bond(VALIDATOR).offences == 9
+
+
+def test_a_hub_is_jailed_longer_each_time(market: Ledger) -> None:
+    lock = market.lock()
+    for doublings in range(3):
+        where = {"attempt": doublings}
+        assert punished(market, attested_twice(market, lock, first=where, second=where)) == "done"
+        assert market.bond(HUB, "hub").jailed_until_ms == market.now_ms + (JAIL_MS << doublings)
+
+
+def test_each_role_has_offences_of_its_own(market: Ledger) -> None:
+    assert market.do(BOB, "TRANSFER", {"to": HUB.address, "amount": 100 * AIT}).ok
+    market.stake(HUB, STAKE)
+    assert punished(market, attested_twice(market, market.lock())) == "done"
+    assert punished(market, market.bad_block(HUB)) == "done"
+    assert market.bond(HUB).jailed_until_ms == market.now_ms + JAIL_MS
+    assert (market.bond(HUB).offences, market.bond(HUB, "hub").offences) == (1, 1)
+
+
+def test_for_ever_is_not_longer_the_second_time() -> None:
+    chain = Ledger(more=[EVE], jail_ms=MAX_SIGNED)
+    chain.stake(EVE, STAKE)
+    for evidence in (chain.double_vote(EVE), chain.bad_block(EVE)):
+        assert punished(chain, evidence) == "done"
+        assert chain.bond(EVE).jailed_until_ms == MAX_SIGNED
+
+
+def test_who_withdraws_everything_begins_anew(chain: Ledger) -> None:
+    """The bond is gone, and its count with it: an address costs nothing, so the count could not be kept."""
+    assert chain.change(set={"unbonding_ms": MINUTE_MS}) == "done"
+    chain.close_epoch()
+    assert punished(chain, chain.bad_block(EVE, epoch=1)) == "done"
+    assert chain.do(EVE, "UNSTAKE", {"role": "validator", "amount": STAKE}).ok
+    assert chain.do(EVE, "WITHDRAW", {"role": "validator"}, after_ms=JAIL_MS).ok
+    assert chain.count("registry", f"bond:validator:{EVE.address}") == 0
+    chain.stake(EVE, STAKE)
+    assert chain.bond(EVE).offences == 0
+
+
+# What its compute has earned it.
+
+
+def computed(chain: Ledger, units: int) -> None:
+    """A provider who computes for Viktor is paid for so many units."""
+    assert chain.claim(PROVIDER, chain.lock(), compute_units=units).ok
+
+
+@pytest.fixture
+def earning() -> Ledger:
+    chain = Ledger(epoch_length=20, more=[VALIDATOR, PROVIDER], score_decay_bp=BASIS_POINTS)
+    payload = {"role": "provider", "models": [], "validator": VALIDATOR.address}
+    word = chain.countersigned(PROVIDER, VALIDATOR)
+    assert chain.do(PROVIDER, "REGISTER", payload, witness=word).ok
+    return chain
+
+
+@pytest.mark.parametrize("make", [Ledger.double_vote, Ledger.bad_block])
+@pytest.mark.parametrize(("earned", "left"), [(1_001, 500), (2, 1), (1, 0)])
+def test_half_of_the_score_is_gone_and_all_of_the_running_epochs_units(
+    earning: Ledger, make: Callable[[Ledger, Any], dict[str, Any]], earned: int, left: int
+) -> None:
+    computed(earning, earned)
+    earning.close_epoch()
+    computed(earning, 77)
+    assert earning.view.score(VALIDATOR.address) == Score(score=earned, units=77)
+    assert punished(earning, make(earning, VALIDATOR)) == "done"
+    assert earning.view.score(VALIDATOR.address) == Score(score=left, units=0)
+    assert earning.count("validators", "score:") == (left > 0)
+    computed(earning, 5)
+    earning.close_epoch()
+    assert earning.view.score(VALIDATOR.address) == Score(score=left + 5, units=0)
+
+
+def test_a_score_of_the_running_epoch_alone_is_gone(earning: Ledger) -> None:
+    computed(earning, 1_000)
+    assert punished(earning, earning.bad_block(VALIDATOR)) == "done"
+    assert earning.count("validators", "score:") == 0
+
+
+def test_a_hubs_offence_takes_no_score(earning: Ledger) -> None:
+    computed(earning, 1_000)
+    assert punished(earning, attested_twice(earning, earning.lock())) == "done"
+    assert earning.view.score(VALIDATOR.address) == Score(score=0, units=1_000)
+
+
+# Under hybrid.
+
+
+def test_a_slash_that_leaves_less_than_the_least_takes_a_member_out_at_the_boundary() -> None:
+    """Two authorities at stake; the second has just the least, and comes back when it has it again."""
+    two = people("authority", 2)
+    chain = Ledger(
+        mode="hybrid",
+        authorities=two,
+        stakes=(3 * STAKE, STAKE),
+        epoch_length=LENGTH,
+        more=two,
+        min_validator_stake=STAKE,
+        slash_bp=1,
+        jail_ms=0,
+    )
+    assert punished(chain, chain.double_vote(two[1])) == "done"
+    assert chain.bond(two[1]).amount == STAKE - STAKE // BASIS_POINTS
+    assert dict(chain.validators()) == {two[0].address: 3 * STAKE, two[1].address: STAKE}, (
+        "until the boundary"
+    )
+    chain.close_epoch()
+    assert chain.validators() == [(two[0].address, 3 * STAKE)]
+    chain.stake(two[1], STAKE // BASIS_POINTS)
+    chain.close_epoch()
+    assert dict(chain.validators()) == {two[0].address: 3 * STAKE, two[1].address: STAKE}
+
+
+def test_a_bad_block_costs_power_for_as_long_as_the_jail_lasts_and_no_stake() -> None:
+    two = people("authority", 2)
+    chain = Ledger(
+        mode="hybrid",
+        authorities=two,
+        stakes=(3 * STAKE, STAKE),
+        epoch_length=LENGTH,
+        more=two,
+        min_validator_stake=STAKE,
+        jail_ms=JAIL_MS,
+    )
+    assert punished(chain, chain.bad_block(two[1])) == "done"
+    chain.close_epoch()
+    assert chain.validators() == [(two[0].address, 3 * STAKE)]
+    assert chain.bond(two[1]).amount == STAKE
+    chain.block(after_ms=JAIL_MS)
+    chain.close_epoch()
+    assert dict(chain.validators()) == {two[0].address: 3 * STAKE, two[1].address: STAKE}
 
 
 # Attestations.

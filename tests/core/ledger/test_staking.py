@@ -146,7 +146,7 @@ def test_a_slash_of_everything_leaves_an_empty_bond() -> None:
     assert chain.do(EVE, "UNSTAKE", {"role": "validator", "amount": 40 * AIT}).ok
     outcome = chain.do(ALICE, "EVIDENCE", chain.double_vote(EVE))
     assert outcome.events[0] == ("slashed", EVE.address, 100 * AIT)
-    assert chain.bond(EVE) == empty_bond(jailed_until_ms=chain.now_ms + DAY_MS)
+    assert chain.bond(EVE) == empty_bond(jailed_until_ms=chain.now_ms + DAY_MS, offences=1)
     assert (
         chain.said(EVE, "WITHDRAW", {"role": "validator"}, after_ms=20 * DAY_MS)
         == "failed nothing_to_withdraw"

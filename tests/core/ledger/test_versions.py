@@ -54,6 +54,7 @@ def new_types() -> dict[str, Callable[[Ledger], tuple[dict[str, Any], dict[str, 
         "PARAM_UPDATE": lambda chain: chain.update({"set": {"base_fee": 3}}, VALIDATOR),
         "KEY_ROTATE": lambda chain: (chain.rotation(HUB, person("new")), None),
         "EVIDENCE": lambda chain: (chain.double_vote(VALIDATOR), None),
+        "EVIDENCE about a block": lambda chain: (chain.bad_block(VALIDATOR), None),
     }
 
 
@@ -62,11 +63,11 @@ def test_a_new_type_is_invalid_on_a_chain_of_version_1(kind: str) -> None:
     """On one of version 2 it is at least judged."""
     old, new = chain_of(1), chain_of(2)
     payload, witness = new_types()[kind](old)
-    root = old.executor.state.root()
-    assert old.said(HUB, kind, payload, witness=witness, fee=1_000) == "invalid not_active"
+    root, kind_name = old.executor.state.root(), kind.split(" ")[0]
+    assert old.said(HUB, kind_name, payload, witness=witness, fee=1_000) == "invalid not_active"
     assert old.executor.state.root() == root
     payload, witness = new_types()[kind](new)
-    assert new.said(HUB, kind, payload, witness=witness, fee=1_000) != "invalid not_active"
+    assert new.said(HUB, kind_name, payload, witness=witness, fee=1_000) != "invalid not_active"
 
 
 def session(chain: Ledger) -> tuple[str, dict[str, Any], dict[str, Any] | None]:

@@ -4,6 +4,7 @@ is paid for. docs/spec/execution.md, step 3; docs/spec/fees.md, the other keys; 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from aitbc.core.codec.canonical import jcs
@@ -258,6 +259,16 @@ def heavy_evidence(chain: Ledger) -> Parts:
     return attested_twice(chain, chain.rotate(HUB, HEAVY))
 
 
+def forged_with_a_heavy_key(chain: Ledger) -> Parts:
+    """Whether its signature is good is to be found out."""
+    return "EVIDENCE", chain.bad_block(VALIDATOR, chain.forged(HEAVY)), None
+
+
+def forged_with_no_key(chain: Ledger) -> Parts:
+    tx = msgspec.structs.replace(chain.forged(HEAVY), pubkey=b"\x09" + bytes(32))
+    return "EVIDENCE", chain.bad_block(VALIDATOR, tx), None
+
+
 ASKING: list[tuple[Callable[[Ledger], Parts], int]] = [
     (heavy_claim, 2),
     (claim_from_a_lock_of_lighter_days, 0),
@@ -266,6 +277,8 @@ ASKING: list[tuple[Callable[[Ledger], Parts], int]] = [
     (offered_word, 1),
     (heavy_rotation, 1),
     (heavy_evidence, 2),
+    (forged_with_a_heavy_key, 1),
+    (forged_with_no_key, 0),
 ]
 
 
