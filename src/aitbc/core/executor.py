@@ -19,7 +19,7 @@ from aitbc.core.crypto.indexed_tree import TreeProof
 from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.admission import verify_transaction
-from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import check_witness
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
@@ -40,14 +40,15 @@ MEMORY_OF_VERIFICATIONS = 50_000
 class RememberedVerifier:
     """Checks each (key, digest, signature) once; only good ones are remembered, oldest forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, verifier: Verifier = verify) -> None:
+        self._verify = verifier
         self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
 
     def __call__(self, auth_key: bytes, digest: bytes, signature: bytes) -> bool:
         key = (auth_key, digest, signature)
         if key in self._good:
             return True
-        if not verify(auth_key, digest, signature):
+        if not self._verify(auth_key, digest, signature):
             return False
         self._good[key] = None
         if len(self._good) > MEMORY_OF_VERIFICATIONS:
@@ -59,8 +60,9 @@ class VerifiedTransactions:
     """Envelopes whose signatures were good, by `wid`: each is verified once, on its way in or in a block, and one with
     the same id and another signature or witness is another envelope."""
 
-    def __init__(self, genesis_hash: bytes) -> None:
+    def __init__(self, genesis_hash: bytes, verifier: Verifier = verify) -> None:
         self._genesis_hash = genesis_hash
+        self._verify = verifier
         self._known: OrderedDict[bytes, VerifiedTransaction] = OrderedDict()
         self._bytes = 0
 
@@ -71,7 +73,7 @@ class VerifiedTransactions:
         """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
         verified = self._known.get(wid_of(tx, self._genesis_hash))
         if verified is None:
-            verified = verify_transaction(tx, self._genesis_hash)
+            verified = verify_transaction(tx, self._genesis_hash, self._verify)
             self._known[verified.wid] = verified
             self._bytes += verified.size
             while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
@@ -91,10 +93,13 @@ class Executor:
     Raises Rejected when the stored chain is not one that this genesis can have.
     """
 
-    def __init__(self, genesis_document: bytes, stored: StoredChain | None) -> None:
+    def __init__(
+        self, genesis_document: bytes, stored: StoredChain | None, *, verifier: Verifier = verify
+    ) -> None:
+        """`verifier`: of every signature; simulations have a cheaper scheme."""
         self.loaded: LoadedGenesis = load_genesis(parse_genesis(genesis_document))
-        self.verifier = RememberedVerifier()
-        self.transactions = VerifiedTransactions(self.loaded.hash)
+        self.verifier = RememberedVerifier(verifier)
+        self.transactions = VerifiedTransactions(self.loaded.hash, verifier)
         self._earlier: list[tuple[CommittedBlock, ChainTip]] = []
         """Heads that `retract` can go back to, the oldest first."""
         if stored is None:
@@ -154,6 +159,7 @@ class Executor:
             validators_of(deciding),
             chain_id=header.chain_id,
             genesis_hash=self.loaded.hash,
+            verifier=self.verifier,
         )
         if head.certificate.candidate.block_hash != head.hash:
             raise Rejected(
