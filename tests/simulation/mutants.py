@@ -177,14 +177,14 @@ def sign_without_guard(self: Any, effect: SignStatements) -> None:
 
 
 def forget_the_log(self: Any) -> Any:
-    guard, _, after = Node._remember(self)
+    guard, _, after = Node.remember(self)
     return guard, [], after
 
 
 def forget_the_tail(self: Any) -> Any:
     """A torn tail that is not cut off."""
     before = self.disk.log
-    result = Node._remember(self)
+    result = Node.remember(self)
     if len(self.disk.log) < len(before):
         self.disk.log = before
         self.disk.sync()
@@ -192,7 +192,7 @@ def forget_the_tail(self: Any) -> Any:
 
 
 def vote_at_once_without_guard(self: Any) -> Any:
-    guard, records, _ = Node._remember(self)
+    guard, records, _ = Node.remember(self)
     fresh = Guard(genesis_hash=GENESIS_HASH, signed=guard.signed)
     self.disk.guard = [encode_half(fresh)] * 2
     return fresh, records, 0
@@ -200,7 +200,7 @@ def vote_at_once_without_guard(self: Any) -> Any:
 
 def log_without_block(self: Any, records: Any) -> None:
     self.disk.log += encode_batch(records)
-    self._write("log")
+    self.write("log")
 
 
 def rewrite_empty(self: Any) -> None:
@@ -244,16 +244,16 @@ MUTANTS = [
     Mutant("answer nobody", rules(_leave=tell_nobody_certificates)),
     Mutant("do not say again what was said before a crash", rules(_say_again_after_restart=nothing)),
     Mutant("send before it is in the log", host(
-        engine_class=type("Wrong", (Simplex,), {"_leave": persist_last}), _sign=sign_without_guard
+        engine_class=type("Wrong", (Simplex,), {"_leave": persist_last}), sign=sign_without_guard
     ), None),
     Mutant("leave votes out of the log", host(
-        engine_class=type("Wrong", (Simplex,), {"_leave": unlogged_votes}), _sign=sign_without_guard
+        engine_class=type("Wrong", (Simplex,), {"_leave": unlogged_votes}), sign=sign_without_guard
     ), None),
-    Mutant("leave the log unread", host(_remember=forget_the_log), None),
-    Mutant("leave a torn tail in the log", host(_remember=forget_the_tail), None),
-    Mutant("vote at once without a guard", host(_remember=vote_at_once_without_guard), None),
-    Mutant("log a candidate without its block", host(_write_log=log_without_block), None, None),
-    Mutant("rewrite the log without what is live", host(_rewrite_log=rewrite_empty, _sign=sign_without_guard), None),
+    Mutant("leave the log unread", host(remember=forget_the_log), None),
+    Mutant("leave a torn tail in the log", host(remember=forget_the_tail), None),
+    Mutant("vote at once without a guard", host(remember=vote_at_once_without_guard), None),
+    Mutant("log a candidate without its block", host(write_log=log_without_block), None, None),
+    Mutant("rewrite the log without what is live", host(rewrite_log=rewrite_empty, sign=sign_without_guard), None),
     Mutant("commit a block without its ancestors", host(_finalize=commit_without_ancestors)),
     Mutant("find every block valid", host(_verdict=blind_verdict), "bad_root_leader"),
 ]  # fmt: skip

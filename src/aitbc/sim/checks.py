@@ -15,6 +15,7 @@ from aitbc.sim.blocks import START_MS
 if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
     from aitbc.sim.node import Node
+    from aitbc.sim.process import Process
 
 
 class Broken(AssertionError):
@@ -65,7 +66,7 @@ class Checks:
         if node.blocks[path[-1]].height > (certificate.candidate.epoch + 1) * length:
             raise Broken("epoch: a block lies behind the end of its epoch")
 
-    def on_signed(self, node: Node, statements: list[Statement]) -> None:
+    def on_signed(self, node: Process, statements: list[Statement]) -> None:
         """No honest node, over all its lives, signs two statements that are evidence against it."""
         if not node.is_honest:
             return
@@ -76,12 +77,12 @@ class Checks:
             if FINAL in said and SKIP in said:
                 raise Broken(f"double vote: {node.address} final and skip in slot {statement.slot}")
 
-    def on_refusal(self, node: Node, refusal: GuardRefuses) -> None:
+    def on_refusal(self, node: Process, refusal: GuardRefuses) -> None:
         """The guard is the second line: an engine that needs it has forgotten something."""
         if node.is_honest:
             raise Broken(f"guard: {node.address} had to be stopped: {refusal}")
 
-    def on_fault(self, node: Node, fault: Fault) -> None:
+    def on_fault(self, node: Process, fault: Fault) -> None:
         """Evidence hits the guilty only, and a ledger will take it."""
         place = int(fault.validator[1:])
         if place not in self._cluster.plan.guilty:
@@ -100,7 +101,7 @@ class Checks:
         self.accused.add(fault.validator)
         self._cluster.note(node, f"accuses {fault.validator}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
-    def after_healing(self, tx: int, honest: list[Node]) -> None:
+    def after_healing(self, tx: int, honest: list[Process]) -> None:
         """Everybody has the transaction that came after the faults, in one block of one chain."""
         for node in honest:
             if tx not in node.included:

@@ -9,9 +9,9 @@ from aitbc.sim.actors.stale_parent import StaleParentLeader
 from aitbc.sim.actors.twins import Twin
 from aitbc.sim.actors.vote_splitter import VoteSplitter
 from aitbc.sim.actors.withholding import WithholdingLeader
-from aitbc.sim.node import Node
+from aitbc.sim.process import Process
 
-ACTORS: dict[str, type[Node]] = {
+ACTORS: dict[str, type[Process]] = {
     "bad_root_leader": BadRootLeader,
     "certificate_hoarder": CertificateHoarder,
     "equivocator": Equivocator,

@@ -1,8 +1,9 @@
 """Says again what it and others said long ago, at every opportunity."""
 
-from aitbc.core.consensus.simplex.messages import Message
+from aitbc.core.consensus.simplex.messages import Message, Proposal, Status, Vote
+from aitbc.core.types.blocks import Certificate
 from aitbc.sim.actors.voting import Liar
-from aitbc.sim.node import BlockReply, BlockRequest, Envelope, TxGossip
+from aitbc.sim.process import Envelope
 
 REMEMBERED = 200
 
@@ -13,10 +14,7 @@ class Outdated(Liar):
         super().boot()
 
     def receive(self, sender: str, envelope: Envelope) -> None:
-        if (
-            not isinstance(envelope.message, BlockReply | BlockRequest | TxGossip)
-            and len(self.old) < REMEMBERED
-        ):
+        if isinstance(envelope.message, Vote | Proposal | Certificate | Status) and len(self.old) < REMEMBERED:
             self.old.append(envelope)
         super().receive(sender, envelope)
 
