@@ -9,15 +9,22 @@ from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import BlockRecord, LogRecord
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.validators import validators_of
+from aitbc.core.crypto.address import address_of
+from aitbc.core.ledger.validators import member_key, validators_of
 from aitbc.core.replica import Replica, epoch_after
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
 
 
 def address_of_validator(executor: Executor, auth_key: bytes) -> str:
-    """Under which address a key votes: that of the member whose key it is; empty for a key of nobody in the set."""
+    """Under which address a key votes: that of the member whose key it is; for a key of nobody in the set the address
+    that was made of it, because its owner may join a later set. Empty when that address has another key now."""
     members = validators_of(executor.state)
-    return next((member.address for member in members if member.auth_key == auth_key), "")
+    for member in members:
+        if member.auth_key == auth_key:
+            return member.address
+    own = address_of(auth_key)
+    known = {executor.state.account(own).auth, member_key(executor.state, own)}
+    return own if known <= {b"", auth_key} else ""
 
 
 def replica_at_head(
@@ -27,18 +34,20 @@ def replica_at_head(
     records: Sequence[LogRecord] = (),
     vote_after_ms: int = 0,
     timeout_ms: int = 600,
+    max_timeout_ms: int = 30_000,
 ) -> Replica:
     """A replica with the engine that the genesis asks for.
 
     `address` votes when it is in the set; one that is not, or an empty one, follows. `records`: what the log and the
-    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first.
+    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first,
+    `max_timeout_ms`: at most.
     """
     head, loaded = executor.head.block.header, executor.loaded
     settings = loaded.genesis.consensus
     epoch = epoch_after(executor.state, head, genesis_hash=loaded.hash, epoch_length=settings.epoch_length)
     engine = Simplex(
         address=address,
-        pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms, timeout_ms=timeout_ms),
+        pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms, timeout_ms=timeout_ms, max_timeout_ms=max_timeout_ms),
         epoch=epoch,
         anchor=_anchor(executor, epoch.number),
         transactions_wait=lambda: replica.has_work(),

@@ -84,22 +84,24 @@ class Checks:
 
     def on_fault(self, node: Process, fault: Fault) -> None:
         """Evidence hits the guilty only, and a ledger will take it."""
-        place = int(fault.validator[1:])
-        if place not in self._cluster.plan.guilty:
-            raise Broken(f"evidence: {node.address} accuses {fault.validator}, who is innocent")
+        name = self._cluster.name_of(fault.validator)
+        if self._cluster.place_of(fault.validator) not in self._cluster.plan.guilty:
+            raise Broken(f"evidence: {node.address} accuses {name}, who is innocent")
         epoch = self._cluster.epochs[fault.epoch]
         kinds = (fault.first.kind, fault.second.kind)
         same = kinds[0] == kinds[1] != SKIP and fault.first.candidate < fault.second.candidate
         if not same and not (kinds == (FINAL, SKIP) and fault.second.candidate == ZERO_HASH):
             raise Broken(f"evidence: {kinds} in this order is no conflict")
+        position = epoch.position_of(fault.validator)
+        assert position is not None, "only members are accused"
         for statement in (fault.first, fault.second):
             digest = epoch.digest_of(statement.kind, fault.slot, statement.candidate)
-            if not keys.verify(keys.key_of(place), digest, statement.signature):
+            if not keys.verify(epoch.validators[position].auth_key, digest, statement.signature):
                 raise Broken(
-                    f"evidence: this {statement.kind or CANDIDATE} is not signed by {fault.validator}"
+                    f"evidence: this {statement.kind or CANDIDATE} is not signed by {name}"
                 )
-        self.accused.add(fault.validator)
-        self._cluster.note(node, f"accuses {fault.validator}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
+        self.accused.add(name)
+        self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
     def after_healing(self, tx: int, honest: list[Process]) -> None:
         """Everybody has the transaction that came after the faults, in one block of one chain."""

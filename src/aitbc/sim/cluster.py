@@ -220,6 +220,13 @@ class Cluster:
 
     # What nodes ask of the world
 
+    def place_of(self, address: str) -> int:
+        """Of the validator with an address."""
+        return int(address[1:])
+
+    def name_of(self, address: str) -> str:
+        return address
+
     def clock_of(self, place: int) -> int:
         return START_MS + self.now + self._skew[place] + self.now * self.plan.drift_ppm[place] // 1_000_000
 

@@ -3,7 +3,10 @@
 from aitbc.sim.actors.bad_root import BadRootLeader
 from aitbc.sim.actors.equivocator import Equivocator
 from aitbc.sim.actors.hoarder import CertificateHoarder
+from aitbc.sim.actors.invalid_receipt import InvalidReceiptLeader
 from aitbc.sim.actors.outdated import Outdated
+from aitbc.sim.actors.oversize import OversizeLeader
+from aitbc.sim.actors.repeating import RepeatingLeader
 from aitbc.sim.actors.silent import Silent
 from aitbc.sim.actors.stale_parent import StaleParentLeader
 from aitbc.sim.actors.twins import Twin
@@ -15,7 +18,10 @@ ACTORS: dict[str, type[Process]] = {
     "bad_root_leader": BadRootLeader,
     "certificate_hoarder": CertificateHoarder,
     "equivocator": Equivocator,
+    "invalid_receipt_leader": InvalidReceiptLeader,
     "outdated": Outdated,
+    "oversize_leader": OversizeLeader,
+    "repeating_leader": RepeatingLeader,
     "silent": Silent,
     "stale_parent_leader": StaleParentLeader,
     "twins": Twin,
