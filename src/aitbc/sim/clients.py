@@ -120,6 +120,7 @@ class Customer(Client):
         if self.draw.randrange(3):
             return super().wish()
         now_ms = START_MS + self.cluster.now
+        lock: dict[str, Any]
         if self.draw.randrange(3) == 0:
             for key, lock in self.cluster.locks():
                 if lock.client == self.who.address and lock.claim_until_ms < now_ms:
@@ -131,9 +132,10 @@ class Customer(Client):
             "request_hash": HASH,
             "deliver_by_ms": now_ms + 5_000,
             "claim_until_ms": now_ms + 6_000 + self.draw.randrange(20_000),
-            "tasks": self.draw.choice((1, 3)),
             "session": True,
         }
+        if self.draw.randrange(2):
+            lock["tasks"] = 3
         return ("JOB_LOCK", lock, None)
 
 

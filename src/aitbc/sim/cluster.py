@@ -119,7 +119,7 @@ class Cluster:
             self.events += 1
             if node is None:
                 self._world(kind, what)
-            elif life == node.life:
+            elif life == node.life and node.is_up:
                 if self._paused and node.place in self._paused:
                     self._held[node.place].append((node, life, kind, what))
                 else:

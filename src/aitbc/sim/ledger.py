@@ -49,7 +49,10 @@ def validator_at(place: int) -> Holder:
 
 
 CUSTOMERS = tuple(holder(f"client {number}") for number in range(CLIENTS))
-HUB, PROVIDER, GOVERNOR, WATCHMAN = map(holder, ("hub", "provider", "governor", "watchman"))
+HUB, PROVIDER, GOVERNOR, WATCHMAN, TRAVELLER = map(
+    holder, ("hub", "provider", "governor", "watchman", "traveller")
+)
+"""The traveller comes when everything is well again."""
 
 
 class LedgerPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +92,7 @@ def may_be_without_one(size: int, weak: frozenset[int]) -> bool:
 
 def genesis_of(plan: Plan, ledger: LedgerPlan) -> bytes:
     validators = [validator_at(place) for place in range(plan.nodes)]
-    rich = [*CUSTOMERS, HUB, PROVIDER, GOVERNOR, WATCHMAN, *validators]
+    rich = [*CUSTOMERS, HUB, PROVIDER, GOVERNOR, WATCHMAN, TRAVELLER, *validators]
     by_stake = ledger.mode == "hybrid"
     document = Genesis(
         chain_id=CHAIN_ID,

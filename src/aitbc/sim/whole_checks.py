@@ -43,11 +43,17 @@ class WholeChecks(Checks):
     # A process begins
 
     def on_boot(self, node: Whole) -> None:
-        """What readers of this node saw before it died is on its disk."""
-        if node.is_honest and node.height < node.disk.published:
+        """What readers of this node saw before it died is on its disk; what is on disk is final."""
+        if not node.is_honest:
+            return
+        if node.height < node.disk.published:
             raise Broken(
                 f"durability: {node.address} has shown block {node.disk.published} and begins at {node.height}"
             )
+        for height in range(node.disk.published + 1, node.height + 1):
+            committed = node.disk.store.block_by_height(height)
+            assert committed is not None
+            self._learn(node, committed)
 
     def on_epoch(self, node: Whole) -> None:
         """Every node has the same set and the same leaders in an epoch, those that the chain commits to."""
@@ -63,7 +69,7 @@ class WholeChecks(Checks):
             raise Broken(f"epochs: {node.address} has another set or other leaders in epoch {epoch.number}")
         base = node.disk.store.head_at(epoch.number * self._cluster.plan.epoch_length)
         if base is None or base.header.next_validators_hash != validators_hash(epoch.validators):
-            raise Broken(f"epochs: the chain commits to another set for epoch {epoch.number}")
+            raise Broken(f"epochs: {node.address} has another set than the chain commits to for epoch {epoch.number}")
         weak = [member for member in epoch.validators if self._cluster.place_of(member.address) in self._cluster.weak]
         assert 3 * sum(member.power for member in weak) < sum(epoch.powers), "the weak have less than a third"
 
@@ -88,24 +94,27 @@ class WholeChecks(Checks):
         if not node.is_honest:
             return
         header, state = committed.block.header, node.executor.state
-        first = self.blocks.setdefault(header.height, committed)
-        self.final[header.height] = first.hash
-        self.final_ms.setdefault(header.height, []).append(START_MS + self._cluster.now)
-        self._cluster.note(node, f"final {header.height} {built.hash.hex()[:8]} txs={len(committed.outcomes)}")
-        if first.hash != built.hash:
-            raise Broken(
-                f"agreement: {first.hash.hex()[:8]} and {built.hash.hex()[:8]} are final at height {header.height}"
-            )
-        is_tip = node.executor.branches.top == built.hash
-        if (is_tip and state.root() != header.state_root) or first.outcomes != committed.outcomes:
-            raise Broken(f"state: {node.address} has another state or other outcomes at {header.height}")
+        self._learn(node, committed)
+        if node.executor.branches.top == built.hash and state.root() != header.state_root:
+            raise Broken(f"state: {node.address} has another state at {header.height}")
+        self._count_supply(node)
         stored = node.disk.store.block_by_height(header.height)
         if stored is None or stored.hash != built.hash:
             raise Broken(f"durability: {node.address} shows block {header.height} before it is on disk")
         node.disk.published = header.height
+
+    def _learn(self, node: Whole, committed: CommittedBlock) -> None:
+        height, name = committed.block.header.height, committed.hash
+        first = self.blocks.setdefault(height, committed)
+        self.final[height] = first.hash
+        self.final_ms.setdefault(height, []).append(START_MS + self._cluster.now)
+        self._cluster.note(node, f"final {height} {name.hex()[:8]} txs={len(committed.outcomes)}")
+        if first.hash != name:
+            raise Broken(f"agreement: {first.hash.hex()[:8]} and {name.hex()[:8]} are final at height {height}")
+        if first.outcomes != committed.outcomes:
+            raise Broken(f"state: {node.address} has other outcomes at {height}")
         if first is committed:
             self._is_new(committed)
-            self._count_supply(node)
 
     def _is_new(self, committed: CommittedBlock) -> None:
         height = committed.block.header.height
@@ -189,5 +198,5 @@ class WholeChecks(Checks):
                 epoch = self._cluster.epochs[committed.certificate.candidate.epoch]
                 check_any_certificate(committed.certificate, epoch, keys.verify)
             executor.publish(built, committed)
-        if executor.state.root() != node.executor.state.root():
+        if executor.state.data != node.executor.state.data:
             raise Broken("state: replaying the chain gives another one")

@@ -14,7 +14,7 @@ from aitbc.core.types.transactions import Transaction
 from aitbc.sim.clients import Client, Watchman, everybody
 from aitbc.sim.cluster import EPOCH_WALK_MS, RESTART_MS, Cluster
 from aitbc.sim.faults import FAULTS_MS, HEAL_MS
-from aitbc.sim.ledger import CUSTOMERS, draw_ledger, genesis_of, validator_at
+from aitbc.sim.ledger import CUSTOMERS, TRAVELLER, draw_ledger, genesis_of, validator_at
 from aitbc.sim.process import Envelope
 from aitbc.sim.whole import TxGossip, Whole
 from aitbc.sim.whole_checks import WholeChecks
@@ -46,10 +46,11 @@ class WholeCluster(Cluster):
         self.run(FAULTS_MS)
         self.heal()
         self.run(FAULTS_MS + RESTART_MS)
-        self.clients[0].settle()
         heights = [node.height for node in self.honest]
         behind = (max(heights) - min(heights)) // self.plan.epoch_length
-        tx_id = self.clients[0].send(("TRANSFER", {"to": CUSTOMERS[1].address, "amount": 1}, None))
+        traveller = Client(self, TRAVELLER, self.draw)
+        self.clients.append(traveller)
+        tx_id = traveller.send(("TRANSFER", {"to": CUSTOMERS[1].address, "amount": 1}, None))
         end = FAULTS_MS + HEAL_MS + behind * EPOCH_WALK_MS
         while self.now < end:
             for client in self.clients:
@@ -108,6 +109,6 @@ class WholeCluster(Cluster):
         """Once for each validator and epoch somebody brings it to the ledger."""
         if (fault.validator, fault.epoch) not in self._found_out:
             self._found_out.add((fault.validator, fault.epoch))
-            watchman = self.clients[-1]
-            assert isinstance(watchman, Watchman)
-            watchman.faults.append(fault)
+            for watchman in self.clients:
+                if isinstance(watchman, Watchman):
+                    watchman.faults.append(fault)
