@@ -8,8 +8,8 @@ from aitbc.core.consensus.epoch import Anchor
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import BlockRecord, LogRecord
-from aitbc.core.executor import Executor
 from aitbc.core.crypto.address import address_of
+from aitbc.core.executor import Executor
 from aitbc.core.ledger.validators import member_key, validators_of
 from aitbc.core.replica import Replica, epoch_after
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
@@ -47,7 +47,12 @@ def replica_at_head(
     epoch = epoch_after(executor.state, head, genesis_hash=loaded.hash, epoch_length=settings.epoch_length)
     engine = Simplex(
         address=address,
-        pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms, timeout_ms=timeout_ms, max_timeout_ms=max_timeout_ms),
+        pace=Pace(
+            block_time_ms=settings.block_time_ms,
+            idle_ms=settings.idle_ms,
+            timeout_ms=timeout_ms,
+            max_timeout_ms=max_timeout_ms,
+        ),
         epoch=epoch,
         anchor=_anchor(executor, epoch.number),
         transactions_wait=lambda: replica.has_work(),

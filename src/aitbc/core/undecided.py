@@ -42,6 +42,8 @@ class Undecided:
         self._refused: dict[bytes, Reason] = {}
         self._questions: dict[tuple[bytes, bytes | None], ExecuteBlock] = {}
         self._checking: set[bytes] = set()
+        self._deciding: set[bytes] = set()
+        """Handed over to be written: they are not executed again, whatever the executor has forgotten."""
         self._wanted: set[bytes] = set()
 
     # What is here
@@ -63,11 +65,13 @@ class Undecided:
         """Can a block be built on it?"""
         return block_hash == self._head_hash or block_hash in self._built
 
-    def path(self, block_hash: bytes, above: bytes) -> list[BuiltBlock]:
-        """Executed blocks from the child of `above` up to this one."""
+    def path(self, block_hash: bytes, above: bytes) -> list[BuiltBlock] | None:
+        """Executed blocks from the child of `above` up to this one; None when one is to be executed again first."""
         path = []
         while block_hash != above:
-            block = self._built[block_hash]
+            block = self._built.get(block_hash)
+            if block is None:
+                return None
             path.append(block)
             block_hash = block.block.header.parent
         return path[::-1]
@@ -99,18 +103,35 @@ class Undecided:
         if len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
-    def lost(self, block_hash: bytes) -> None:
-        """The executor has forgotten the parent of a block that it was to check: whatever is not decided is executed
-        again."""
+    def deciding(self, path: list[BuiltBlock]) -> None:
+        """These are being written."""
+        self._deciding.update([block.hash for block in path])
+
+    def unchecked(self, block_hash: bytes) -> None:
+        """The executor could not check a block: it has forgotten its parent."""
         self._checking.discard(block_hash)
-        self._built.clear()
+        body = self._bodies.get(block_hash)
+        if body is not None:
+            self.lost(body.header.parent)
+
+    def lost(self, block_hash: bytes) -> None:
+        """The executor has forgotten this block, or one that it stands on: they, and what stands on them, are executed
+        again when they are needed."""
+        while block_hash in self._built and block_hash not in self._deciding:
+            block_hash = self._built.pop(block_hash).block.header.parent
+        self._drop_orphans()
+
+    def _drop_orphans(self) -> None:
+        for other in list(self._built.values()):  # parents come before their children
+            if not self.has_state(other.block.header.parent) and other.hash not in self._deciding:
+                del self._built[other.hash]
 
     def decided(self, block: BuiltBlock) -> None:
         """A child of the head is the head."""
         self._head, self._head_hash = block.block.header, block.hash
-        for other in list(self._built.values()):  # parents come before their children
-            if not self.has_state(other.block.header.parent) or other.hash == self._head_hash:
-                del self._built[other.hash]
+        self._deciding.discard(block.hash)
+        self._built.pop(block.hash, None)
+        self._drop_orphans()
         for name in [name for name, body in self._bodies.items() if body.header.height <= self._head.height]:
             self._forget_body(name)
 

@@ -137,9 +137,7 @@ def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
         raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
 
 
-def _verified(
-    tx: Transaction, genesis_hash: bytes, known: Known, verifier: Verifier
-) -> VerifiedTransaction:
+def _verified(tx: Transaction, genesis_hash: bytes, known: Known, verifier: Verifier) -> VerifiedTransaction:
     """Each envelope is verified once: one with the same id and another signature or witness has another `wid`."""
     return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash, verifier)
 
