@@ -97,9 +97,7 @@ class Checks:
         for statement in (fault.first, fault.second):
             digest = epoch.digest_of(statement.kind, fault.slot, statement.candidate)
             if not keys.verify(epoch.validators[position].auth_key, digest, statement.signature):
-                raise Broken(
-                    f"evidence: this {statement.kind or CANDIDATE} is not signed by {name}"
-                )
+                raise Broken(f"evidence: this {statement.kind or CANDIDATE} is not signed by {name}")
         self.accused.add(name)
         self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 

@@ -30,7 +30,19 @@ from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction
 from aitbc.sim import keys
 from aitbc.sim.blocks import START_MS
-from aitbc.sim.ledger import CUSTOMERS, FEE, GOVERNOR, HUB, PROVIDER, STAKE, WATCHMAN, Holder, signed, validator_at
+from aitbc.sim.ledger import (
+    CUSTOMERS,
+    GOVERNOR,
+    HUB,
+    LEAST_SET,
+    PROVIDER,
+    STAKE,
+    WATCHMAN,
+    Holder,
+    may_be_without_one,
+    signed,
+    validator_at,
+)
 
 if TYPE_CHECKING:
     from aitbc.sim.whole_cluster import WholeCluster
@@ -162,7 +174,9 @@ class Hub(Client):
                 del self.batches[tx_id]
                 return ("SETTLE", {**settle, "batch": tx_id.hex()}, None)
         open_locks = [
-            (key, lock) for key, lock in self.cluster.locks() if lock.hub == self.who.address and int(lock.paid_tasks, 16) == 0
+            (key, lock)
+            for key, lock in self.cluster.locks()
+            if lock.hub == self.who.address and int(lock.paid_tasks, 16) == 0
         ]
         if not open_locks:
             return super().wish()
@@ -242,7 +256,9 @@ class Governor(Client):
             payload["set"] = {"fee_burn_bp": self.draw.randrange(10_000)}
         digest = param_update_digest(jcs(payload), self.cluster.genesis_hash)
         members = [(member, self.cluster.place_of(member.address)) for member in validators_of(view)]
-        signers = [(at, member) for at, (member, place) in enumerate(members) if place not in self.cluster.weak]
+        signers = [
+            (at, member) for at, (member, place) in enumerate(members) if place not in self.cluster.weak
+        ]
         witness = {
             "bitmap": sum(1 << at for at, _ in signers),
             "sigs": [keys.sign(member.auth_key, digest).hex() for _, member in signers],
@@ -255,7 +271,7 @@ class Governor(Client):
         places = list(range(cluster.plan.nodes))
         self.draw.shuffle(places)
         strong = [place for place in places if place not in cluster.weak]
-        if self.draw.randrange(2) and len(strong) > 1 and len(places) - 1 > 3 * len(cluster.weak):
+        if self.draw.randrange(2) and may_be_without_one(len(places), cluster.weak):
             places.remove(strong[0])
         return (validator_at(place).address for place in places)
 
@@ -297,7 +313,8 @@ class Validator(Client):
                 strong += member.power
         others = [one for one in self.cluster.clients if isinstance(one, Validator) and one is not self]
         is_alone = not any(sent.tx.type == "UNSTAKE" for one in others for sent in one.under_way.values())
-        return is_alone and strong - amount > 3 * weak + STAKE
+        members = len(validators_of(state))
+        return is_alone and members > LEAST_SET and strong - amount > 3 * weak + STAKE
 
     def _rotate(self) -> Wish | None:
         """The operator keeps the old key until the set has the new one."""
@@ -361,6 +378,3 @@ def everybody(cluster: WholeCluster) -> list[Client]:
         *validators,
         Watchman(cluster, WATCHMAN, draw),
     ]
-
-
-__all__ = ["FEE", "Client", "claim_of", "everybody"]

@@ -374,4 +374,3 @@ class Node(Process):
             certificate = self.disk.chain[height].certificate
             assert certificate is not None, "the last block of an epoch is final by itself"
             self.send(effect.peer, certificate)
-

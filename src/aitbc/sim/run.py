@@ -52,7 +52,16 @@ def play_plan(
         cluster.play()
     except Broken as broken:
         failure = str(broken)
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, Rejected, Stops, BrokenInvariant) as bug:
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        Rejected,
+        Stops,
+        BrokenInvariant,
+    ) as bug:
         failure = f"bug: {type(bug).__name__}: {bug}"
     return Report(
         seed=plan.seed,

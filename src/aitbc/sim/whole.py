@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 
 from aitbc.adapters.storage.memory import MemoryStore
-from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.digests import header_hash
 from aitbc.core.consensus.engine import PenalisePeer, ReportFault, SendEpochEnd, SetTimer, SignStatements
 from aitbc.core.consensus.simplex.guard import raise_floor
@@ -37,6 +36,7 @@ from aitbc.core.replica import (
     Heard,
     Input,
     Log,
+    ParentLost,
     Relay,
     Replica,
     Tell,
@@ -58,8 +58,8 @@ BLOCKS_IN_A_REPLY = 8
 """Few, so that whoever is behind asks more than once."""
 MAX_LOG_BYTES = 20_000
 """Small, so that logs are rewritten in every run."""
-MAX_DROPPED = 10_000
-RESTART_MS = 200
+MAX_UNDECIDED = 4
+"""Few, so that the executor forgets blocks that are needed again."""
 
 Job = Execute | Check | Commit
 """What only the executor's thread does."""
@@ -116,6 +116,7 @@ class Whole(Process):
         self.made: dict[bytes, Block] = {}
         """Blocks that only liars hand out."""
         self.executor = Executor(self.cluster.document, self.disk.store.load(), verifier=keys.verify)
+        self.executor.branches.limit = MAX_UNDECIDED
         self.auth_key = self._key()
         self.guard, records, vote_after_ms = self.remember()
         self.voting_as = address_of_validator(self.executor, self.auth_key)
@@ -267,7 +268,7 @@ class Whole(Process):
         job = self.jobs.popleft()
         match job:
             case Execute():
-                fact: Input = Built(self.build(job))
+                fact: Input = self.build(job)
             case Check():
                 fact = self.judge(job)
             case Commit():
@@ -284,10 +285,16 @@ class Whole(Process):
         else:
             self.step(fact)
 
-    def build(self, job: Execute) -> BuiltBlock:
-        return self.executor.build(
-            job.txs, proposer=self.voting_as, timestamp_ms=job.timestamp_ms, parent=job.parent
-        )
+    def build(self, job: Execute) -> Built | ParentLost:
+        try:
+            return Built(
+                self.executor.build(
+                    job.txs, proposer=self.voting_as, timestamp_ms=job.timestamp_ms, parent=job.parent
+                )
+            )
+        except Rejected:
+            self.cluster.note(self, f"has forgotten {job.parent.hex()[:8]}")
+            return ParentLost(job.parent)
 
     def judge(self, job: Check) -> Checked:
         try:
@@ -300,7 +307,9 @@ class Whole(Process):
         """On disk whole or not at all, then visible, then the guard may forget."""
         self.cluster.checks.on_commit(self, job)
         last = job.blocks[-1]
-        commits = [self.executor.seal(built, job.certificate if built is last else None) for built in job.blocks]
+        commits = [
+            self.executor.seal(built, job.certificate if built is last else None) for built in job.blocks
+        ]
         self.maybe_die()
         self.store_blocks(commits)
         self.maybe_die()

@@ -69,8 +69,14 @@ class WholeChecks(Checks):
             raise Broken(f"epochs: {node.address} has another set or other leaders in epoch {epoch.number}")
         base = node.disk.store.head_at(epoch.number * self._cluster.plan.epoch_length)
         if base is None or base.header.next_validators_hash != validators_hash(epoch.validators):
-            raise Broken(f"epochs: {node.address} has another set than the chain commits to for epoch {epoch.number}")
-        weak = [member for member in epoch.validators if self._cluster.place_of(member.address) in self._cluster.weak]
+            raise Broken(
+                f"epochs: {node.address} has another set than the chain commits to for epoch {epoch.number}"
+            )
+        weak = [
+            member
+            for member in epoch.validators
+            if self._cluster.place_of(member.address) in self._cluster.weak
+        ]
         assert 3 * sum(member.power for member in weak) < sum(epoch.powers), "the weak have less than a third"
 
     # A block becomes final
@@ -110,7 +116,9 @@ class WholeChecks(Checks):
         self.final_ms.setdefault(height, []).append(START_MS + self._cluster.now)
         self._cluster.note(node, f"final {height} {name.hex()[:8]} txs={len(committed.outcomes)}")
         if first.hash != name:
-            raise Broken(f"agreement: {first.hash.hex()[:8]} and {name.hex()[:8]} are final at height {height}")
+            raise Broken(
+                f"agreement: {first.hash.hex()[:8]} and {name.hex()[:8]} are final at height {height}"
+            )
         if first.outcomes != committed.outcomes:
             raise Broken(f"state: {node.address} has other outcomes at {height}")
         if first is committed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aitbc.core.consensus.engine import Fault
 from aitbc.core.consensus.epoch import Epoch
 from aitbc.core.ledger.genesis import load_genesis, parse_genesis
@@ -12,13 +10,15 @@ from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction
 from aitbc.sim.clients import Client, Watchman, everybody
-from aitbc.sim.cluster import EPOCH_WALK_MS, RESTART_MS, Cluster
+from aitbc.sim.cluster import RESTART_MS, Cluster
 from aitbc.sim.faults import FAULTS_MS, HEAL_MS
 from aitbc.sim.ledger import CUSTOMERS, TRAVELLER, draw_ledger, genesis_of, validator_at
 from aitbc.sim.process import Envelope
 from aitbc.sim.whole import TxGossip, Whole
 from aitbc.sim.whole_checks import WholeChecks
 
+EPOCH_WALK_MS = 1_200
+"""Who slept for many epochs walks them one by one: end, a few pages of blocks, next set."""
 STEP_MS = 500
 """After healing clients look after their transactions so often."""
 
@@ -87,7 +87,9 @@ class WholeCluster(Cluster):
         self._owners[tx_id] = client
         self._next_tx += 1
         self._tickets[self._next_tx] = (client, tx_id)
-        nodes = self.nodes if self._is_healed else self.draw.choices(self.nodes, k=self.draw.choice((1, 1, 2)))
+        nodes = (
+            self.nodes if self._is_healed else self.draw.choices(self.nodes, k=self.draw.choice((1, 1, 2)))
+        )
         for node in nodes:
             envelope = Envelope(TxGossip(tx, self._next_tx))
             self._push(self.now + self._way(), node, "message", ("client", envelope))

@@ -14,7 +14,10 @@ class Outdated(Liar):
         super().boot()
 
     def receive(self, sender: str, envelope: Envelope) -> None:
-        if isinstance(envelope.message, Vote | Proposal | Certificate | Status) and len(self.old) < REMEMBERED:
+        if (
+            isinstance(envelope.message, Vote | Proposal | Certificate | Status)
+            and len(self.old) < REMEMBERED
+        ):
             self.old.append(envelope)
         super().receive(sender, envelope)
 
