@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitbc.core.consensus.engine import Fault, Finalize, Statement
 from aitbc.core.consensus.simplex.guard import GuardRefuses
@@ -101,7 +101,7 @@ class Checks:
         self.accused.add(name)
         self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
-    def after_healing(self, tx: int, honest: list[Process]) -> None:
+    def after_healing(self, tx: Any, honest: list[Any]) -> None:
         """Everybody has the transaction that came after the faults, in one block of one chain."""
         for node in honest:
             if tx not in node.included:

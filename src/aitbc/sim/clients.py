@@ -132,12 +132,11 @@ class Customer(Client):
         if self.draw.randrange(3):
             return super().wish()
         now_ms = START_MS + self.cluster.now
-        lock: dict[str, Any]
         if self.draw.randrange(3) == 0:
-            for key, lock in self.cluster.locks():
-                if lock.client == self.who.address and lock.claim_until_ms < now_ms:
+            for key, known in self.cluster.locks():
+                if known.client == self.who.address and known.claim_until_ms < now_ms:
                     return ("REFUND", {"lock": key}, None)
-        lock = {
+        lock: dict[str, Any] = {
             "hub": HUB.address,
             "job_id": f"job-{self.draw.randrange(1000)}",
             "amount": self.draw.randrange(1, 3) * AIT,
@@ -176,7 +175,7 @@ class Hub(Client):
         open_locks = [
             (key, lock)
             for key, lock in self.cluster.locks()
-            if lock.hub == self.who.address and int(lock.paid_tasks, 16) == 0
+            if lock.hub == self.who.address and not int(lock.paid_tasks, 16)
         ]
         if not open_locks:
             return super().wish()

@@ -10,6 +10,8 @@ from aitbc.sim.cluster import Cluster
 from aitbc.sim.faults import ATTACKS, WHOLE_ATTACKS, Plan, draw_plan
 from aitbc.sim.whole_cluster import WholeCluster
 
+BUGS = (AssertionError, AttributeError, LookupError, TypeError, ValueError, Rejected, Stops, BrokenInvariant)
+"""What a node of a mistaken program dies of."""
 TRACE_LINES = 60
 """The end of a failed run's story, as it is printed."""
 
@@ -52,16 +54,7 @@ def play_plan(
         cluster.play()
     except Broken as broken:
         failure = str(broken)
-    except (
-        AssertionError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        Rejected,
-        Stops,
-        BrokenInvariant,
-    ) as bug:
+    except BUGS as bug:
         failure = f"bug: {type(bug).__name__}: {bug}"
     return Report(
         seed=plan.seed,

@@ -18,7 +18,8 @@ class InvalidReceiptLeader(Spoiler):
         locks = cluster.locks()
         if not locks:
             return None
-        kind, payload, witness = claim_of(*locks[0], cluster.genesis_hash, forged=True)
+        key, lock = locks[0]
+        kind, payload, witness = claim_of(key, lock, cluster.genesis_hash, forged=True)
         nonce = cluster.view.account(HUB.address).nonce + 1
         _, claim = signed(HUB, kind, nonce, payload, genesis_hash=cluster.genesis_hash, witness=witness)
         return with_transactions(self, block, [claim])
