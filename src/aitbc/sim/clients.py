@@ -32,6 +32,7 @@ from aitbc.sim import keys
 from aitbc.sim.blocks import START_MS
 from aitbc.sim.ledger import (
     CUSTOMERS,
+    FEE,
     GOVERNOR,
     HUB,
     LEAST_SET,
@@ -94,7 +95,13 @@ class Client:
         kind, payload, witness = wish
         nonce = max(self.nonce, *self.under_way, 0) + 1 if self.under_way else self.nonce + 1
         tx_id, tx = signed(
-            self.who, kind, nonce, payload, genesis_hash=self.cluster.genesis_hash, witness=witness
+            self.who,
+            kind,
+            nonce,
+            payload,
+            genesis_hash=self.cluster.genesis_hash,
+            witness=witness,
+            fee=FEE * self.draw.choice((1, 1, 2)),
         )
         self.under_way[nonce] = Sent(tx_id, tx, self.cluster.now)
         self.cluster.submit(self, tx_id, tx)

@@ -137,9 +137,10 @@ def signed(
     *,
     genesis_hash: bytes,
     witness: dict[str, Any] | None = None,
+    fee: int = FEE,
 ) -> tuple[bytes, Transaction]:
     """(id, transaction)."""
     raw = b"" if witness is None else jcs(witness)
-    unsigned = Transaction(kind, who.address, nonce, FEE, jcs(payload), who.auth_key, b"", raw)
+    unsigned = Transaction(kind, who.address, nonce, fee, jcs(payload), who.auth_key, b"", raw)
     tx_id = transaction_id(unsigned, genesis_hash)
     return tx_id, msgspec.structs.replace(unsigned, sig=who.sign(tx_id))

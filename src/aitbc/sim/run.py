@@ -5,12 +5,23 @@ from typing import Any
 import msgspec
 
 from aitbc.core.types.reasons import BrokenInvariant, Rejected, Stops
+from aitbc.ports import StorageError
 from aitbc.sim.checks import Broken
 from aitbc.sim.cluster import Cluster
 from aitbc.sim.faults import ATTACKS, WHOLE_ATTACKS, Plan, draw_plan
 from aitbc.sim.whole_cluster import WholeCluster
 
-BUGS = (AssertionError, AttributeError, LookupError, TypeError, ValueError, Rejected, Stops, BrokenInvariant)
+BUGS = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    BrokenInvariant,
+    Rejected,
+    Stops,
+    StorageError,
+)
 """What a node of a mistaken program dies of."""
 TRACE_LINES = 60
 """The end of a failed run's story, as it is printed."""

@@ -228,6 +228,7 @@ class Whole(Process):
             case Announce():
                 self.cluster.checks.on_announced(self, effect.block)
             case Drop():
+                self.cluster.checks.on_dropped(self, effect)
                 self.cluster.dropped(self, effect.tx.id, effect.rejection)
             case _:
                 assert_never(effect)

@@ -11,9 +11,9 @@ from aitbc.core.consensus.epoch import Epoch
 from aitbc.core.consensus.simplex.messages import FINAL, check_any_certificate
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.state import check_whole_supply
-from aitbc.core.replica import Commit
+from aitbc.core.replica import Commit, Drop
 from aitbc.core.types.blocks import CommittedBlock
-from aitbc.core.types.reasons import BrokenInvariant, Rejected
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.sim import keys
 from aitbc.sim.blocks import START_MS
 from aitbc.sim.checks import Broken, Checks
@@ -145,6 +145,13 @@ class WholeChecks(Checks):
         if node.is_honest:
             for outcome in block.outcomes:
                 self._reported.setdefault(outcome.tx_id, node.address)
+
+    def on_dropped(self, node: Whole, effect: Drop) -> None:
+        """What a block holds that may become final is not pushed out for something that pays better."""
+        if effect.rejection.reason is Reason.MEMPOOL_FULL and node.is_honest:
+            for block in node.replica._undecided.all_built():
+                if any(tx.id == effect.tx.id for tx in block.included):
+                    raise Broken(f"mempool: {node.address} pushed {effect.tx.id.hex()[:8]} out of a block")
 
     # In the end
 
