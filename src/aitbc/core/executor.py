@@ -12,7 +12,15 @@ from typing import NamedTuple
 import msgspec
 
 from aitbc.core.chain.branches import Branches
-from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block, wid_of
+from aitbc.core.chain.builder import (
+    BuiltBlock,
+    ChainTip,
+    WrongBody,
+    apply_block,
+    build_block,
+    has_its_body,
+    wid_of,
+)
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
 from aitbc.core.crypto.indexed_tree import TreeProof
@@ -179,9 +187,14 @@ class Executor:
 
     def apply(self, block: Block) -> BuiltBlock:
         """Check another node's block on its parent, the head or an undecided block; raises Rejected, with nothing
-        changed."""
+        changed: WrongBody when the transactions are not even those that the header names."""
         tip = self.branches.tip_at(block.header.parent)
-        built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        try:
+            built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        except Rejected as rejection:
+            if not has_its_body(block, self.loaded.hash):
+                raise WrongBody(rejection.reason, rejection.message) from None
+            raise
         self.branches.add(built)
         return built
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.chain.mempool import MAX_WAIT_MS, NOBODY, Mempool
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import (
@@ -452,6 +452,8 @@ class Replica:
             self._take_in(message.built)
         elif message.rejection is not None and message.rejection.reason is Reason.WRONG_PARENT:
             self._undecided.unchecked(message.hash)
+        elif isinstance(message.rejection, WrongBody):
+            self._undecided.exchanged(message.hash)
         elif message.rejection is not None:
             self._undecided.refused(message.hash, message.rejection.reason)
         return self._go_on(now_ms)

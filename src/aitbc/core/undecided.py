@@ -17,6 +17,8 @@ MAX_BODIES = 1_024
 MAX_BODY_BYTES = 128 * 1024 * 1024
 """Of all bodies: thirty largest blocks. The oldest that nobody asks about go first."""
 MAX_REFUSED = 1_024
+MAX_QUESTION_AGE = 64
+"""So many blocks later nobody waits for the answer: what a leader never showed is not asked for, for ever."""
 
 
 class Work(NamedTuple):
@@ -41,6 +43,8 @@ class Undecided:
         """Executed and valid, in the order in which they came."""
         self._refused: dict[bytes, Reason] = {}
         self._questions: dict[tuple[bytes, bytes | None], ExecuteBlock] = {}
+        self._asked_at: dict[tuple[bytes, bytes | None], int] = {}
+        """Height of the head when a question was first asked."""
         self._checking: set[bytes] = set()
         self._deciding: set[bytes] = set()
         """Handed over to be written: they are not executed again, whatever the executor has forgotten."""
@@ -79,7 +83,9 @@ class Undecided:
     # What happens
 
     def ask(self, question: ExecuteBlock) -> None:
-        self._questions[question.hash, question.parent] = question
+        asked = (question.hash, question.parent)
+        self._questions[asked] = question
+        self._asked_at.setdefault(asked, self._head.height)
 
     def keep(self, block_hash: bytes, block: Block) -> None:
         """A body, from a proposal, an answer or this node itself."""
@@ -114,6 +120,12 @@ class Undecided:
         if body is not None:
             self.lost(body.header.parent)
 
+    def exchanged(self, block_hash: bytes) -> None:
+        """The body that came is not this block's: somebody else is asked for it."""
+        self._checking.discard(block_hash)
+        if block_hash in self._bodies:
+            self._forget_body(block_hash)
+
     def lost(self, block_hash: bytes) -> None:
         """The executor has forgotten this block, or one that it stands on: they, and what stands on them, are executed
         again when they are needed."""
@@ -134,6 +146,15 @@ class Undecided:
         self._drop_orphans()
         for name in [name for name, body in self._bodies.items() if body.header.height <= self._head.height]:
             self._forget_body(name)
+        for asked, height in list(self._asked_at.items()):
+            if self._head.height - height > MAX_QUESTION_AGE:
+                self._forget_question(asked)
+
+    def _forget_question(self, asked: tuple[bytes, bytes | None]) -> None:
+        del self._questions[asked]
+        del self._asked_at[asked]
+        if not any(name == asked[0] for name, _ in self._questions):
+            self._wanted.discard(asked[0])
 
     def work(self) -> Work:
         """Go through the open questions; those that can be answered are."""
@@ -141,7 +162,7 @@ class Undecided:
         for question in list(self._questions.values()):
             verdict = self._look_at(question, work)
             if verdict is not None:
-                del self._questions[question.hash, question.parent]
+                self._forget_question((question.hash, question.parent))
                 work.verdicts.append(verdict)
         return work
 

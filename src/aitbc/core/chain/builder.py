@@ -129,6 +129,18 @@ def apply_block(
     return built
 
 
+class WrongBody(Rejected):
+    """These are not the transactions that the header names: somebody exchanged them, and the block itself may be good."""
+
+
+def has_its_body(block: Block, genesis_hash: bytes) -> bool:
+    """Are a block's transactions those of its header?"""
+    try:
+        return list_root([wid_of(tx, genesis_hash) for tx in block.txs]) == block.header.txs_root
+    except Rejected:
+        return False
+
+
 def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
     """The `wid` of an unverified transaction."""
     try:
