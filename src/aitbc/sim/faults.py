@@ -19,7 +19,7 @@ ATTACKS = (
     "outdated",
     "silent",
 )
-LEDGER_ATTACKS = ("invalid_receipt_leader", "repeating_leader", "oversize_leader")
+LEDGER_ATTACKS = ("invalid_receipt_leader", "repeating_leader", "oversize_leader", "body_swapper")
 """These need real blocks."""
 WHOLE_ATTACKS = (*ATTACKS, *LEDGER_ATTACKS)
 

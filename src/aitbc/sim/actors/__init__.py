@@ -1,6 +1,7 @@
 """Bad actors, one file each. Every one has a validator's key, and all together less than a third of the power."""
 
 from aitbc.sim.actors.bad_root import BadRootLeader
+from aitbc.sim.actors.body_swapper import BodySwapper
 from aitbc.sim.actors.equivocator import Equivocator
 from aitbc.sim.actors.hoarder import CertificateHoarder
 from aitbc.sim.actors.invalid_receipt import InvalidReceiptLeader
@@ -16,6 +17,7 @@ from aitbc.sim.process import Process
 
 ACTORS: dict[str, type[Process]] = {
     "bad_root_leader": BadRootLeader,
+    "body_swapper": BodySwapper,
     "certificate_hoarder": CertificateHoarder,
     "equivocator": Equivocator,
     "invalid_receipt_leader": InvalidReceiptLeader,

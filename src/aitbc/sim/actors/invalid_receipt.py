@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from aitbc.core.chain.builder import wid_of
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.transactions import Transaction
@@ -27,5 +28,5 @@ class InvalidReceiptLeader(Spoiler):
 
 def with_transactions(liar: Any, block: Block, txs: list[Transaction]) -> Block:
     """A block of other transactions, whose root at least is theirs."""
-    wids = [liar.executor.transactions.verify(tx).wid for tx in txs]
+    wids = [wid_of(tx, liar.cluster.genesis_hash) for tx in txs]
     return Block(msgspec.structs.replace(block.header, txs_root=list_root(wids)), txs)
