@@ -130,7 +130,7 @@ def apply_block(
 
 
 class WrongBody(Rejected):
-    """These are not the transactions that the header names: somebody exchanged them, and the block itself may be good."""
+    """These are not the transactions that the header names: somebody exchanged them; the block itself may be good."""
 
 
 def has_its_body(block: Block, genesis_hash: bytes) -> bool:
