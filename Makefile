@@ -41,11 +41,13 @@ format: install
 vectors: install
 	$(BIN)/python tools/vectors/make_vectors.py
 
-# SEEDS of agreement under virtual time, from SEED on: make sim SEEDS=1000
+# SEEDS of agreement under virtual time, from SEED on: make sim SEEDS=1000; WHOLE_SEEDS of them with whole nodes
 SEED ?= 0
 SEEDS ?= 100
+WHOLE_SEEDS ?= 20
 sim: install
 	$(BIN)/aitbc sim --seed $(SEED) --count $(SEEDS) $(ARGS)
+	$(BIN)/aitbc sim --seed $(SEED) --count $(WHOLE_SEEDS) --whole $(ARGS)
 
 # every mistake that is planted in the rules must be found, and by which seed
 mutants: install

@@ -34,3 +34,12 @@ def test_a_broken_promise_comes_with_its_story_and_the_command_that_shows_it(
 def test_verbose_tells_every_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, ["sim", "--seed", "5", "--verbose"]) == 0
     assert " hears " in capsys.readouterr().out
+
+
+def test_whole_nodes_have_attackers_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--nodes", "4", "--attack", "repeating_leader"]
+    assert run(root, ["--json", "sim", "--whole", "--seed", "3", *chosen]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["digest"] == play_seed(3, nodes=4, attack="repeating_leader", whole=True).digest
+    assert run(root, ["sim", "--seed", "3", *chosen]) != 0
+    assert "--whole" in capsys.readouterr().err

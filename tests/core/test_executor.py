@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from aitbc.core import executor as module
+from aitbc.core.chain.builder import WrongBody
 from aitbc.core.executor import Executor, RememberedVerifier
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
-from aitbc.core.types.blocks import Certificate, CommittedBlock
+from aitbc.core.types.blocks import Block, Certificate, CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import StoredChain
 from support.chain import Chain, certificate_of, genesis
@@ -178,8 +179,7 @@ def test_many_bad_signatures_push_no_good_one_out(monkeypatch: pytest.MonkeyPatc
         checked.append(signature)
         return signature == b"good"
 
-    monkeypatch.setattr(module, "verify", check)
-    verifier = RememberedVerifier()
+    verifier = RememberedVerifier(check)
     signatures = [b"good", b"bad 1", b"bad 2", b"bad 3", b"good", b"bad 3", b"bad 2", b"bad 1"]
     assert [verifier(b"key", b"digest", signature) for signature in signatures] == [
         signature == b"good" for signature in signatures
@@ -198,3 +198,30 @@ def test_a_state_with_a_coin_too_many_is_not_started_from_even_when_the_head_sig
     chain.executor.publish(built, CommittedBlock(built.block, built.hash, [], certificate))
     with pytest.raises(Rejected, match="what is held equals the supply"):
         Executor(chain.document, stored_chain(chain))
+
+
+def test_exchanged_transactions_are_not_blamed_on_the_block() -> None:
+    """A header's hash says nothing about what travels beside it."""
+    here, there = Chain(), Chain()
+    block = here.block(here.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 5})).block
+    with pytest.raises(WrongBody):
+        there.executor.apply(Block(block.header, []))
+    bent = msgspec.structs.replace(block.header, state_root=bytes(32))
+    with pytest.raises(Rejected) as caught:
+        there.executor.apply(Block(bent, block.txs))
+    assert not isinstance(caught.value, WrongBody)
+    assert there.executor.apply(block).block == block
+
+
+def test_what_the_executor_has_forgotten_can_still_be_published() -> None:
+    chain = Chain()
+    chain.executor.branches.limit = 1
+    first, second = (
+        chain.executor.build([], proposer=VALIDATOR.address, timestamp_ms=chain.now_ms + at, parent=b"")
+        for at in (1, 2)
+    )
+    assert first.hash not in chain.executor.branches
+    certificate = certificate_of(first.hash, chain.genesis_hash)
+    chain.executor.publish(first, chain.executor.seal(first, certificate).block)
+    assert chain.executor.head.hash == first.hash
+    assert second.hash not in chain.executor.branches

@@ -170,6 +170,8 @@ class Ledger:
                 turns=0,
             )
             if stake:
+                balance = self.balance(address)
+                self._put("accounts", address, balance=balance, nonce=0, auth=key_from_text(authority["pubkey"]))
                 self._put_bond("validator", address, amount=stake)
         for name, value in genesis["params"].items():
             self._put_text(name, jcs(value).decode())
@@ -952,7 +954,7 @@ class Ledger:
         bond = self.bond(payload["role"], tx.sender)
         kept = [part for part in parts if part not in free]
         minting = bond["minted"] > 0 and bond["epoch"] == self.epoch
-        if bond["amount"] == 0 and kept == [] and bond["jailed_until_ms"] <= self.time and not minting:
+        if bond["amount"] == 0 and kept == [] and bond["offences"] == 0 and not minting:
             del self.stores["registry"][f"bond:{payload['role']}:{tx.sender}"]
         else:
             self._put_bond(payload["role"], tx.sender, unbonding=kept)

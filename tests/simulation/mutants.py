@@ -6,28 +6,38 @@ show, so that the search is short; nothing else is arranged.
 
 import copy
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from aitbc.core.consensus.engine import Persist, Send, SignStatements, StatementsSigned
+import msgspec
+
+from aitbc.core.chain.mempool import Settled
+from aitbc.core.consensus.engine import Persist, Send, SetTimer, SignStatements, StatementsSigned
 from aitbc.core.consensus.epoch import Epoch
 from aitbc.core.consensus.simplex.guard import Guard, encode_half
 from aitbc.core.consensus.simplex.messages import NOTAR
 from aitbc.core.consensus.simplex.rules import Parent, Simplex
 from aitbc.core.consensus.simplex.slots import Slot
 from aitbc.core.consensus.simplex.wal import VoteRecord, encode_batch
+from aitbc.core.replica import Check, Checked, Commit, Committed, Log, Replica, Tell
+from aitbc.core.types.reasons import Reason
 from aitbc.sim import keys
 from aitbc.sim.epochs import GENESIS_HASH
 from aitbc.sim.node import Node
+from aitbc.sim.process import Died
 from aitbc.sim.run import Report, play_seed
+from aitbc.sim.whole import Whole
 
 MAX_SEEDS = 300
 
 
 class Mutant(NamedTuple):
     name: str
-    node: type[Node]
+    node: type[Any]
     attack: str | None = "drawn"
     nodes: int | None = 4
+    whole: bool = False
+    """In a node with a ledger."""
 
 
 def rules(**wrong: Any) -> type[Node]:
@@ -177,14 +187,14 @@ def sign_without_guard(self: Any, effect: SignStatements) -> None:
 
 
 def forget_the_log(self: Any) -> Any:
-    guard, _, after = Node._remember(self)
+    guard, _, after = Node.remember(self)
     return guard, [], after
 
 
 def forget_the_tail(self: Any) -> Any:
     """A torn tail that is not cut off."""
     before = self.disk.log
-    result = Node._remember(self)
+    result = Node.remember(self)
     if len(self.disk.log) < len(before):
         self.disk.log = before
         self.disk.sync()
@@ -192,7 +202,7 @@ def forget_the_tail(self: Any) -> Any:
 
 
 def vote_at_once_without_guard(self: Any) -> Any:
-    guard, records, _ = Node._remember(self)
+    guard, records, _ = Node.remember(self)
     fresh = Guard(genesis_hash=GENESIS_HASH, signed=guard.signed)
     self.disk.guard = [encode_half(fresh)] * 2
     return fresh, records, 0
@@ -200,7 +210,7 @@ def vote_at_once_without_guard(self: Any) -> Any:
 
 def log_without_block(self: Any, records: Any) -> None:
     self.disk.log += encode_batch(records)
-    self._write("log")
+    self.write("log")
 
 
 def rewrite_empty(self: Any) -> None:
@@ -217,6 +227,157 @@ def commit_without_ancestors(self: Any, effect: Any) -> None:
 def blind_verdict(_self: Any, _effect: Any, _block: Any) -> None:
     return None
 
+
+# Whole nodes
+
+
+def whole(**wrong: Any) -> type[Whole]:
+    return type("WrongWhole", (Whole,), wrong)
+
+
+def replicas(**wrong: Any) -> type[Whole]:
+    """A whole node whose replica has one thing wrong."""
+    wrong_class = type("WrongReplica", (Replica,), wrong)
+
+    def new_replica(self: Any, records: Any, vote_after_ms: int) -> Replica:
+        replica = Whole.new_replica(self, records, vote_after_ms)
+        replica.__class__ = wrong_class
+        return replica
+
+    return whole(new_replica=new_replica)
+
+
+def parts(wrong: Callable[[Any], None]) -> type[Whole]:
+    """A whole node in whose replica or executor something is exchanged."""
+
+    def new_replica(self: Any, records: Any, vote_after_ms: int) -> Replica:
+        replica = Whole.new_replica(self, records, vote_after_ms)
+        self.replica = replica
+        wrong(self)
+        return replica
+
+    return whole(new_replica=new_replica)
+
+
+def no_block_record(_self: Any, _block_hash: bytes, _seen: Any) -> list[Any]:
+    return []
+
+
+def sign_then_log(self: Any, effects: list[Any]) -> None:
+    Whole.perform(self, sorted(effects, key=lambda effect: isinstance(effect, Log)))
+
+
+def sign_and_send(self: Any, effect: SignStatements) -> None:
+    """What comes of the signatures does not wait for the log either."""
+    self.cluster.checks.on_signed(self, effect.statements)
+    signatures = [keys.sign(self.auth_key, statement.digest) for statement in effect.statements]
+    for result in self.replica.step(self.now_ms(), StatementsSigned(signatures)):
+        if isinstance(result, Tell):
+            self.perform_one(result)
+        else:
+            self.effects.append(result)
+
+
+def publish_then_store(self: Any, job: Commit) -> Committed:
+    last = job.blocks[-1]
+    commits = [self.executor.seal(built, job.certificate if built is last else None) for built in job.blocks]
+    self.publish(job, commits)
+    self.maybe_die()
+    self.store_blocks(commits)
+    return Committed([commit.block for commit in commits])
+
+
+def store_one_by_one(self: Any, commits: Any) -> None:
+    for commit in commits:
+        self.disk.store.commit(commit)
+        if len(commits) > 1 and not self.cluster.draw.randrange(4):
+            raise Died
+
+
+def commit_the_last_only(self: Any, job: Commit) -> Committed:
+    return Whole.commit(self, msgspec.structs.replace(job, blocks=job.blocks[-1:]))
+
+
+def stay_on_this_state(node: Any) -> None:
+    branches = node.executor.branches
+
+    def tip_at(block_hash: bytes) -> Any:
+        path = branches.path(block_hash)
+        return branches._tip_of(path[-1]) if path else branches.head
+
+    branches.tip_at = tip_at
+
+
+def believe_every_block(self: Any, job: Check) -> Checked:
+    verdict = Whole.judge(self, job)
+    if verdict.built is not None or verdict.rejection.reason is not Reason.ROOT_MISMATCH:
+        return verdict
+    header = job.block.header
+    txs = [self.executor.transactions.verify(tx) for tx in job.block.txs]
+    built = self.executor.build(
+        txs, proposer=header.proposer, timestamp_ms=header.timestamp_ms, parent=header.parent
+    )
+    self.executor.abandon()
+    return Checked(job.hash, msgspec.structs.replace(built, block=job.block, hash=job.hash))
+
+
+def forget_everything_executed(node: Any) -> None:
+    undecided = node.replica._undecided
+
+    def unchecked(block_hash: bytes) -> None:
+        undecided._checking.discard(block_hash)
+        undecided._built.clear()
+
+    undecided.unchecked = unchecked
+
+
+def fetch_once(self: Any, now_ms: int, name: bytes) -> Any:
+    return [effect for effect in Replica._fetch(self, now_ms, name) if not isinstance(effect, SetTimer)]
+
+
+def old_set(self: Any) -> Any:
+    began, running = Replica._epoch_began(self), self.engine.epoch
+    epoch = Epoch(
+        number=began.epoch.number,
+        validators=running.validators,
+        leaders=running.leader_of,
+        last_height=began.epoch.last_height,
+        chain_id=running.chain_id,
+        genesis_hash=running.genesis_hash,
+    )
+    return msgspec.structs.replace(began, epoch=epoch)
+
+
+def keep_what_is_final(node: Any) -> None:
+    node.replica.mempool.settle = lambda _included: Settled([], [], [])
+
+
+def log_unread(self: Any) -> Any:
+    guard, _, after = Whole.remember(self)
+    return guard, [], after
+
+
+def from_disk_nothing(_self: Any, _name: bytes) -> None:
+    return None
+
+
+WHOLE_MUTANTS = [
+    Mutant("log a candidate without its block", replicas(_block_record=no_block_record), None, 1, whole=True),
+    Mutant("sign, then log", whole(perform=sign_then_log, sign=sign_and_send), None, 4, whole=True),
+    Mutant("leave the log unread", whole(remember=log_unread, sign=sign_without_guard), None, None, whole=True),
+    Mutant("show a block before it is on disk", whole(commit=publish_then_store), None, 1, whole=True),
+    Mutant("write blocks of one commit one by one", whole(store_blocks=store_one_by_one), None, 4, whole=True),
+    Mutant("commit a block without its ancestors", whole(commit=commit_the_last_only), None, 4, whole=True),
+    Mutant("execute on whatever state is there", parts(stay_on_this_state), None, 4, whole=True),
+    Mutant("believe a state root", whole(judge=believe_every_block), "bad_root_leader", 4, whole=True),
+    Mutant("forget everything that was executed", parts(forget_everything_executed), "drawn", 4, whole=True),
+    Mutant("forget what undecided blocks hold", replicas(_hold=nothing), None, 4, whole=True),
+    Mutant("keep in the mempool what is final", parts(keep_what_is_final), None, 1, whole=True),
+    Mutant("ask for a block once", replicas(_fetch=fetch_once), None, 4, whole=True),
+    Mutant("go on with the old set", replicas(_epoch_began=old_set), None, 5, whole=True),
+    Mutant("vote on with the old key", whole(_check_key=nothing), None, 2, whole=True),
+    Mutant("hand out nothing from the disk", whole(_stored=from_disk_nothing), None, 4, whole=True),
+]  # fmt: skip
 
 MUTANTS = [
     Mutant("vote Final after Skip", rules(_may_finalize=finalize_after_skip)),
@@ -244,16 +405,16 @@ MUTANTS = [
     Mutant("answer nobody", rules(_leave=tell_nobody_certificates)),
     Mutant("do not say again what was said before a crash", rules(_say_again_after_restart=nothing)),
     Mutant("send before it is in the log", host(
-        engine_class=type("Wrong", (Simplex,), {"_leave": persist_last}), _sign=sign_without_guard
+        engine_class=type("Wrong", (Simplex,), {"_leave": persist_last}), sign=sign_without_guard
     ), None),
     Mutant("leave votes out of the log", host(
-        engine_class=type("Wrong", (Simplex,), {"_leave": unlogged_votes}), _sign=sign_without_guard
+        engine_class=type("Wrong", (Simplex,), {"_leave": unlogged_votes}), sign=sign_without_guard
     ), None),
-    Mutant("leave the log unread", host(_remember=forget_the_log), None),
-    Mutant("leave a torn tail in the log", host(_remember=forget_the_tail), None),
-    Mutant("vote at once without a guard", host(_remember=vote_at_once_without_guard), None),
-    Mutant("log a candidate without its block", host(_write_log=log_without_block), None, None),
-    Mutant("rewrite the log without what is live", host(_rewrite_log=rewrite_empty, _sign=sign_without_guard), None),
+    Mutant("leave the log unread", host(remember=forget_the_log), None),
+    Mutant("leave a torn tail in the log", host(remember=forget_the_tail), None),
+    Mutant("vote at once without a guard", host(remember=vote_at_once_without_guard), None),
+    Mutant("log a candidate without its block", host(write_log=log_without_block), None, None),
+    Mutant("rewrite the log without what is live", host(rewrite_log=rewrite_empty, sign=sign_without_guard), None),
     Mutant("commit a block without its ancestors", host(_finalize=commit_without_ancestors)),
     Mutant("find every block valid", host(_verdict=blind_verdict), "bad_root_leader"),
 ]  # fmt: skip
@@ -262,7 +423,9 @@ MUTANTS = [
 def hunt(mutant: Mutant, seeds: int = MAX_SEEDS) -> Report | None:
     """The first seed that finds it."""
     for seed in range(seeds):
-        report = play_seed(seed, nodes=mutant.nodes, attack=mutant.attack, node_class=mutant.node)
+        report = play_seed(
+            seed, nodes=mutant.nodes, attack=mutant.attack, node_class=mutant.node, whole=mutant.whole
+        )
         if report.failure is not None:
             return report
     return None
@@ -270,12 +433,13 @@ def hunt(mutant: Mutant, seeds: int = MAX_SEEDS) -> Report | None:
 
 def main() -> int:
     survivors = 0
-    for mutant in MUTANTS:
+    for mutant in [*MUTANTS, *WHOLE_MUTANTS]:
         report = hunt(mutant)
         survivors += report is None
         found = f"seed {report.seed:3}  {report.failure}" if report else f"SURVIVED {MAX_SEEDS} seeds"
         print(f"{mutant.name:46} {found[:100]}", flush=True)
-    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} found")
+    count = len(MUTANTS) + len(WHOLE_MUTANTS)
+    print(f"{count - survivors} of {count} found")
     return 1 if survivors else 0
 
 

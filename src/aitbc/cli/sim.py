@@ -7,7 +7,7 @@ import click
 from aitbc.cli.errors import CliError
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
-from aitbc.sim.faults import ATTACKS
+from aitbc.sim.faults import LEDGER_ATTACKS, WHOLE_ATTACKS
 from aitbc.sim.run import TRACE_LINES, Report, play_seed, replay_command
 
 
@@ -23,28 +23,33 @@ from aitbc.sim.run import TRACE_LINES, Report, play_seed, replay_command
 )
 @click.option(
     "--attack",
-    type=click.Choice(["drawn", "none", *ATTACKS]),
+    type=click.Choice(["drawn", "none", *WHOLE_ATTACKS]),
     default="drawn",
     show_default=True,
     help="The bad actor.",
 )
+@click.option("--whole", is_flag=True, help="Whole nodes: with ledger, mempool, real blocks and clients.")
 @click.option("--verbose", is_flag=True, help="Show the whole story of each run, message by message.")
 @click.pass_obj
-def command(settings: Settings, seed: int, count: int, nodes: int | None, attack: str, verbose: bool) -> None:
+def command(
+    settings: Settings, seed: int, count: int, nodes: int | None, attack: str, whole: bool, verbose: bool
+) -> None:
     """Simulate validators that crash, lose messages and lie, and check what agreement promises.
 
     The same seed is the same run, on every machine. A seed that breaks a promise ends the command with the story of its
     last moments and the command that shows it whole.
     """
+    if attack in LEDGER_ATTACKS and not whole:
+        raise CliError(f"{attack} needs a ledger", "add --whole", code="usage")
     chosen = None if attack == "none" else attack
     started, reports = time.process_time(), list[Report]()
     for number in range(seed, seed + count):
-        report = play_seed(number, nodes=nodes, attack=chosen, verbose=verbose)
+        report = play_seed(number, nodes=nodes, attack=chosen, verbose=verbose, whole=whole)
         reports.append(report)
         if verbose:
             click.echo("\n".join(report.trace))
         if report.failure is not None:
-            _tell(report, nodes, chosen, verbose)
+            _tell(report, replay_command(report, nodes=nodes, attack=chosen, whole=whole), verbose)
     seconds = time.process_time() - started
     totals = {
         "seeds": count,
@@ -57,11 +62,11 @@ def command(settings: Settings, seed: int, count: int, nodes: int | None, attack
     answer(settings, totals, *table([(name, f"{value}") for name, value in totals.items()]))
 
 
-def _tell(report: Report, nodes: int | None, attack: str | None, verbose: bool) -> None:
+def _tell(report: Report, command: str, verbose: bool) -> None:
     if not verbose:
         note("\n".join(report.trace[-TRACE_LINES:]))
     raise CliError(
         f"seed {report.seed} ({report.nodes} validators, {report.attack or 'no attack'}): {report.failure}",
-        f"see it happen: {replay_command(report, nodes=nodes, attack=attack)}",
+        f"see it happen: {command}",
         code="promise_broken",
     )

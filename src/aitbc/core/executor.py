@@ -12,7 +12,14 @@ from typing import NamedTuple
 import msgspec
 
 from aitbc.core.chain.branches import Branches
-from aitbc.core.chain.builder import BuiltBlock, ChainTip, apply_block, build_block
+from aitbc.core.chain.builder import (
+    BuiltBlock,
+    ChainTip,
+    WrongBody,
+    apply_block,
+    build_block,
+    has_its_body,
+)
 from aitbc.core.codec.digests import wid_of
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
@@ -20,7 +27,7 @@ from aitbc.core.crypto.indexed_tree import TreeProof
 from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.admission import verify_transaction
-from aitbc.core.ledger.context import BlockContext
+from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import check_witness
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
@@ -45,7 +52,8 @@ class RememberedVerifier:
     """Checks each (key, digest, signature) once; many good ones and a few bad ones are remembered, apart, so that
     strangers' bad ones push no good one out. The oldest are forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, verifier: Verifier = verify) -> None:
+        self._verify = verifier
         self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
         self._bad: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
 
@@ -55,7 +63,7 @@ class RememberedVerifier:
             return True
         if key in self._bad:
             return False
-        good = verify(auth_key, digest, signature)
+        good = self._verify(auth_key, digest, signature)
         if good:
             _remember(self._good, key, most=MEMORY_OF_VERIFICATIONS)
         else:
@@ -75,8 +83,9 @@ class VerifiedTransactions:
     """Envelopes whose signatures were good, by `wid`: each is verified once, on its way in or in a block, and one with
     the same id and another signature or witness is another envelope."""
 
-    def __init__(self, genesis_hash: bytes) -> None:
+    def __init__(self, genesis_hash: bytes, verifier: Verifier = verify) -> None:
         self._genesis_hash = genesis_hash
+        self._verify = verifier
         self._known: OrderedDict[bytes, VerifiedTransaction] = OrderedDict()
         self._bytes = 0
 
@@ -87,7 +96,7 @@ class VerifiedTransactions:
         """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
         verified = self._known.get(wid_of(tx, self._genesis_hash))
         if verified is None:
-            verified = verify_transaction(tx, self._genesis_hash)
+            verified = verify_transaction(tx, self._genesis_hash, self._verify)
             self._known[verified.wid] = verified
             self._bytes += verified.size
             while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
@@ -107,10 +116,13 @@ class Executor:
     Raises Rejected when the stored chain is not one that this genesis can have.
     """
 
-    def __init__(self, genesis_document: bytes, stored: StoredChain | None) -> None:
+    def __init__(
+        self, genesis_document: bytes, stored: StoredChain | None, *, verifier: Verifier = verify
+    ) -> None:
+        """`verifier`: of every signature; simulations have a cheaper scheme."""
         self.loaded: LoadedGenesis = load_genesis(parse_genesis(genesis_document))
-        self.verifier = RememberedVerifier()
-        self.transactions = VerifiedTransactions(self.loaded.hash)
+        self.verifier = RememberedVerifier(verifier)
+        self.transactions = VerifiedTransactions(self.loaded.hash, verifier)
         self._earlier: list[tuple[CommittedBlock, ChainTip]] = []
         """Heads that `retract` can go back to, the oldest first."""
         if stored is None:
@@ -170,6 +182,7 @@ class Executor:
             validators_of(deciding),
             chain_id=header.chain_id,
             genesis_hash=self.loaded.hash,
+            verifier=self.verifier,
         )
         if head.certificate.candidate.block_hash != head.hash:
             raise Rejected(
@@ -189,9 +202,14 @@ class Executor:
 
     def apply(self, block: Block) -> BuiltBlock:
         """Check another node's block on its parent, the head or an undecided block; raises Rejected, with nothing
-        changed."""
+        changed: WrongBody when the transactions are not even those that the header names."""
         tip = self.branches.tip_at(block.header.parent)
-        built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        try:
+            built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+        except Rejected as rejection:
+            if not has_its_body(block, self.loaded.hash):
+                raise WrongBody(rejection.reason, rejection.message) from None
+            raise
         self.branches.add(built)
         return built
 

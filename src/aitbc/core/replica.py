@@ -4,13 +4,13 @@ Inputs are facts, effects are requests. The host performs persists before sends 
 never calls in from two threads and never nests a call.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import msgspec
 
-from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.chain.mempool import MAX_WAIT_MS, NOBODY, Mempool
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import (
@@ -101,6 +101,12 @@ class Built(msgspec.Struct, frozen=True):
     built: BuiltBlock
 
 
+class ParentLost(msgspec.Struct, frozen=True):
+    """Answers `Execute`: the executor has forgotten the block that was to be built on."""
+
+    parent: bytes
+
+
 class Checked(msgspec.Struct, frozen=True):
     """Answers `Check`."""
 
@@ -132,6 +138,7 @@ Input = (
     | Heard
     | BlocksCame
     | Built
+    | ParentLost
     | Checked
     | Committed
     | Abandoned
@@ -268,6 +275,8 @@ class Replica:
         """The block that the engine builds on next."""
         self._final = head_hash
         """The newest block whose commit was asked for."""
+        self._owed: deque[Finalize] = deque()
+        """Final, and to be executed again before they can be written."""
         self._building: set[bytes] = set()
         """Ids of transactions in the block that is being built."""
         self._ahead: dict[bytes, Mapping[str, int]] = {}
@@ -294,6 +303,8 @@ class Replica:
                 return self._take_blocks(now_ms, message.blocks)
             case Built():
                 return self._built_block(now_ms, message.built)
+            case ParentLost():
+                return self._parent_lost(now_ms, message.parent)
             case Checked():
                 return self._checked(now_ms, message)
             case Committed():
@@ -401,8 +412,9 @@ class Replica:
 
     def _go_on(self, now_ms: int) -> list[Effect]:
         """Whatever has become possible with undecided blocks."""
+        effects = self._pay_owed()
         work = self._undecided.work()
-        effects: list[Effect] = [Check(name, block) for name, block in work.check]
+        effects += [Check(name, block) for name, block in work.check]
         for name in work.fetch:
             self._fetching[name] = FETCH_MS
             effects += self._fetch(now_ms, name)
@@ -439,7 +451,9 @@ class Replica:
         if message.built is not None:
             self._take_in(message.built)
         elif message.rejection is not None and message.rejection.reason is Reason.WRONG_PARENT:
-            self._undecided.lost(message.hash)
+            self._undecided.unchecked(message.hash)
+        elif isinstance(message.rejection, WrongBody):
+            self._undecided.exchanged(message.hash)
         elif message.rejection is not None:
             self._undecided.refused(message.hash, message.rejection.reason)
         return self._go_on(now_ms)
@@ -540,6 +554,7 @@ class Replica:
         self._head, self._head_hash = message.head, message.head_hash
         self._undecided = Undecided(message.head, message.head_hash)
         self._tip = self._final = message.head_hash
+        self._owed.clear()
         self._count_ahead()
         self.mempool.reopen(message.txs)
         drops: list[Effect] = []
@@ -572,14 +587,37 @@ class Replica:
                 case SetHead():
                     self._tip = effect.hash
                 case Finalize():
-                    path = self._undecided.path(effect.hash, self._final)
-                    self._final = effect.hash
-                    result.append(Commit(path, effect.certificate))
+                    self._owed.append(effect)
+                    result += self._pay_owed()
+                    asked |= bool(self._owed)
                 case SetTimer() | SignStatements() | SendEpochEnd() | ReportFault() | PenalisePeer():
                     result.append(effect)
                 case _:
                     assert_never(effect)
         return result + self._go_on(now_ms) if asked else result
+
+    def _pay_owed(self) -> list[Effect]:
+        """Have final blocks written; one that the executor has forgotten is executed again first."""
+        commits: list[Effect] = []
+        while self._owed:
+            final = self._owed[0]
+            path = self._undecided.path(final.hash, self._final)
+            if path is None:
+                self._undecided.ask(ExecuteBlock(final.hash, None))
+                break
+            self._owed.popleft()
+            self._final = final.hash
+            self._undecided.deciding(path)
+            commits.append(Commit(path, final.certificate))
+        return commits
+
+    def _parent_lost(self, now_ms: int, parent: bytes) -> list[Effect]:
+        """This slot is lost; the next leader may need the block."""
+        self._building = set()
+        self._undecided.lost(parent)
+        self._undecided.ask(ExecuteBlock(parent, None))
+        self._hold()
+        return self._go_on(now_ms)
 
     def _build(self, effect: BuildBlock) -> Execute:
         room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD

@@ -35,18 +35,25 @@ def replica_at_head(
     records: Sequence[LogRecord] = (),
     vote_after_ms: int = 0,
     timeout_ms: int = 600,
+    max_timeout_ms: int = 30_000,
 ) -> Replica:
     """A replica with the engine that the genesis asks for.
 
     `address` votes when it is in the set; one that is not, or an empty one, follows. `records`: what the log and the
-    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first.
+    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first,
+    `max_timeout_ms`: at most.
     """
     head, loaded = executor.head.block.header, executor.loaded
     settings = loaded.genesis.consensus
     epoch = epoch_after(executor.state, head, genesis_hash=loaded.hash, epoch_length=settings.epoch_length)
     engine = Simplex(
         address=address,
-        pace=Pace(block_time_ms=settings.block_time_ms, idle_ms=settings.idle_ms, timeout_ms=timeout_ms),
+        pace=Pace(
+            block_time_ms=settings.block_time_ms,
+            idle_ms=settings.idle_ms,
+            timeout_ms=timeout_ms,
+            max_timeout_ms=max_timeout_ms,
+        ),
         epoch=epoch,
         anchor=_anchor(executor, epoch.number),
         transactions_wait=lambda: replica.has_work(),

@@ -17,6 +17,8 @@ MAX_BODIES = 1_024
 MAX_BODY_BYTES = 128 * 1024 * 1024
 """Of all bodies: thirty largest blocks. The oldest that nobody asks about go first."""
 MAX_REFUSED = 1_024
+MAX_QUESTION_AGE = 64
+"""So many blocks later nobody waits for the answer: what a leader never showed is not asked for, for ever."""
 
 
 class Work(NamedTuple):
@@ -41,7 +43,11 @@ class Undecided:
         """Executed and valid, in the order in which they came."""
         self._refused: dict[bytes, Reason] = {}
         self._questions: dict[tuple[bytes, bytes | None], ExecuteBlock] = {}
+        self._asked_at: dict[tuple[bytes, bytes | None], int] = {}
+        """Height of the head when a question was first asked."""
         self._checking: set[bytes] = set()
+        self._deciding: set[bytes] = set()
+        """Handed over to be written: they are not executed again, whatever the executor has forgotten."""
         self._wanted: set[bytes] = set()
 
     # What is here
@@ -63,11 +69,13 @@ class Undecided:
         """Can a block be built on it?"""
         return block_hash == self._head_hash or block_hash in self._built
 
-    def path(self, block_hash: bytes, above: bytes) -> list[BuiltBlock]:
-        """Executed blocks from the child of `above` up to this one."""
+    def path(self, block_hash: bytes, above: bytes) -> list[BuiltBlock] | None:
+        """Executed blocks from the child of `above` up to this one; None when one is to be executed again first."""
         path = []
         while block_hash != above:
-            block = self._built[block_hash]
+            block = self._built.get(block_hash)
+            if block is None:
+                return None
             path.append(block)
             block_hash = block.block.header.parent
         return path[::-1]
@@ -75,7 +83,9 @@ class Undecided:
     # What happens
 
     def ask(self, question: ExecuteBlock) -> None:
-        self._questions[question.hash, question.parent] = question
+        asked = (question.hash, question.parent)
+        self._questions[asked] = question
+        self._asked_at.setdefault(asked, self._head.height)
 
     def keep(self, block_hash: bytes, block: Block) -> None:
         """A body, from a proposal, an answer or this node itself."""
@@ -99,20 +109,52 @@ class Undecided:
         if len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
-    def lost(self, block_hash: bytes) -> None:
-        """The executor has forgotten the parent of a block that it was to check: whatever is not decided is executed
-        again."""
+    def deciding(self, path: list[BuiltBlock]) -> None:
+        """These are being written."""
+        self._deciding.update([block.hash for block in path])
+
+    def unchecked(self, block_hash: bytes) -> None:
+        """The executor could not check a block: it has forgotten its parent."""
         self._checking.discard(block_hash)
-        self._built.clear()
+        body = self._bodies.get(block_hash)
+        if body is not None:
+            self.lost(body.header.parent)
+
+    def exchanged(self, block_hash: bytes) -> None:
+        """The body that came is not this block's: somebody else is asked for it."""
+        self._checking.discard(block_hash)
+        if block_hash in self._bodies:
+            self._forget_body(block_hash)
+
+    def lost(self, block_hash: bytes) -> None:
+        """The executor has forgotten this block, or one that it stands on: they, and what stands on them, are executed
+        again when they are needed."""
+        while block_hash in self._built and block_hash not in self._deciding:
+            block_hash = self._built.pop(block_hash).block.header.parent
+        self._drop_orphans()
+
+    def _drop_orphans(self) -> None:
+        for other in list(self._built.values()):  # parents come before their children
+            if not self.has_state(other.block.header.parent) and other.hash not in self._deciding:
+                del self._built[other.hash]
 
     def decided(self, block: BuiltBlock) -> None:
         """A child of the head is the head."""
         self._head, self._head_hash = block.block.header, block.hash
-        for other in list(self._built.values()):  # parents come before their children
-            if not self.has_state(other.block.header.parent) or other.hash == self._head_hash:
-                del self._built[other.hash]
+        self._deciding.discard(block.hash)
+        self._built.pop(block.hash, None)
+        self._drop_orphans()
         for name in [name for name, body in self._bodies.items() if body.header.height <= self._head.height]:
             self._forget_body(name)
+        for asked, height in list(self._asked_at.items()):
+            if self._head.height - height > MAX_QUESTION_AGE:
+                self._forget_question(asked)
+
+    def _forget_question(self, asked: tuple[bytes, bytes | None]) -> None:
+        del self._questions[asked]
+        del self._asked_at[asked]
+        if not any(name == asked[0] for name, _ in self._questions):
+            self._wanted.discard(asked[0])
 
     def work(self) -> Work:
         """Go through the open questions; those that can be answered are."""
@@ -120,7 +162,7 @@ class Undecided:
         for question in list(self._questions.values()):
             verdict = self._look_at(question, work)
             if verdict is not None:
-                del self._questions[question.hash, question.parent]
+                self._forget_question((question.hash, question.parent))
                 work.verdicts.append(verdict)
         return work
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, assert_never
 
-from aitbc.core.chain.builder import BuiltBlock
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
     PenalisePeer,
@@ -45,6 +44,7 @@ from aitbc.core.replica import (
     Heard,
     Input,
     Log,
+    ParentLost,
     Relay,
     Tell,
     TransactionSubmitted,
@@ -581,12 +581,20 @@ class NodeRuntime:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _execute(self, effect: Execute) -> None:
-        def build() -> BuiltBlock:
-            return self.executor.build(
-                effect.txs, proposer=self.address, timestamp_ms=effect.timestamp_ms, parent=effect.parent
-            )
+        def build() -> Built | ParentLost:
+            try:
+                return Built(
+                    self.executor.build(
+                        effect.txs,
+                        proposer=self.address,
+                        timestamp_ms=effect.timestamp_ms,
+                        parent=effect.parent,
+                    )
+                )
+            except Rejected:
+                return ParentLost(effect.parent)
 
-        self.feed(Built(await self._in_worker(build)))
+        self.feed(await self._in_worker(build))
 
     async def _check(self, effect: Check) -> None:
         def check() -> Checked:

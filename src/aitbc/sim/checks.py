@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitbc.core.consensus.engine import Fault, Finalize, Statement
 from aitbc.core.consensus.simplex.guard import GuardRefuses
@@ -15,6 +15,7 @@ from aitbc.sim.blocks import START_MS
 if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
     from aitbc.sim.node import Node
+    from aitbc.sim.process import Process
 
 
 class Broken(AssertionError):
@@ -65,7 +66,7 @@ class Checks:
         if node.blocks[path[-1]].height > (certificate.candidate.epoch + 1) * length:
             raise Broken("epoch: a block lies behind the end of its epoch")
 
-    def on_signed(self, node: Node, statements: list[Statement]) -> None:
+    def on_signed(self, node: Process, statements: list[Statement]) -> None:
         """No honest node, over all its lives, signs two statements that are evidence against it."""
         if not node.is_honest:
             return
@@ -76,31 +77,31 @@ class Checks:
             if FINAL in said and SKIP in said:
                 raise Broken(f"double vote: {node.address} final and skip in slot {statement.slot}")
 
-    def on_refusal(self, node: Node, refusal: GuardRefuses) -> None:
+    def on_refusal(self, node: Process, refusal: GuardRefuses) -> None:
         """The guard is the second line: an engine that needs it has forgotten something."""
         if node.is_honest:
             raise Broken(f"guard: {node.address} had to be stopped: {refusal}")
 
-    def on_fault(self, node: Node, fault: Fault) -> None:
+    def on_fault(self, node: Process, fault: Fault) -> None:
         """Evidence hits the guilty only, and a ledger will take it."""
-        place = int(fault.validator[1:])
-        if place not in self._cluster.plan.guilty:
-            raise Broken(f"evidence: {node.address} accuses {fault.validator}, who is innocent")
+        name = self._cluster.name_of(fault.validator)
+        if self._cluster.place_of(fault.validator) not in self._cluster.plan.guilty:
+            raise Broken(f"evidence: {node.address} accuses {name}, who is innocent")
         epoch = self._cluster.epochs[fault.epoch]
         kinds = (fault.first.kind, fault.second.kind)
         same = kinds[0] == kinds[1] != SKIP and fault.first.candidate < fault.second.candidate
         if not same and not (kinds == (FINAL, SKIP) and fault.second.candidate == ZERO_HASH):
             raise Broken(f"evidence: {kinds} in this order is no conflict")
+        position = epoch.position_of(fault.validator)
+        assert position is not None, "only members are accused"
         for statement in (fault.first, fault.second):
             digest = epoch.digest_of(statement.kind, fault.slot, statement.candidate)
-            if not keys.verify(keys.key_of(place), digest, statement.signature):
-                raise Broken(
-                    f"evidence: this {statement.kind or CANDIDATE} is not signed by {fault.validator}"
-                )
-        self.accused.add(fault.validator)
-        self._cluster.note(node, f"accuses {fault.validator}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
+            if not keys.verify(epoch.validators[position].auth_key, digest, statement.signature):
+                raise Broken(f"evidence: this {statement.kind or CANDIDATE} is not signed by {name}")
+        self.accused.add(name)
+        self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
-    def after_healing(self, tx: int, honest: list[Node]) -> None:
+    def after_healing(self, tx: Any, honest: list[Any]) -> None:
         """Everybody has the transaction that came after the faults, in one block of one chain."""
         for node in honest:
             if tx not in node.included:

@@ -13,9 +13,10 @@ from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.sim.actors import ACTORS
 from aitbc.sim.blocks import START_MS
 from aitbc.sim.checks import Broken, Checks
-from aitbc.sim.epochs import Epochs
+from aitbc.sim.epochs import GENESIS_HASH, Epochs
 from aitbc.sim.faults import FAULTS_MS, HEAL_MS, Plan, Trouble
-from aitbc.sim.node import Died, Envelope, Node, TxGossip
+from aitbc.sim.node import Node, TxGossip
+from aitbc.sim.process import Died, Envelope, Process
 
 RESTART_MS = 200
 EPOCH_WALK_MS = 400
@@ -25,7 +26,10 @@ EPOCH_WALK_MS = 400
 class Cluster:
     """All nodes of one run."""
 
-    def __init__(self, plan: Plan, *, verbose: bool = False, node_class: type[Node] = Node) -> None:
+    host_class: type[Process] = Node
+    """What bad actors are beside being bad."""
+
+    def __init__(self, plan: Plan, *, verbose: bool = False, node_class: type[Any] | None = None) -> None:
         self.plan = plan
         self.verbose = verbose
         self.draw = random.Random(f"{plan.seed}/run")  # noqa: S311 - a simulation repeats, it does not hide
@@ -33,44 +37,55 @@ class Cluster:
         self.events = 0
         self.rejected = 0
         self.trace: list[str] = []
-        self.epochs = Epochs(
-            plan.seed,
-            nodes=plan.nodes,
-            weak=frozenset(plan.guilty) | ({plan.careless} if plan.careless is not None else set()),
-            length=plan.epoch_length,
-            changing=plan.changing_sets,
-        )
-        self.checks = Checks(self)
-        self._heap: list[tuple[int, int, Node | None, int, str, Any]] = []
+        self._heap: list[tuple[int, int, Process | None, int, str, Any]] = []
         self._order = 0
         self._is_healed = False
         self._cut: dict[tuple[int, int], int] = {}
         self._slow: dict[int, int] = {}
         self._skew = list(plan.skew_ms)
         self._paused: dict[int, int] = {}
-        self._held: dict[int, list[tuple[Node, int, str, Any]]] = {}
+        self._held: dict[int, list[tuple[Process, int, str, Any]]] = {}
         """What happened to paused nodes, in order."""
         self._next_tx = 0
-        self.nodes = self._make_nodes(node_class)
-        self._by_address: dict[str, list[Node]] = {}
+        self.prepare()
+        self.nodes: list[Any] = self._make_nodes(node_class or self.host_class)
+        self._by_address: dict[str, list[Any]] = {}
         for node in self.nodes:
             self._by_address.setdefault(node.address, []).append(node)
 
-    def _make_nodes(self, node_class: type[Node]) -> list[Node]:
+    def prepare(self) -> None:
+        """What there is before the nodes are: who votes when, and who watches over it."""
+        self.genesis_hash = GENESIS_HASH
+        self.epochs = Epochs(
+            self.plan.seed,
+            nodes=self.plan.nodes,
+            weak=self.weak,
+            length=self.plan.epoch_length,
+            changing=self.plan.changing_sets,
+        )
+        self.checks: Any = Checks(self)
+
+    @property
+    def weak(self) -> frozenset[int]:
+        """Who never has a third of the power."""
+        careless = self.plan.careless
+        return frozenset(self.plan.guilty) | (frozenset() if careless is None else {careless})
+
+    def _make_nodes(self, node_class: type[Process]) -> list[Process]:
+        attack = self.plan.attack
+        bad = type(attack, (ACTORS[attack], self.host_class), {}) if attack else node_class
         nodes = [
-            (ACTORS[self.plan.attack] if self.plan.attack and place in self.plan.guilty else node_class)(
-                self, place, f"v{place}"
-            )
+            (bad if place in self.plan.guilty else node_class)(self, place, f"v{place}")
             for place in range(self.plan.nodes)
         ]
-        if self.plan.attack == "twins":
-            nodes += [ACTORS["twins"](self, place, f"v{place}") for place in self.plan.guilty]
+        if attack == "twins":
+            nodes += [bad(self, place, f"v{place}") for place in self.plan.guilty]
         for node in nodes:
             node.is_honest = node.place not in self.plan.guilty
         return nodes
 
     @property
-    def honest(self) -> list[Node]:
+    def honest(self) -> list[Any]:
         return [node for node in self.nodes if node.is_honest]
 
     # The run
@@ -104,43 +119,28 @@ class Cluster:
             self.events += 1
             if node is None:
                 self._world(kind, what)
-            elif life == node.life:
+            elif life == node.life and node.is_up:
                 if self._paused and node.place in self._paused:
                     self._held[node.place].append((node, life, kind, what))
                 else:
                     self._happen(node, kind, what)
         self.now = until
 
-    def _happen(self, node: Node, kind: str, what: Any) -> None:
+    def _happen(self, node: Process, kind: str, what: Any) -> None:
+        if self.verbose and kind == "message":
+            self.note(node, f"hears {what[1].message!r} from {what[0]}")
         try:
-            if kind == "message":
-                if self.verbose:
-                    self.note(node, f"hears {what[1].message!r} from {what[0]}")
-                node.receive(what[0], what[1])
-            elif kind == "timer":
-                node.timer_fired(what[0], what[1])
-            elif kind == "event":
-                node.feed(what)
-            elif kind == "executed":
-                node.done_executing(what)
-            elif kind == "committed":
-                node.done_committing(what)
-            elif kind == "written":
-                node.written(what)
-            elif kind == "fetch":
-                node.fetch_again(what)
-        except Died:
-            self._died(node)
-        except GuardRefuses:
+            node.happen(kind, what)
+        except (Died, GuardRefuses):
             self._died(node)
 
-    def guarded(self, node: Node, act: Any) -> None:
+    def guarded(self, node: Process, act: Any) -> None:
         try:
             act()
         except (Died, GuardRefuses):
             self._died(node)
 
-    def _died(self, node: Node) -> None:
+    def _died(self, node: Process) -> None:
         self.note(node, "dies in a write")
         node.die()
         self._push(self.now + RESTART_MS, None, "boot", node)
@@ -190,10 +190,10 @@ class Cluster:
                     self._lose_disk(node)
                 self._push(until, None, "boot", node)
 
-    def _lose_disk(self, node: Node) -> None:
+    def _lose_disk(self, node: Process) -> None:
         """A new disk without a guard, and sometimes only a damaged guard."""
         if self.draw.randrange(2):
-            node.disk = type(node.disk)()
+            node.disk = node.new_disk()
         node.disk.guard = [b"", b""]
 
     def heal(self) -> None:
@@ -215,21 +215,28 @@ class Cluster:
         tx = self._next_tx
         for node in self.nodes:
             if self._is_healed or self.draw.randrange(4):
-                self._push(self.now + self._way(), node, "message", ("client", Envelope(TxGossip(tx), None)))
+                self._push(self.now + self._way(), node, "message", ("client", Envelope(TxGossip(tx))))
         return tx
 
     # What nodes ask of the world
 
+    def place_of(self, address: str) -> int:
+        """Of the validator with an address."""
+        return int(address[1:])
+
+    def name_of(self, address: str) -> str:
+        return address
+
     def clock_of(self, place: int) -> int:
         return START_MS + self.now + self._skew[place] + self.now * self.plan.drift_ppm[place] // 1_000_000
 
-    def after(self, delay: int, node: Node, kind: str, what: Any) -> int:
+    def after(self, delay: int, node: Process, kind: str, what: Any) -> int:
         """Something happens to this node, unless it dies before. Returns a token."""
         token = self._order + 1
         self._push(self.now + delay, node, kind, (what, token) if kind == "timer" else what)
         return token
 
-    def disk_delay(self, node: Node) -> int:
+    def disk_delay(self, node: Process) -> int:
         if self._slow and self._slow.get(node.place, 0) > self.now:
             return 200 + self.draw.randrange(300)
         return self.draw.randrange(self.plan.disk_ms + 1) if self.plan.disk_ms else 0
@@ -241,22 +248,22 @@ class Cluster:
         permille = self.plan.crash_at_write_permille
         return bool(permille) and not self._is_healed and self.draw.randrange(1000) < permille
 
-    def broadcast(self, sender: Node, envelope: Envelope) -> None:
+    def broadcast(self, sender: Process, envelope: Envelope) -> None:
         for node in self.nodes:
             if node is not sender:
                 self.transmit(sender, node, envelope)
 
-    def send(self, sender: Node, peer: str, envelope: Envelope) -> None:
+    def send(self, sender: Process, peer: str, envelope: Envelope) -> None:
         for node in self._by_address.get(peer, ()):
             if node is not sender:
                 self.transmit(sender, node, envelope)
 
-    def send_to_anybody(self, sender: Node, envelope: Envelope) -> None:
+    def send_to_anybody(self, sender: Process, envelope: Envelope) -> None:
         others = [node for node in self.nodes if node.place != sender.place]
         if others:
             self.transmit(sender, self.draw.choice(others), envelope)
 
-    def transmit(self, sender: Node, node: Node, envelope: Envelope) -> None:
+    def transmit(self, sender: Process, node: Process, envelope: Envelope) -> None:
         if not node.is_up:
             return
         copies = 1
@@ -281,11 +288,11 @@ class Cluster:
             return shortest
         return shortest + int(self.draw.random() * (longest - shortest + 1))
 
-    def _push(self, at: int, node: Node | None, kind: str, what: Any) -> None:
+    def _push(self, at: int, node: Process | None, kind: str, what: Any) -> None:
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, node, node.life if node else 0, kind, what))
 
-    def note(self, node: Node, text: str) -> None:
+    def note(self, node: Process, text: str) -> None:
         self.trace.append(f"{self.now} {node.address} {text}")
 
     def digest(self) -> str:

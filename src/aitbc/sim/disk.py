@@ -1,22 +1,19 @@
-"""A disk that tears and loses what was not safe: the log, the signer guard, blocks, and the chain."""
+"""Disks that tear and lose what was not safe: the log and the signer guard, and beside them what was committed."""
 
 import random
 
 from aitbc.core.consensus.simplex.guard import HALF_BYTES, Guard, encode_half
 from aitbc.core.consensus.simplex.wal import log_head
 from aitbc.sim.blocks import GENESIS, GENESIS_BLOCK_HASH, OpaqueBlock, Stored
-from aitbc.sim.epochs import GENESIS_HASH
 
 
 class Disk:
     """Outlives its node. What is `safe` survives a crash; the rest of the log survives in part, or not."""
 
-    def __init__(self) -> None:
-        self.log = log_head(GENESIS_HASH)
+    def __init__(self, genesis_hash: bytes) -> None:
+        self.log = log_head(genesis_hash)
         self.safe = len(self.log)
-        self.guard: list[bytes] = [encode_half(Guard(genesis_hash=GENESIS_HASH))] * 2
-        self.blocks: dict[bytes, OpaqueBlock] = {}
-        self.chain: list[Stored] = [Stored(GENESIS, GENESIS_BLOCK_HASH, None)]
+        self.guard: list[bytes] = [encode_half(Guard(genesis_hash=genesis_hash))] * 2
 
     @property
     def guard_file(self) -> bytes:
@@ -35,3 +32,12 @@ class Disk:
         old = self.guard[half].ljust(len(new), b"\0")
         cut = draw.randrange(len(new))
         self.guard[half] = new[:cut] + old[cut:]
+
+
+class ChainDisk(Disk):
+    """With opaque blocks, and the chain of those that are final."""
+
+    def __init__(self, genesis_hash: bytes) -> None:
+        super().__init__(genesis_hash)
+        self.blocks: dict[bytes, OpaqueBlock] = {}
+        self.chain: list[Stored] = [Stored(GENESIS, GENESIS_BLOCK_HASH, None)]

@@ -19,6 +19,9 @@ ATTACKS = (
     "outdated",
     "silent",
 )
+LEDGER_ATTACKS = ("invalid_receipt_leader", "repeating_leader", "oversize_leader", "body_swapper")
+"""These need real blocks."""
+WHOLE_ATTACKS = (*ATTACKS, *LEDGER_ATTACKS)
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +61,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     troubles: tuple[Trouble, ...]
 
 
-def draw_plan(seed: int, *, nodes: int | None = None, attack: str | None = "drawn") -> Plan:
+def draw_plan(
+    seed: int, *, nodes: int | None = None, attack: str | None = "drawn", attacks: tuple[str, ...] = ATTACKS
+) -> Plan:
     """A third of the runs have an attacker; the others only bad luck. Some have no fault of one kind or another."""
     draw = random.Random(f"{seed}/plan")  # noqa: S311 - a simulation repeats, it does not hide
     nodes = nodes or draw.choice((1, 2, 3, 4, 4, 4, 4, 5, 7))
-    drawn = draw.choice(ATTACKS) if nodes >= 4 and draw.randrange(2) else None
+    drawn = draw.choice(attacks) if nodes >= 4 and draw.randrange(2) else None
     attack = drawn if attack == "drawn" else attack
     guilty = tuple(sorted(draw.sample(range(nodes), (nodes - 1) // 3))) if attack else ()
     careless = draw.randrange(nodes) if nodes >= 4 and not guilty and draw.randrange(2) else None

@@ -6,8 +6,14 @@ from hashlib import sha256
 from aitbc.core.types.blocks import Validator
 
 
-def key_of(place: int) -> bytes:
-    return b"\0" + sha256(b"validator %d" % place).digest()
+def key_named(name: str) -> bytes:
+    """A key in the form of an Ed25519 one."""
+    return b"\0" + sha256(name.encode()).digest()
+
+
+def key_of(place: int, generation: int = 0) -> bytes:
+    """A validator's key; `generation` counts its rotations."""
+    return key_named(f"validator {place}" + f"/{generation}" * bool(generation))
 
 
 def sign(auth_key: bytes, digest: bytes) -> bytes:

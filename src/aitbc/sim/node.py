@@ -1,14 +1,9 @@
-"""A host for the engine, whole but for its blocks: it keeps them, fetches them, writes log, guard and chain, and signs.
-
-What a real node does on threads and sockets happens here one event at a time. Effects are performed in order; those
-behind a write wait for it. A node can die in every write. With `OpaqueBlock` replaced by the ledger's blocks, this is
-the list of what a real host does.
-"""
+"""A validator whose blocks are names: the engine alone, with a host that keeps, fetches and commits blocks."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -32,37 +27,22 @@ from aitbc.core.consensus.engine import (
     SetHead,
     SetTimer,
     SignStatements,
-    StatementsSigned,
-    TimerFired,
     TransactionsArrived,
 )
 from aitbc.core.consensus.epoch import Anchor
-from aitbc.core.consensus.simplex.guard import (
-    Guard,
-    GuardRefuses,
-    admit,
-    decode_guard,
-    encode_half,
-    made_anew,
-    raise_floor,
-)
-from aitbc.core.consensus.simplex.messages import Ahead, Message, Proposal, Verified, check
+from aitbc.core.consensus.simplex.guard import raise_floor
+from aitbc.core.consensus.simplex.messages import Ahead, Message, check
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
-from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord, encode_batch, log_head, read_log
+from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim import keys
 from aitbc.sim.blocks import GENESIS_BLOCK_HASH, OpaqueBlock, Stored, judge
-from aitbc.sim.disk import Disk
-from aitbc.sim.epochs import GENESIS_HASH
-
-if TYPE_CHECKING:
-    from aitbc.sim.cluster import Cluster
+from aitbc.sim.disk import ChainDisk
+from aitbc.sim.process import Envelope, Process
 
 FETCH_MS, FETCH_MAX_MS = 500, 4_000
 BLOCKS_IN_A_REPLY = 32
-CLOCKS_DIFFER_MS = 5_000
-"""More than this clock can have gone back since it voted last."""
 MAX_LOG_BYTES = 4_000
 """Small, so that logs are rewritten in every run."""
 
@@ -87,34 +67,16 @@ class Fetch(msgspec.Struct):
     wait_ms: int
 
 
-class Died(Exception):
-    """The process is gone, in the middle of whatever it did."""
-
-
-class Node:
-    """One validator's process. `place` names it; twins share an address."""
+class Node(Process):
+    """One validator's process over opaque blocks."""
 
     engine_class: type[Simplex] = Simplex
+    disk: ChainDisk
 
-    def __init__(self, cluster: Cluster, place: int, address: str) -> None:
-        self.cluster = cluster
-        self.place = place
-        self.address = address
-        self.auth_key = keys.key_of(int(address[1:]))
-        self.disk = Disk()
-        self.life = 0
-        self.is_up = False
-        self.is_honest = True
+    def new_disk(self) -> ChainDisk:
+        return ChainDisk(self.cluster.genesis_hash)
 
-    # Life
-
-    def boot(self) -> None:
-        """Start from what is on the disk, as a restarted process does."""
-        self.life += 1
-        self.is_up = True
-        self.timers: dict[str, int] = {}
-        self.effects: deque[EngineEffect] = deque()
-        self.is_writing = False
+    def begin(self) -> None:
         self.fetching: dict[bytes, Fetch] = {}
         self.executing: dict[tuple[bytes, bytes | None], ExecuteBlock] = {}
         self.blocks = dict(self.disk.blocks)
@@ -126,25 +88,9 @@ class Node:
         for stored in self.disk.chain:
             self.blocks[stored.hash] = stored.block
         self.pending_final: deque[Finalize] = deque()
-        self.guard, records, vote_after_ms = self._remember()
+        self.guard, records, vote_after_ms = self.remember()
         self.engine = self._engine(records, vote_after_ms)
         self.perform(self.engine.start(self.now_ms()))
-
-    def _remember(self) -> tuple[Guard, list[LogRecord], int]:
-        """Log and guard; without a whole log and guard this node only watches until an epoch that is new to it."""
-        records: list[LogRecord] = []
-        try:
-            guard = decode_guard(self.disk.guard_file, GENESIS_HASH)
-            read = read_log(self.disk.log, GENESIS_HASH)
-            records = [*read.records, *guard.signed]
-            self.disk.log = self.disk.log[: read.length] or log_head(GENESIS_HASH)
-        except Rejected as rejection:
-            self.cluster.note(self, f"watches: {rejection.message}")
-            guard = made_anew(Guard(genesis_hash=GENESIS_HASH), self.now_ms() + CLOCKS_DIFFER_MS)
-            self.disk.log = log_head(GENESIS_HASH)
-        self.disk.sync()
-        self.disk.guard = [encode_half(guard)] * 2
-        return guard, records, guard.vote_after_ms
 
     def _engine(self, records: list[LogRecord], vote_after_ms: int) -> Simplex:
         plan = self.cluster.plan
@@ -181,22 +127,14 @@ class Node:
             certificate=stored.certificate if slot else None,
         )
 
-    def die(self) -> None:
-        self.life += 1
-        self.is_up = False
-        self.disk.crash(self.cluster.draw)
-
-    def now_ms(self) -> int:
-        return self.cluster.clock_of(self.place)
-
     @property
     def height(self) -> int:
         return len(self.disk.chain) - 1
 
     # Facts
 
-    def feed(self, event: EngineEvent) -> None:
-        self.perform(self.engine.on(self.now_ms(), event))
+    def step(self, fact: EngineEvent) -> None:
+        self.perform(self.engine.on(self.now_ms(), fact))
 
     def receive(self, sender: str, envelope: Envelope) -> None:
         """A message from the network."""
@@ -204,7 +142,7 @@ class Node:
         if isinstance(message, TxGossip):
             self.take_transaction(message.tx)
         elif isinstance(message, BlockRequest):
-            self._serve(sender, message.hash)
+            self.serve(sender, message)
         elif isinstance(message, BlockReply):
             self._take_blocks(message.blocks)
         else:
@@ -212,7 +150,7 @@ class Node:
 
     def _hear(self, sender: str, envelope: Envelope, message: Message) -> None:
         engine = self.engine
-        verified = envelope.verified.get(engine.epoch.number)
+        verified = envelope.verified.get(engine.epoch)
         if verified is None:
             try:
                 verified = check(message, engine.epoch, horizon=engine.horizon, verifier=keys.verify)
@@ -220,7 +158,7 @@ class Node:
                 self.cluster.rejected += 1
                 return
             if not isinstance(verified, Ahead):
-                envelope.verified[engine.epoch.number] = verified
+                envelope.verified[engine.epoch] = verified
         if envelope.block is not None and envelope.block_hash not in self.blocks:
             self._take_blocks([envelope.block])
         self.perform(engine.on(self.now_ms(), MessageArrived(sender, verified)))
@@ -228,7 +166,7 @@ class Node:
     def take_transaction(self, tx: int) -> None:
         if tx not in self.included and tx not in self.waiting:
             self.waiting[tx] = None
-            self.feed(TransactionsArrived())
+            self.step(TransactionsArrived())
 
     def transactions_wait(self) -> bool:
         """Some that no block of the branch under the head holds."""
@@ -245,33 +183,18 @@ class Node:
             tip = block.parent
         return taken & self.waiting.keys()
 
-    def timer_fired(self, timer: str, token: int) -> None:
-        if self.timers.get(timer) == token:
-            self.feed(TimerFired(timer))
-
-    # Effects, one after the other; those behind a write wait
-
-    def perform(self, effects: list[EngineEffect]) -> None:
-        if effects:
-            self.effects.extend(effects)
-            self._perform_next()
-
-    def _perform_next(self) -> None:
-        while self.effects and not self.is_writing and self.is_up:
-            self._perform_one(self.effects.popleft())
-
-    def _perform_one(self, effect: EngineEffect) -> None:
+    def perform_one(self, effect: EngineEffect) -> None:
         match effect:
             case SetTimer():
-                self._set_timer(effect)
+                self.set_timer(effect)
             case Broadcast():
                 self.broadcast(effect.message)
             case Send():
                 self.send(effect.peer, effect.message)
             case Persist():
-                self._write_log(effect.records)
+                self.write_log(effect.records)
             case SignStatements():
-                self._sign(effect)
+                self.sign(effect)
             case ExecuteBlock():
                 self._execute(effect)
             case BuildBlock():
@@ -289,86 +212,18 @@ class Node:
             case _:
                 assert_never(effect)
 
-    def _set_timer(self, effect: SetTimer) -> None:
-        delay = max(0, effect.at_ms - self.now_ms())
-        self.timers[effect.timer] = self.cluster.after(delay, self, "timer", effect.timer)
+    def block_of(self, name: bytes) -> OpaqueBlock | None:
+        return self.blocks.get(name)
 
-    def broadcast(self, message: Message) -> None:
-        self.cluster.broadcast(self, Envelope(message, self._block_of(message)))
+    def live_records(self) -> list[LogRecord]:
+        return self.engine.live_records()
 
-    def send(self, peer: str, message: Message) -> None:
-        self.cluster.send(self, peer, Envelope(message, self._block_of(message)))
-
-    def _block_of(self, message: Message) -> OpaqueBlock | None:
-        if not isinstance(message, Proposal):
-            return None
-        return self.blocks.get(message.candidate.block_hash)
-
-    # Writing: a process can die before, in and after each
-
-    def _write(self, then: str, *, safe: bool = True) -> None:
-        """Effects wait until the write is done."""
-        if safe:
-            self._maybe_die()
-        delay = self.cluster.disk_delay(self)
-        if delay:
-            self.is_writing = True
-            self.cluster.after(delay, self, "written", then)
-        else:
-            self._written(then)
-
-    def written(self, then: str) -> None:
-        self.is_writing = False
-        self._written(then)
-        self._perform_next()
-
-    def _written(self, then: str) -> None:
-        if then == "log":
-            self.disk.sync()
-        self._maybe_die()
-
-    def _maybe_die(self) -> None:
-        if self.cluster.dies_now():
-            raise Died
-
-    def _write_log(self, records: list[LogRecord]) -> None:
+    def write_log(self, records: list[LogRecord]) -> None:
         for record in records:
             if isinstance(record, CandidateRecord):
                 block = self.blocks[record.candidate.block_hash]
                 self.disk.blocks[record.candidate.block_hash] = block
-        self.disk.log += encode_batch(records)
-        self._write("log")
-
-    def _sign(self, effect: SignStatements) -> None:
-        """The guard is asked, and both of its halves are safe, before anything is signed."""
-        try:
-            guard = admit(self.guard, effect.statements)
-        except GuardRefuses as refusal:
-            self.cluster.checks.on_refusal(self, refusal)
-            raise
-        if guard is not self.guard:
-            self._write_guard(guard)
-        self.cluster.checks.on_signed(self, effect.statements)
-        signatures = [keys.sign(self.auth_key, statement.digest) for statement in effect.statements]
-        self.cluster.after(0, self, "event", StatementsSigned(signatures))
-
-    def _write_guard(self, guard: Guard) -> None:
-        self.guard = guard
-        new = encode_half(guard)
-        for half in (0, 1):
-            if self.cluster.dies_now():
-                self.disk.tear(half, new, self.cluster.draw)
-                raise Died
-            self.disk.guard[half] = new
-        self._maybe_die()
-
-    def _rewrite_log(self) -> None:
-        """As a file is replaced: the new one is whole before its name is."""
-        records = self.engine.live_records()
-        self._maybe_die()
-        self.disk.log = log_head(GENESIS_HASH) + (encode_batch(records) if records else b"")
-        self.disk.sync()
-        self._maybe_die()
+        super().write_log(records)
 
     # Blocks
 
@@ -382,7 +237,7 @@ class Node:
             effect.timestamp_ms,
             self.address,
             txs,
-            self.makes_valid_blocks(),
+            True,
         )
         name = block.hash
         self.blocks[name] = block
@@ -390,8 +245,20 @@ class Node:
         event = BlockBuilt(effect.parent, name, block.height, block.timestamp_ms)
         self.cluster.after(self.cluster.work_delay(), self, "event", event)
 
-    def makes_valid_blocks(self) -> bool:
-        return True
+    def keep(self, block: OpaqueBlock) -> bytes:
+        self.blocks[block.hash] = block
+        return block.hash
+
+    def another_block(self, name: bytes) -> bytes:
+        block = self.blocks[name]
+        return self.keep(msgspec.structs.replace(block, txs=(*block.txs, -1)))
+
+    def child_of(self, parent: bytes) -> bytes | None:
+        known = self.blocks.get(parent)
+        if known is None:
+            return None
+        timestamp_ms = max(known.timestamp_ms + 1, self.now_ms())
+        return self.keep(OpaqueBlock(parent, known.height + 1, timestamp_ms, self.address, (-2,), True))
 
     def _execute(self, effect: ExecuteBlock) -> None:
         self.executing[effect.hash, effect.parent] = effect
@@ -409,7 +276,7 @@ class Node:
                 break
             name = block.parent
         del self.executing[effect.hash, effect.parent]
-        self.cluster.after(self.cluster.work_delay(), self, "executed", effect)
+        self.cluster.after(self.cluster.work_delay(), self, "done_executing", effect)
 
     def done_executing(self, effect: ExecuteBlock) -> None:
         block = self.blocks[effect.hash]
@@ -422,7 +289,7 @@ class Node:
         event = BlockExecuted(
             effect.hash, effect.parent, block.parent, block.height, block.timestamp_ms, reason
         )
-        self.feed(event)
+        self.step(event)
 
     def _verdict(self, effect: ExecuteBlock, block: OpaqueBlock) -> Reason | None:
         if effect.hash in self.executed and effect.parent in (None, block.parent):
@@ -439,17 +306,18 @@ class Node:
         fetch = self.fetching.get(name)
         if fetch is None:
             return
-        self.cluster.send_to_anybody(self, Envelope(BlockRequest(name), None))
-        self.cluster.after(fetch.wait_ms, self, "fetch", name)
+        self.cluster.send_to_anybody(self, Envelope(BlockRequest(name)))
+        self.cluster.after(fetch.wait_ms, self, "fetch_again", name)
         fetch.wait_ms = min(fetch.wait_ms * 3 // 2, FETCH_MAX_MS)
 
-    def _serve(self, peer: str, name: bytes) -> None:
+    def serve(self, peer: str, request: BlockRequest) -> None:
+        name = request.hash
         blocks: list[OpaqueBlock] = []
         while name in self.blocks and len(blocks) < BLOCKS_IN_A_REPLY and name != GENESIS_BLOCK_HASH:
             blocks.append(self.blocks[name])
             name = self.blocks[name].parent
         if blocks:
-            self.cluster.send(self, peer, Envelope(BlockReply(blocks), None))
+            self.cluster.send(self, peer, Envelope(BlockReply(blocks)))
 
     def _take_blocks(self, blocks: list[OpaqueBlock]) -> None:
         for block in blocks:
@@ -471,7 +339,7 @@ class Node:
             name = self.blocks[name].parent
         self.cluster.checks.on_finalize(self, effect, path)
         for name in reversed(path):
-            self._maybe_die()
+            self.maybe_die()
             own = effect.certificate if name == effect.hash else None
             self.disk.chain.append(Stored(self.blocks[name], name, own))
             self.committed[name] = self.height
@@ -480,21 +348,21 @@ class Node:
                 self.waiting.pop(tx, None)
             self.cluster.checks.on_committed(self, self.height, name)
         self.pending_final.append(effect)
-        self._write("chain", safe=False)
-        self.cluster.after(0, self, "committed", effect)
+        self.write("chain", safe=False)
+        self.cluster.after(0, self, "done_committing", effect)
 
     def done_committing(self, effect: Finalize) -> None:
         block, candidate = self.blocks[effect.hash], effect.certificate.candidate
         self._forget(block.height)
         guard = raise_floor(self.guard, candidate.epoch, candidate.slot)
         self.guard = guard
-        self.feed(BlockCommitted(effect.hash, block.height, block.timestamp_ms))
+        self.step(BlockCommitted(effect.hash, block.height, block.timestamp_ms))
         epochs = self.cluster.epochs
         if block.height % epochs.length == 0:
             base = self._anchor_at(Stored(block, effect.hash, None), 0, effect.hash)
-            self.feed(EpochBegan(epochs[epochs.number_after(block.height)], base))
+            self.step(EpochBegan(epochs[epochs.number_after(block.height)], base))
         if len(self.disk.log) > MAX_LOG_BYTES and not self.is_writing and not self.effects:
-            self._rewrite_log()
+            self.rewrite_log()
 
     def _forget(self, height: int) -> None:
         """Blocks that the chain has now, and those of branches that lost."""
@@ -506,17 +374,3 @@ class Node:
             certificate = self.disk.chain[height].certificate
             assert certificate is not None, "the last block of an epoch is final by itself"
             self.send(effect.peer, certificate)
-
-
-class Envelope:
-    """A message on its way, with the block beside it. A check is pure, so its result is kept for all receivers."""
-
-    __slots__ = ("block", "block_hash", "message", "verified")
-
-    def __init__(
-        self, message: Message | BlockRequest | BlockReply | TxGossip, block: OpaqueBlock | None
-    ) -> None:
-        self.message = message
-        self.block = block
-        self.block_hash = block.hash if block else b""
-        self.verified: dict[int, Verified] = {}

@@ -1,13 +1,28 @@
 """One seed, one run, one report: what `aitbc sim`, the tests and the benchmarks call."""
 
+from typing import Any
+
 import msgspec
 
-from aitbc.core.types.reasons import Stops
+from aitbc.core.types.reasons import BrokenInvariant, Rejected, Stops
+from aitbc.ports import StorageError
 from aitbc.sim.checks import Broken
 from aitbc.sim.cluster import Cluster
-from aitbc.sim.faults import Plan, draw_plan
-from aitbc.sim.node import Node
+from aitbc.sim.faults import ATTACKS, WHOLE_ATTACKS, Plan, draw_plan
+from aitbc.sim.whole_cluster import WholeCluster
 
+BUGS = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    BrokenInvariant,
+    Rejected,
+    Stops,
+    StorageError,
+)
+"""What a node of a mistaken program dies of."""
 TRACE_LINES = 60
 """The end of a failed run's story, as it is printed."""
 
@@ -32,20 +47,25 @@ def play_seed(
     nodes: int | None = None,
     attack: str | None = "drawn",
     verbose: bool = False,
-    node_class: type[Node] = Node,
+    whole: bool = False,
+    node_class: type[Any] | None = None,
 ) -> Report:
-    """Play the run of a seed to its end or to the first broken promise."""
-    return play_plan(draw_plan(seed, nodes=nodes, attack=attack), verbose=verbose, node_class=node_class)
+    """Play the run of a seed to its end or to the first broken promise; `whole`: of nodes with a ledger."""
+    plan = draw_plan(seed, nodes=nodes, attack=attack, attacks=WHOLE_ATTACKS if whole else ATTACKS)
+    return play_plan(plan, verbose=verbose, whole=whole, node_class=node_class)
 
 
-def play_plan(plan: Plan, *, verbose: bool = False, node_class: type[Node] = Node) -> Report:
-    cluster = Cluster(plan, verbose=verbose, node_class=node_class)
+def play_plan(
+    plan: Plan, *, verbose: bool = False, whole: bool = False, node_class: type[Any] | None = None
+) -> Report:
+    world = WholeCluster if whole else Cluster
+    cluster = world(plan, verbose=verbose, node_class=node_class)
     failure = None
     try:
         cluster.play()
     except Broken as broken:
         failure = str(broken)
-    except (AssertionError, LookupError, ValueError, Stops) as bug:
+    except BUGS as bug:
         failure = f"bug: {type(bug).__name__}: {bug}"
     return Report(
         seed=plan.seed,
@@ -60,8 +80,9 @@ def play_plan(plan: Plan, *, verbose: bool = False, node_class: type[Node] = Nod
     )
 
 
-def replay_command(report: Report, *, nodes: int | None, attack: str | None) -> str:
+def replay_command(report: Report, *, nodes: int | None, attack: str | None, whole: bool = False) -> str:
     """What a reader types to see the same run again, message by message."""
-    fixed = f" --nodes {nodes}" if nodes else ""
+    fixed = " --whole" if whole else ""
+    fixed += f" --nodes {nodes}" if nodes else ""
     fixed += "" if attack == "drawn" else f" --attack {attack or 'none'}"
     return f"aitbc sim --seed {report.seed}{fixed} --verbose"

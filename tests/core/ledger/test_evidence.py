@@ -510,16 +510,15 @@ def test_for_ever_is_not_longer_the_second_time() -> None:
         assert chain.bond(EVE).jailed_until_ms == MAX_SIGNED
 
 
-def test_who_withdraws_everything_begins_anew(chain: Ledger) -> None:
-    """The bond is gone, and its count with it: an address costs nothing, so the count could not be kept."""
+def test_who_withdraws_everything_is_known_when_it_comes_back(chain: Ledger) -> None:
     assert chain.change(set={"unbonding_ms": MINUTE_MS}) == "done"
     chain.close_epoch()
     assert punished(chain, chain.bad_block(EVE, epoch=1)) == "done"
     assert chain.do(EVE, "UNSTAKE", {"role": "validator", "amount": STAKE}).ok
     assert chain.do(EVE, "WITHDRAW", {"role": "validator"}, after_ms=JAIL_MS).ok
-    assert chain.count("registry", f"bond:validator:{EVE.address}") == 0
+    assert chain.bond(EVE).amount == 0
     chain.stake(EVE, STAKE)
-    assert chain.bond(EVE).offences == 0
+    assert chain.bond(EVE).offences == 1
 
 
 # What its compute has earned it.

@@ -16,6 +16,8 @@ needs it again executes it again."""
 class Branches:
     """Owns what is staged on a state. `head` is the last decided block."""
 
+    limit = MAX_UNDECIDED
+
     def __init__(self, state: State, head: ChainTip) -> None:
         self.head = head
         self._state = state
@@ -77,11 +79,12 @@ class Branches:
         """A child of the head is the head now, for readers too; what does not build on it is forgotten."""
         assert block.block.header.parent == self.head.hash, "blocks are decided one after the other"
         if not self._staged or self._staged[0] != block.hash:
+            self._blocks[block.hash] = block  # it may have been forgotten
             self.tip_at(block.hash)
         self._state.publish()
         self._staged.pop(0)
         self.head = self._tip_of(block)
-        del self._blocks[block.hash]
+        self._blocks.pop(block.hash, None)
         for other in list(self._blocks.values()):  # parents come before their children
             parent = other.block.header.parent
             if parent != self.head.hash and parent not in self._blocks:
@@ -100,7 +103,7 @@ class Branches:
         self._blocks.clear()
 
     def _forget_some(self) -> None:
-        while len(self._blocks) > MAX_UNDECIDED:
+        while len(self._blocks) > self.limit:
             parents = {block.block.header.parent for block in self._blocks.values()}
             idle = [one for one in self._blocks if one not in parents and one not in self._staged]
             if not idle:

@@ -108,7 +108,7 @@ def apply_block(
     _check_header(tip, header, validators, version=known_version(state.tip_params, tip.header.height + 1))
     if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
         raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
-    txs = [_verified(tx, tip.genesis_hash, known) for tx in block.txs]
+    txs = [_verified(tx, tip.genesis_hash, known, verifier) for tx in block.txs]
     if len({tx.id for tx in txs}) != len(txs):
         raise Rejected(Reason.DUPLICATE_TRANSACTION, "the block holds a transaction twice")
     if list_root([tx.wid for tx in txs]) != header.txs_root:
@@ -128,9 +128,21 @@ def apply_block(
     return built
 
 
-def _verified(tx: Transaction, genesis_hash: bytes, known: Known) -> VerifiedTransaction:
+class WrongBody(Rejected):
+    """These are not the transactions that the header names: somebody exchanged them; the block itself may be good."""
+
+
+def has_its_body(block: Block, genesis_hash: bytes) -> bool:
+    """Are a block's transactions those of its header?"""
+    try:
+        return list_root([wid_of(tx, genesis_hash) for tx in block.txs]) == block.header.txs_root
+    except Rejected:
+        return False
+
+
+def _verified(tx: Transaction, genesis_hash: bytes, known: Known, verifier: Verifier) -> VerifiedTransaction:
     """Each envelope is verified once: one with the same id and another signature or witness has another `wid`."""
-    return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash)
+    return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash, verifier)
 
 
 def _context(

@@ -10,6 +10,7 @@ from aitbc.core.codec.digests import envelope_id, transaction_id
 from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.address import ADDRESS_LENGTH, PREFIX
 from aitbc.core.crypto.schemes import scheme_of, verify
+from aitbc.core.ledger.context import Verifier
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.transactions.interface import TransactionType
 from aitbc.core.types.amounts import MAX_SIGNED
@@ -22,14 +23,16 @@ from aitbc.core.types.transactions import (
 )
 
 
-def verify_transaction(tx: Transaction, genesis_hash: bytes) -> VerifiedTransaction:
+def verify_transaction(
+    tx: Transaction, genesis_hash: bytes, verifier: Verifier = verify
+) -> VerifiedTransaction:
     """Check form, then the signature under the key that the transaction carries; raises Rejected."""
     kind = _check_envelope(tx)
     payload = parse_jcs(tx.payload, kind.payload)
     witness = _decode_witness(tx, kind)
     kind.check(payload, witness, genesis_hash)
     tx_id = transaction_id(tx, genesis_hash)
-    if not verify(tx.pubkey, tx_id, tx.sig):
+    if not verifier(tx.pubkey, tx_id, tx.sig):
         raise Rejected(
             Reason.BAD_SIGNATURE, "the signature is not good for this transaction under its pubkey"
         )

@@ -212,6 +212,9 @@ def _writes(genesis: Genesis) -> dict[str, dict[str, Record | None]]:
         )
         stake = genesis.authorities[position].stake
         if stake:
+            known = writes["accounts"].get(validator.address)
+            balance = known.balance if isinstance(known, Account) else 0
+            writes["accounts"][validator.address] = Account(balance, 0, validator.auth_key)
             writes["registry"][f"bond:validator:{validator.address}"] = Bond(
                 amount=stake, unbonding=[], jailed_until_ms=0, epoch=0, minted=0
             )

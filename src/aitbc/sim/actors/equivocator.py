@@ -4,7 +4,7 @@ import msgspec
 
 from aitbc.core.consensus.simplex.messages import FINAL, NOTAR, SKIP, Message, Proposal
 from aitbc.sim.actors.voting import Liar
-from aitbc.sim.node import Envelope
+from aitbc.sim.process import Envelope
 
 
 class Equivocator(Liar):
@@ -12,10 +12,11 @@ class Equivocator(Liar):
         if not isinstance(message, Proposal):
             super().broadcast(message)
             return
-        block = self.blocks[message.candidate.block_hash]
-        other = msgspec.structs.replace(block, txs=(*block.txs, -1))
-        self.blocks[other.hash] = other
-        second = self.proposal(msgspec.structs.replace(message.candidate, block_hash=other.hash))
+        other = self.another_block(message.candidate.block_hash)
+        if other is None:
+            super().broadcast(message)
+            return
+        second = self.proposal(msgspec.structs.replace(message.candidate, block_hash=other))
         second = msgspec.structs.replace(second, justification=message.justification)
         for place, node in enumerate(self.others()):
             self.tell(node, second if place % 2 else message)

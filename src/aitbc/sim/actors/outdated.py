@@ -1,8 +1,9 @@
 """Says again what it and others said long ago, at every opportunity."""
 
-from aitbc.core.consensus.simplex.messages import Message
+from aitbc.core.consensus.simplex.messages import Message, Proposal, Status, Vote
+from aitbc.core.types.blocks import Certificate
 from aitbc.sim.actors.voting import Liar
-from aitbc.sim.node import BlockReply, BlockRequest, Envelope, TxGossip
+from aitbc.sim.process import Envelope
 
 REMEMBERED = 200
 
@@ -14,7 +15,7 @@ class Outdated(Liar):
 
     def receive(self, sender: str, envelope: Envelope) -> None:
         if (
-            not isinstance(envelope.message, BlockReply | BlockRequest | TxGossip)
+            isinstance(envelope.message, Vote | Proposal | Certificate | Status)
             and len(self.old) < REMEMBERED
         ):
             self.old.append(envelope)

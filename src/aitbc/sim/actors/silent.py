@@ -1,9 +1,10 @@
 """Says nothing, ever: a validator whose machine is off."""
 
-from aitbc.core.consensus.engine import EngineEffect
-from aitbc.sim.node import Node
+from typing import Any
+
+from aitbc.sim.process import Process
 
 
-class Silent(Node):
-    def perform(self, effects: list[EngineEffect]) -> None:
+class Silent(Process):
+    def perform(self, effects: list[Any]) -> None:
         """Hears everything and does nothing."""

@@ -4,11 +4,7 @@ nobody notarized. Random faults alone never do this."""
 from aitbc.core.consensus.simplex.messages import Message, Proposal
 from aitbc.core.types.blocks import Candidate
 from aitbc.sim.actors.voting import Liar
-from aitbc.sim.blocks import OpaqueBlock
-from aitbc.sim.node import Envelope
-
-STALE = (-2,)
-"""What such a block holds."""
+from aitbc.sim.process import Envelope
 
 
 class StaleParentLeader(Liar):
@@ -16,14 +12,15 @@ class StaleParentLeader(Liar):
 
     def boot(self) -> None:
         self.seen: list[Candidate] = []
+        self.stale: set[bytes] = set()
+        """Its own blocks of this kind."""
         super().boot()
 
     def broadcast(self, message: Message) -> None:
         if isinstance(message, Proposal):
             candidate = message.candidate
             old = self._older(candidate)
-            if old is not None:
-                self._lead_on(old, candidate)
+            if old is not None and self._lead_on(old, candidate):
                 return
         super().broadcast(message)
 
@@ -39,19 +36,19 @@ class StaleParentLeader(Liar):
             for old in self.seen
             if old.epoch == candidate.epoch
             and old.slot < candidate.slot
-            and old.block_hash in self.blocks
+            and self.block_of(old.block_hash) is not None
             and self.engine.epoch.id_of(old) != candidate.parent_id
         ]
-        stale = [old for old in choices if self.blocks[old.block_hash].txs == STALE]
+        stale = [old for old in choices if old.block_hash in self.stale]
         return self.cluster.draw.choice(stale or choices) if choices else None
 
-    def _lead_on(self, old: Candidate, candidate: Candidate) -> None:
-        parent = self.blocks[old.block_hash]
-        timestamp_ms = max(parent.timestamp_ms + 1, self.now_ms())
-        block = OpaqueBlock(old.block_hash, parent.height + 1, timestamp_ms, self.address, STALE, True)
-        name = block.hash
-        self.blocks[name] = block
-        stale = Candidate(candidate.epoch, candidate.slot, old.slot, self.engine.epoch.id_of(old), name)
+    def _lead_on(self, old: Candidate, candidate: Candidate) -> bool:
+        name = self.child_of(old.block_hash)
+        if name is None:
+            return False
+        stale = self.candidate_on(old, candidate.slot, name)
+        self.stale.add(name)
         self.seen.append(stale)
         for node in self.others():
             self.tell(node, self.proposal(stale))
+        return True

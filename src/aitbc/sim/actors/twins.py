@@ -1,7 +1,7 @@
 """Two honest processes with one key, each with its own disk: the best-known way to sign twice without meaning it."""
 
-from aitbc.sim.node import Node
+from aitbc.sim.process import Process
 
 
-class Twin(Node):
+class Twin(Process):
     """The cluster starts two of them."""

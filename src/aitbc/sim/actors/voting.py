@@ -4,13 +4,13 @@ from aitbc.core.consensus.engine import SignStatements, StatementsSigned
 from aitbc.core.consensus.simplex.messages import CANDIDATE, SKIP, Message, Proposal, Vote
 from aitbc.core.types.blocks import ZERO_HASH, Candidate
 from aitbc.sim import keys
-from aitbc.sim.node import Envelope, Node
+from aitbc.sim.process import Process
 
 
-class Liar(Node):
+class Liar(Process):
     """Signs whatever it likes."""
 
-    def _sign(self, effect: SignStatements) -> None:
+    def sign(self, effect: SignStatements) -> None:
         """No guard."""
         signatures = [keys.sign(self.auth_key, statement.digest) for statement in effect.statements]
         self.cluster.after(0, self, "event", StatementsSigned(signatures))
@@ -18,7 +18,7 @@ class Liar(Node):
     def vote(self, kind: str, slot: int, candidate: bytes) -> Vote | None:
         """A vote of the running epoch; None while this node is not in the set."""
         epoch = self.engine.epoch
-        position = epoch.position_of(self.address)
+        position = epoch.position_of(self.voter)
         if position is None:
             return None
         candidate = ZERO_HASH if kind == SKIP else candidate
@@ -30,10 +30,10 @@ class Liar(Node):
         digest = epoch.digest_of(CANDIDATE, candidate.slot, epoch.id_of(candidate))
         return Proposal(candidate, keys.sign(self.auth_key, digest), [])
 
-    def others(self) -> list[Node]:
+    def others(self) -> list[Process]:
         return [node for node in self.cluster.nodes if node.place != self.place]
 
-    def tell(self, node: Node, message: Message | None) -> None:
+    def tell(self, node: Process, message: Message | None) -> None:
         """To one node, with the block beside a proposal."""
         if message is not None:
-            self.cluster.transmit(self, node, Envelope(message, self._block_of(message)))
+            self.cluster.transmit(self, node, self.envelope(message))

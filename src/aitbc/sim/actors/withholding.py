@@ -2,7 +2,7 @@
 
 from aitbc.core.consensus.simplex.messages import Message, Proposal
 from aitbc.sim.actors.voting import Liar
-from aitbc.sim.node import Envelope
+from aitbc.sim.process import Envelope
 
 
 class WithholdingLeader(Liar):
@@ -13,9 +13,7 @@ class WithholdingLeader(Liar):
         shown = self.cluster.draw.randrange(len(self.others()) + 1)
         for place, node in enumerate(self.others()):
             if place < shown:
-                self.cluster.transmit(
-                    self, node, Envelope(message, self._block_of(message) if place else None)
-                )
+                self.cluster.transmit(self, node, self.envelope(message) if place else Envelope(message))
 
-    def _serve(self, peer: str, name: bytes) -> None:
+    def serve(self, peer: str, request: object) -> None:
         """Never."""

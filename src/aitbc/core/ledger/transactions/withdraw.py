@@ -37,8 +37,9 @@ def apply(context: BlockContext, state: Overlay, tx: VerifiedTransaction) -> lis
 
 
 def _is_remembered(context: BlockContext, bond: Bond) -> bool:
-    """Whoever is jailed stays so, and what a hub has minted in this epoch counts, with another stake too."""
-    return bond.jailed_until_ms > context.timestamp_ms or (bond.minted > 0 and bond.epoch == context.epoch)
+    """Whoever is or was jailed stays known as such, and what a hub has minted in this epoch counts, with another stake
+    too."""
+    return bond.offences > 0 or (bond.minted > 0 and bond.epoch == context.epoch)
 
 
 WITHDRAW = TransactionType("WITHDRAW", Withdraw, check, apply, since=2)

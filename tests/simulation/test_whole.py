@@ -1,0 +1,110 @@
+"""Whole nodes, ledger included, under everything a seed can think of. `aitbc sim --whole --seed N` tells the story."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from aitbc.sim.faults import LEDGER_ATTACKS, WHOLE_ATTACKS, calm_plan, draw_plan
+from aitbc.sim.run import play_seed, replay_command
+from aitbc.sim.whole_cluster import WholeCluster
+from simulation.mutants import WHOLE_MUTANTS, Mutant, hunt
+
+
+def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn") -> None:
+    """Fails with the command that replays the first seed that broke a promise."""
+    for seed in seeds:
+        report = play_seed(seed, nodes=nodes, attack=attack, whole=True)
+        command = replay_command(report, nodes=nodes, attack=attack, whole=True)
+        assert report.failure is None, f"{report.failure}\n{command}\n" + "\n".join(report.trace[-30:])
+
+
+@pytest.mark.parametrize("start", range(0, 24, 6))
+def test_whatever_happens_promises_hold(start: int) -> None:
+    play(range(start, start + 6))
+
+
+@pytest.mark.parametrize("attack", LEDGER_ATTACKS)
+def test_a_leader_of_invalid_blocks_breaks_nothing(attack: str) -> None:
+    play(range(1_000, 1_002), nodes=4, attack=attack)
+
+
+STORIES = [
+    (30, None, "a branch that has just lost must not make a node forget what is being written"),
+    (28, None, "who is switched off takes no transactions"),
+    (55, 2, "who is in every second set only walks many epochs when it wakes up"),
+    (75, 1, "a block that was written and never shown is final all the same"),
+]
+
+
+@pytest.mark.parametrize(("seed", "nodes", "story"), STORIES)
+def test_seeds_that_once_hurt(seed: int, nodes: int | None, story: str) -> None:
+    assert play_seed(seed, nodes=nodes, whole=True).failure is None, story
+
+
+def test_clients_use_most_of_what_the_ledger_has() -> None:
+    seen: Counter[str] = Counter()
+    for seed in (26, 29):
+        cluster = WholeCluster(draw_plan(seed, attacks=WHOLE_ATTACKS))
+        cluster.play()
+        for committed in cluster.checks.blocks.values():
+            for tx, outcome in zip(committed.block.txs, committed.outcomes, strict=True):
+                seen[tx.type] += outcome.ok
+    wanted = {"TRANSFER", "JOB_LOCK", "RECEIPT_CLAIM", "RECEIPT_BATCH", "SETTLE", "REFUND", "REGISTER"}
+    wanted |= {"STAKE", "UNSTAKE", "PARAM_UPDATE", "KEY_ROTATE", "EVIDENCE"}
+    assert {kind for kind, count in seen.items() if count} >= wanted
+
+
+def test_when_nothing_goes_wrong_everything_that_was_sent_is_final() -> None:
+    cluster = WholeCluster(calm_plan(4, delay_ms=20))
+    cluster.start()
+    cluster.run(8_000)
+    cluster.heal()
+    cluster.run(10_000)
+    assert len(cluster.checks.placed) > 300
+    assert [client.who.name for client in cluster.clients if client.waits()] == []
+    assert {node.executor.state.root() for node in cluster.nodes} == {cluster.view.root()}
+
+
+def test_one_seed_one_run_under_any_hash_seed() -> None:
+    code = (
+        "from aitbc.sim.run import play_seed; print([play_seed(s, whole=True).digest for s in (2, 12, 18)])"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "2")
+    }
+    assert len(digests) == 1
+
+
+QUICK = ("log a candidate without its block", "show a block before it is on disk", "believe a state root")
+
+
+@pytest.mark.parametrize(
+    "mutant", [m for m in WHOLE_MUTANTS if m.name in QUICK], ids=lambda mutant: mutant.name
+)
+def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
+    assert hunt(mutant) is not None, "it survived"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("mutant", WHOLE_MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_mistake_is_found(mutant: Mutant) -> None:
+    """`make mutants` prints by which seed."""
+    assert hunt(mutant) is not None, "it survived"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("start", range(10_000, 10_400, 40))
+def test_hundreds_more(start: int) -> None:
+    play(range(start, start + 40))
