@@ -331,6 +331,11 @@ def forget_everything_executed(node: Any) -> None:
     undecided.unchecked = unchecked
 
 
+def blame_the_block(node: Any) -> None:
+    undecided = node.replica._undecided
+    undecided.exchanged = lambda block_hash: undecided.refused(block_hash, Reason.ROOT_MISMATCH)
+
+
 def fetch_once(self: Any, now_ms: int, name: bytes) -> Any:
     return [effect for effect in Replica._fetch(self, now_ms, name) if not isinstance(effect, SetTimer)]
 
@@ -371,6 +376,7 @@ WHOLE_MUTANTS = [
     Mutant("execute on whatever state is there", parts(stay_on_this_state), None, 4, whole=True),
     Mutant("believe a state root", whole(judge=believe_every_block), "bad_root_leader", 4, whole=True),
     Mutant("forget everything that was executed", parts(forget_everything_executed), "drawn", 4, whole=True),
+    Mutant("blame a block for an exchanged body", parts(blame_the_block), "body_swapper", 4, whole=True),
     Mutant("forget what undecided blocks hold", replicas(_hold=nothing), None, 4, whole=True),
     Mutant("keep in the mempool what is final", parts(keep_what_is_final), None, 1, whole=True),
     Mutant("ask for a block once", replicas(_fetch=fetch_once), None, 4, whole=True),

@@ -274,9 +274,6 @@ class Whole(Process):
                 fact = self.judge(job)
             case Commit():
                 fact = self.commit(job)
-                self.commits.popleft()
-                if self.commits:
-                    self.jobs.append(self.commits[0])
             case _:
                 assert_never(job)
         if self.jobs:
@@ -329,6 +326,9 @@ class Whole(Process):
 
     def committed(self, fact: Committed) -> None:
         self.step(fact)
+        self.commits.popleft()
+        if self.commits:
+            self._queue(self.commits[0])
         if self.height % self.cluster.plan.epoch_length == 0:
             self._check_key()
 

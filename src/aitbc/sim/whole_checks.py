@@ -54,6 +54,7 @@ class WholeChecks(Checks):
             committed = node.disk.store.block_by_height(height)
             assert committed is not None
             self._learn(node, committed)
+            node.disk.published = height
 
     def on_epoch(self, node: Whole) -> None:
         """Every node has the same set and the same leaders in an epoch, those that the chain commits to."""

@@ -10,8 +10,15 @@ from aitbc.sim.whole import BlockReply
 
 
 class BodySwapper(Liar):
+    def boot(self) -> None:
+        self.swapped: set[bytes] = set()
+        """Blocks that it has passed on: two of its kind would never come to an end."""
+        super().boot()
+
     def receive(self, sender: str, envelope: Envelope) -> None:
-        if isinstance(envelope.message, Proposal) and envelope.block is not None:
+        is_offer = isinstance(envelope.message, Proposal) and envelope.block is not None
+        if is_offer and envelope.block_hash not in self.swapped:
+            self.swapped.add(envelope.block_hash)
             swapped = Envelope(envelope.message, _swapped(envelope.block), envelope.block_hash)
             self.cluster.broadcast(self, swapped)
         super().receive(sender, envelope)
