@@ -219,7 +219,7 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
     signatures = [VALIDATOR.sign(statement.digest) for statement in request.statements]
     signed = node.replica.step(node.now_ms, StatementsSigned(signatures))
     commit = only(signed, Commit)
-    assert {type(effect) for effect in signed} == {Log, Commit}
+    assert {type(effect) for effect in signed} == {Log, Tell, Commit}
     assert (commit.blocks, commit.certificate.signatures) == ([built], signatures[-1:])
     assert node.replica.mempool.get(tx.id) == tx, "it waits until the block is on disk"
 

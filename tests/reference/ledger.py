@@ -171,7 +171,9 @@ class Ledger:
             )
             if stake:
                 balance = self.balance(address)
-                self._put("accounts", address, balance=balance, nonce=0, auth=key_from_text(authority["pubkey"]))
+                self._put(
+                    "accounts", address, balance=balance, nonce=0, auth=key_from_text(authority["pubkey"])
+                )
                 self._put_bond("validator", address, amount=stake)
         for name, value in genesis["params"].items():
             self._put_text(name, jcs(value).decode())

@@ -8,12 +8,21 @@ from pathlib import Path
 
 from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
 from aitbc.core.consensus.engine import SignStatements
-from aitbc.core.consensus.simplex.wal import MAX_LOG_BYTES, LogRecord, encode_batch, log_head, read_log
+from aitbc.core.consensus.simplex.wal import (
+    MAX_LOG_BYTES,
+    BlockRecord,
+    LogRecord,
+    encode_batch,
+    log_head,
+    read_log,
+)
 from aitbc.core.replica import Log
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.measures import DISK_S, Histogram
 from aitbc.ports import ConsensusLog, Signer, SignerGuard
 
+MAX_JOINED = 64
+"""Records of one frame that holds several batches: certificates of 8 KiB leave room for the largest block."""
 LOG_FILE, GUARD_FILE = "agreement.log", "guard"
 
 
@@ -22,6 +31,20 @@ def _timed(histogram: Histogram) -> Iterator[None]:
     started = time.perf_counter()
     yield
     histogram.take(time.perf_counter() - started)
+
+
+def _frames(logs: Sequence[Log]) -> list[list[LogRecord]]:
+    """The records of several batches in few frames: of blocks, which may be large, one batch in each."""
+    frames: list[list[LogRecord]] = []
+    has_block = False
+    for effect in logs:
+        block = any(isinstance(record, BlockRecord) for record in effect.records)
+        if not frames or (block and has_block) or len(frames[-1]) + len(effect.records) > MAX_JOINED:
+            frames.append([])
+            has_block = False
+        frames[-1] += effect.records
+        has_block |= block
+    return frames
 
 
 class Scribe:
@@ -83,19 +106,18 @@ class Scribe:
         return self._size > MAX_LOG_BYTES
 
     def write(self, work: Sequence[Log | SignStatements]) -> list[list[bytes]]:
-        """Perform in order; the signatures of each `SignStatements`. Raises GuardRefuses, a Stops."""
-        signed: list[list[bytes]] = []
-        for effect in work:
-            if isinstance(effect, Log):
-                batch = encode_batch(effect.records)
-                with _timed(self.log_writes):
-                    self._log.append(batch)
-                self._size += len(batch)
-            else:
-                with _timed(self.guard_writes):
-                    self._guard.admit(effect.statements)
-                signed.append([self._signer.sign(statement.digest) for statement in effect.statements])
-        return signed
+        """First all that is logged, then the guard for all that is signed, each as one write; then the signatures of
+        each `SignStatements`. Raises GuardRefuses, a Stops."""
+        for records in _frames([effect for effect in work if isinstance(effect, Log)]):
+            batch = encode_batch(records)
+            with _timed(self.log_writes):
+                self._log.append(batch)
+            self._size += len(batch)
+        asked = [effect.statements for effect in work if isinstance(effect, SignStatements)]
+        if asked:
+            with _timed(self.guard_writes):
+                self._guard.admit([statement for statements in asked for statement in statements])
+        return [[self._signer.sign(statement.digest) for statement in statements] for statements in asked]
 
     def rewrite(self, records: Sequence[LogRecord]) -> None:
         """Begin the log anew with what is still needed; the records in as many frames."""

@@ -84,6 +84,8 @@ MAX_VERIFYING = 4_096
 """Transactions between arrival and admission."""
 
 
+_FREE = Answer | Relay | Drop | Announce | Fetch | Execute | Check
+"""Effects that need not wait for the disk: they tell nobody what this validator says, and a crash undoes them."""
 _INCIDENTS = {
     "timeout": "voted to skip a slot: its leader's block was due and did not come, or was not valid",
     "skipped": "a slot was skipped",
@@ -482,9 +484,13 @@ class NodeRuntime:
             self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
-        """In order; those behind a write wait for it. Who never votes has nothing to write down: what it knew it asks
-        for again."""
-        self._effects.extend(effects)
+        """In order; those behind a write wait for it, but for those that say and keep nothing. Who never votes has
+        nothing to write down: what it knew it asks for again."""
+        for effect in effects:
+            if self._writing and isinstance(effect, _FREE):
+                self._perform_one(effect)
+            else:
+                self._effects.append(effect)
         while self._effects and not self._writing:
             effect = self._effects.popleft()
             if isinstance(effect, Log) and self.scribe is None:
@@ -534,11 +540,12 @@ class NodeRuntime:
                 assert_never(effect)
 
     def _write(self, first: Log | SignStatements) -> None:
-        """Log and signatures that were asked for together are written together."""
+        """All that is to be written is written together; what stands between waits a little longer than it must."""
         assert self.scribe is not None, "only who votes is asked to write"
-        work = [first]
-        while self._effects and isinstance(self._effects[0], Log | SignStatements):
-            work.append(self._effects.popleft())  # type: ignore[arg-type]
+        work = [first, *(effect for effect in self._effects if isinstance(effect, Log | SignStatements))]
+        self._effects = deque(
+            effect for effect in self._effects if not isinstance(effect, Log | SignStatements)
+        )
         self._writing = True
         self._spawn(self._write_down(self.scribe, work))
 

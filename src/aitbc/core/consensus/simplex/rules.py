@@ -623,8 +623,7 @@ class Simplex(Tables):
         slot = self._slot(statement.slot)
         candidate = slot.candidates[statement.candidate]
         slot.proposal = VerifiedProposal(candidate, statement.candidate, signature, [])
-        if self._set_of_others:
-            self._effects.append(Broadcast(Proposal(candidate, signature, self._justification(candidate))))
+        self._effects.append(Broadcast(Proposal(candidate, signature, self._justification(candidate))))
 
     def _send_vote(self, statement: Statement, signature: bytes) -> None:
         assert self._me is not None, "only members vote"
@@ -683,6 +682,8 @@ class Simplex(Tables):
     def _pass_on(self, certificate: Certificate) -> None:
         """Certificates wait for a moment: most peers will have shown by then that they need none."""
         if not self._set_of_others:
+            if certificate.kind == FINAL:  # nobody else votes, but somebody may follow
+                self._effects.append(Broadcast(certificate))
             return
         if not self._relaying:
             self._effects.append(SetTimer(RELAY, self._now_ms + self._pace.relay_ms))
