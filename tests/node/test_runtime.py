@@ -343,7 +343,7 @@ def test_a_bad_witness_is_verified_once_and_not_on_the_loop(
         threads.append(threading.current_thread().name.partition("_")[0])
         return verify(auth_key, digest, signature)
 
-    monkeypatch.setattr(core_executor, "verify", watched)
+    monkeypatch.setattr(chain.executor.verifier, "_verify", watched)
     payload, witness = chain.claim_parts(ALICE, "ab" * 32, client=BOB)
     forged = {**witness, "sig": EVE.sign(bytes(32)).hex()}
     tx = chain.sign(BOB, "RECEIPT_CLAIM", payload, nonce=2, witness=forged)

@@ -489,6 +489,12 @@ def _genesis_records(document: dict[str, Json]) -> list[tuple[str, str, bytes]]:
         )
         for entry in document["accounts"]
     }
+    balances = {entry["address"]: entry["balance"] for entry in document["accounts"]}
+    for authority in document["authorities"]:
+        if "stake" in authority:
+            public = bytes.fromhex(authority["pubkey"])
+            balance = balances.get(_address(public), 0)
+            accounts[_address(public)] = book.account_bytes(balance, 0, b"\x00" + public)
     validators = {
         _address(bytes.fromhex(authority["pubkey"])): book.jcs(
             {"auth_key": authority["pubkey"], "power": authority.get("stake", 1), "position": position}

@@ -135,7 +135,7 @@ def reasons_of_the_ledger() -> set[str]:
 
 
 def events_of_the_ledger() -> set[str]:
-    table = (SPEC / "execution.md").read_text().split("| kind | key | amount | by |")[1].split("\n\n")[0]
+    table = (SPEC / "execution.md").read_text().split("| kind | key | number | by |")[1].split("\n\n")[0]
     return {
         kind
         for line in table.splitlines()
