@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core import executor as core_executor
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import TimerFired
+from aitbc.core.consensus.simplex.wal import BlockRecord, read_log
 from aitbc.core.executor import VerifiedTransactions
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.replica import Drop, Effect
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import Commit
 from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.node import agreement
 from aitbc.node import runtime as module
 from aitbc.node.agreement import Scribe
 from aitbc.node.runtime import NodeRuntime, SystemClock
@@ -98,6 +101,35 @@ def test_readers_see_the_old_head_while_the_block_is_being_written(chain: Chain)
 
     run(chain, story, Watched)
     assert heights == [0, 0], "genesis, and the head that readers had while block 1 was written"
+
+
+def test_a_log_that_is_rewritten_keeps_the_block_that_is_not_on_disk_yet(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has a lone validator's block: a crash in the middle of the write must find it in the log."""
+    monkeypatch.setattr(agreement, "MAX_LOG_BYTES", 0)
+    logged: list[bool] = []
+
+    class Watched(MemoryStore):
+        def commit(self, *commits: Commit) -> None:
+            if nodes:
+                time.sleep(0.05)
+                scribe = nodes[0].scribe
+                assert scribe is not None
+                found = read_log(scribe._log.read(), chain.genesis_hash).records
+                names = {record.hash for record in found if isinstance(record, BlockRecord)}
+                logged.append({commit.block.hash for commit in commits} <= names)
+            super().commit(*commits)
+
+    nodes: list[NodeRuntime] = []
+
+    async def story(node: NodeRuntime) -> None:
+        nodes.append(node)
+        for nonce in (1, 2, 3):
+            await node.wait_final(await node.submit(pay(chain, nonce).tx), SOON_S)
+
+    run(chain, story, Watched)
+    assert logged == [True] * 3
 
 
 def test_a_bug_in_a_step_stops_the_node(chain: Chain) -> None:

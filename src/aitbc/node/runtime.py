@@ -552,13 +552,19 @@ class NodeRuntime:
     async def _write_down(self, scribe: Scribe, work: list[Log | SignStatements]) -> None:
         loop = asyncio.get_running_loop()
         signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
-        if scribe.is_long and not any(isinstance(effect, Log) for effect in self._effects):
+        if scribe.is_long and self._is_settled():
             await loop.run_in_executor(scribe.thread, scribe.rewrite, self.replica.live_records())
         self._writing = False
         for signatures in signed:
             self._inputs.append(StatementsSigned(signatures))
         self._perform([])
         self._work_off()
+
+    def _is_settled(self) -> bool:
+        """Does nothing wait to be logged, and is every final block on disk? A log that is rewritten then forgets no
+        block that nobody else may have."""
+        waiting = any(isinstance(effect, Log | Commit) for effect in self._effects)
+        return not waiting and not self._committing
 
     def _set_timer(self, effect: SetTimer) -> None:
         previous = self._timers.pop(effect.timer, None)
