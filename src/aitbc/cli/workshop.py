@@ -229,8 +229,7 @@ def _run(config: "HostSettings") -> int:
     log_as_json()
     note(f"workshop node on {config.machine.listen}, blocks in {config.data}")
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(run_node(config, lambda _: None))
+        asyncio.run(run_node(config))
     except StoreError as error:
         raise CliError(str(error), code="storage") from None
     return 0

@@ -4,9 +4,9 @@ It decides nothing: it tells the machine what happened and does what comes back,
 """
 
 import asyncio
-import contextlib
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -54,6 +54,8 @@ class Host:
         self._next_link = 1
         self._server: asyncio.Server | None = None
         self._miner: Miner | None = None
+        self.over = asyncio.Event()
+        self._bug: BaseException | None = None
 
     async def start(self) -> int:
         """Raises StoreError and OSError; returns the port."""
@@ -113,7 +115,7 @@ class Host:
         task = asyncio.current_task()
         assert task is not None, "asyncio runs each connection in a task"
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         await self._run(reader, writer, host, None)
 
     async def _dial(self, where: str) -> None:
@@ -137,7 +139,7 @@ class Host:
         try:
             while data := await reader.read(READ):
                 self.perform(self.machine.received(self.now_ms(), link, data))
-        except (OSError, asyncio.CancelledError):
+        except OSError:
             pass
         finally:
             self._hosts[host] -= 1
@@ -175,15 +177,29 @@ class Host:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """No stranger can raise anything in here, so what was raised is a bug, and the node stops."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._bug = self._bug or task.exception()
+            self.over.set()
+
+    async def wait(self) -> None:
+        """Until `over` is set; raises the bug that set it."""
+        await self.over.wait()
+        if self._bug is not None:
+            raise self._bug
 
 
-async def run_node(settings: HostSettings, started: Callable[[int], None]) -> None:
-    """Until cancelled."""
+async def run_node(settings: HostSettings) -> None:
+    """Until SIGINT or SIGTERM."""
     host = Host(settings)
-    started(await host.start())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, host.over.set)
     try:
-        await asyncio.Event().wait()
+        await host.start()
+        await host.wait()
     finally:
-        with contextlib.suppress(asyncio.CancelledError):
-            await host.stop()
+        await host.stop()
