@@ -106,17 +106,13 @@ class Host:
 
     # Sockets
 
-    async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = writer.get_extra_info("peername")[0]
+    def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host = (writer.get_extra_info("peername") or ("",))[0]
         most = MAX_SOCKETS if host in LOCAL_HOSTS else MAX_SOCKETS_OF_HOST
         if len(self._writers) >= MAX_SOCKETS or self._hosts[host] >= most:
             writer.close()
-            return
-        task = asyncio.current_task()
-        assert task is not None, "asyncio runs each connection in a task"
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        await self._run(reader, writer, host, None)
+        else:
+            self._spawn(self._run(reader, writer, host, None))
 
     async def _dial(self, where: str) -> None:
         parts = split_where(where)

@@ -345,7 +345,7 @@ class Peering:
 
     def _ask_for_peers(self) -> None:
         peers = self.peers()
-        if len(peers) >= self._low or self._now_ms < self._list_at_ms:
+        if not 0 < len(peers) < self._low or self._now_ms < self._list_at_ms:
             return
         self._list_at_ms = self._now_ms + LIST_MS
         for link in peers:
