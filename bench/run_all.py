@@ -16,6 +16,7 @@ SCRIPTS = (
     "storage",
     "simplex",
     "network",
+    "workshop",
 )
 
 

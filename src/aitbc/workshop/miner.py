@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from aitbc.workshop.core.texts import Block
 
-SHARE = 1 << 40
-"""Nonces of one worker; the next one's begin there. A core needs a week for them."""
+SHARE = 10**9
+"""Thousands of nonces of one worker; the next one's begin there. A core needs a week for them."""
 LINGER_S = 2.0
 
 
@@ -60,7 +60,7 @@ class Miner:
     def _send(self, id_: int, template: Block) -> None:
         before, after = template.around_nonce
         for place, process in enumerate(self._processes):
-            line = f"{id_} {self._difficulty} {place * SHARE} {before} {after}\n"
+            line = f"{id_} {self._difficulty} {1 + place * SHARE} {before} {after}\n"
             if process.stdin is not None and not process.stdin.is_closing():
                 process.stdin.write(line.encode())
 

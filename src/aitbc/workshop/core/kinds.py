@@ -66,4 +66,4 @@ ALL_KINDS = Rate(1_000, 4_000)
 """Messages of one connection, known or not."""
 ALL_BYTES = Rate(2 * 1024 * 1024, 8 * 1024 * 1024)
 CHECKS = Rate(400, 1_000)
-"""Signatures looked at for all strangers together: a seventh of a core."""
+"""Signatures looked at for all strangers together: a tenth of a core."""
