@@ -249,6 +249,33 @@ def test_our_searches_end_after_their_hops_and_others_do_not() -> None:
         assert passed == ([seen] if seen else [])
 
 
+def test_an_answer_to_a_search_with_hops_has_the_id_that_its_asker_knows() -> None:
+    node = machine()
+    joined(node, 1, "127.0.0.1:1")
+    joined(node, 2, "127.0.0.1:2")
+    [wanted] = branch(GENESIS, 1)
+    asked, passed = (b"hop" + bytes([hops]) + b"r" * 12 for hops in (5, 4))
+    node.received(0, 1, frame(Type.PLAIN, 1, SEARCH, b"g" * 16 + asked + wanted.hash))
+    effects = node.received(0, 2, frame(Type.PLAIN, 1, FOUND, passed + wanted.text.encode()))
+    assert sent(effects, 1) == [(0, FOUND, asked + wanted.text.encode())]
+
+
+def test_a_missing_parent_is_asked_of_its_teller_first_and_of_everybody_after_two_seconds() -> None:
+    node = machine()
+    joined(node, 1, "127.0.0.1:1")
+    joined(node, 2, "127.0.0.1:2")
+    parent, child = branch(GENESIS, 2)
+    effects = gossip(node, 1, NEW_BLOCK, child.text)
+    assert [(kind, content[16:20]) for _, kind, content in sent(effects, 1)] == [(SEARCH, b"hop\0")]
+    assert SEARCH not in [kind for _, kind, _ in sent(effects, 2)]
+    node.tick(1_000)
+    effects = node.tick(2_000)
+    for link in (1, 2):
+        assert [content[16:20] for _, kind, content in sent(effects, link) if kind == SEARCH] == [b"hop\x08"]
+    node.received(2_000, 2, frame(Type.PLAIN, 1, FOUND, parent.text.encode()))
+    assert node.chain.tip == child
+
+
 def full(count: int) -> Block:
     first = find(GENESIS)
     return find(first, *(ALICE.pay(recipient=BOB.address, nonce=nonce, amount=1) for nonce in range(count)))

@@ -210,6 +210,12 @@ def _host_settings(settings: Settings, miner: str | None, **options: Any) -> "Ho
     from aitbc.workshop.host import HostSettings
 
     host, port = options["host"], options["port"]
+    if host in ("0.0.0.0", "::") and not options["advertise"]:  # noqa: S104 - what a user asked for
+        raise CliError(
+            f"{host} is no address that others can dial",
+            "say which they can: --advertise HOST:PORT",
+            code="usage",
+        )
     machine = MachineSettings(
         listen=options["advertise"] or f"{host}:{port}",
         bootstrap=options["peers"],

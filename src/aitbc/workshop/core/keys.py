@@ -28,6 +28,8 @@ ADDRESS_BYTES = 25
 """A compressed public key."""
 REMEMBERED = 8_192
 """Signatures that were checked when a transaction was pooled and are met again in its block; a check costs 0.2 ms."""
+REMEMBERED_LENGTH = 512
+"""Characters; a block's recipients may be long, and would make the memory large."""
 
 _VERIFY = ECDSA(SHA1())  # noqa: S303 - the network's
 _SIGN = ECDSA(SHA1(), deterministic_signing=True)  # noqa: S303 - the network's
@@ -66,7 +68,8 @@ def key_from_seed(seed: bytes) -> WorkshopKey:
 
 def is_signed(transaction: Transaction) -> bool:
     """By the chain's rule, which is the reference verifier's: any spelling of the key, low s or high."""
-    return _verifies(transaction.sender, transaction.signature, transaction.signed_text)
+    parts = (transaction.sender, transaction.signature, transaction.signed_text)
+    return _verifies(*parts) if len(parts[2]) <= REMEMBERED_LENGTH else _verifies.__wrapped__(*parts)
 
 
 def is_address(account: bytes) -> bool:

@@ -361,8 +361,9 @@ class Machine:
             else:
                 self._search(want, [teller], hops=0)
             return
-        want.stage, want.again_ms = Stage.SEARCHED, self._now_ms + SEARCH_MS
-        self._search(want, self.peering.peers(), hops=HOPS)
+        peers = self.peering.peers()
+        want.stage, want.again_ms = Stage.SEARCHED, self._now_ms + (SEARCH_MS if peers else DIRECT_MS)
+        self._search(want, peers, hops=HOPS)
 
     def _search(self, want: Want, peers: Sequence[Link], *, hops: int) -> None:
         id_, search = self._new_id(), search_id(self._entropy(12), hops)
