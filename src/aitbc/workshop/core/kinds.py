@@ -65,5 +65,8 @@ KINDS = {
 ALL_KINDS = Rate(1_000, 4_000)
 """Messages of one connection, known or not."""
 ALL_BYTES = Rate(2 * 1024 * 1024, 8 * 1024 * 1024)
+NOTES = Rate(5, 100)
+"""Lines of log that strangers can cause; more are only counted, so nobody fills a disk."""
+MAX_NOTE = 300
 CHECKS = Rate(400, 1_000)
 """Signatures looked at for all strangers together: a tenth of a core."""

@@ -418,12 +418,12 @@ class Machine:
         """A peer is not blamed: a reference node relays what it did not check."""
         self.refused[fault.reason] += 1
         if fault.reason is WorkshopReason.TOO_MANY_TRANSACTIONS:
-            self._note(
+            self.peering.note(
                 f"{fault.message}: refused here, followed by reference nodes, so this may be a fork;"
                 " see --follow-overfull"
             )
         elif fault.reason is not WorkshopReason.NONCE_TAKEN:
-            self._note(f"refused from {link.where or link.host}: {fault}")
+            self.peering.note(f"refused from {link.where or link.host}: {fault}")
 
     def _note(self, text: str) -> None:
         self.peering.out.append(Note(text))

@@ -21,7 +21,9 @@ from aitbc.workshop.core.kinds import (
     GET_PEERS,
     HELLO,
     KINDS,
+    MAX_NOTE,
     MAX_PAYLOAD,
+    NOTES,
     Kind,
 )
 
@@ -120,6 +122,7 @@ class Peering:
         self._failed: OrderedDict[str, tuple[int, int]] = OrderedDict()
         """When an address may be dialled again, and the pause after that."""
         self._list_at_ms = 0
+        self._notes = Bucket(NOTES, 0)
 
     # What the host tells
 
@@ -202,9 +205,15 @@ class Peering:
     def close(self, link: Link, why: str) -> None:
         """Nothing of it is read any more."""
         if self.links.pop(link.id, None) is not None:
-            self.out += [Close(link.id, why), Note(f"left {link.where or link.host}: {why}")]
+            self.out.append(Close(link.id, why))
+            self.note(f"left {link.where or link.host}: {why}")
             if link.dialled is not None:
                 self._wait_longer(link.dialled)
+
+    def note(self, text: str) -> None:
+        """What a stranger caused, for the log, as far as it has room."""
+        if self._notes.take(self._now_ms):
+            self.out.append(Note(text[:MAX_NOTE]))
 
     # Frames
 
@@ -282,7 +291,7 @@ class Peering:
             self.close(link, "no place for it" if where else "no address in its hello")
         elif not link.registered:
             link.where, link.registered = link.dialled or where, True
-            self.out.append(Note(f"peer {where} came"))
+            self.note(f"peer {where} came")
 
     def _has_place(self, link: Link, where: str) -> bool:
         registered = [one for one in self.links.values() if one.registered]
@@ -308,7 +317,7 @@ class Peering:
         link.registered = True
         if link.dialled is not None:
             self._failed.pop(link.dialled, None)
-        self.out.append(Note(f"peer {link.where} accepted us"))
+        self.note(f"peer {link.where} accepted us")
 
     def _list(self) -> bytes:
         return ",".join(self.addresses()[:MAX_LISTED]).encode()
