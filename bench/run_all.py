@@ -17,6 +17,7 @@ SCRIPTS = (
     "simplex",
     "network",
     "agreement",
+    "workshop",
 )
 
 

@@ -17,7 +17,42 @@ if TYPE_CHECKING:
 MAX_KEY_FILE_BYTES = 4096
 
 
-@click.group("node")
+WORKSHOP = (["--profile", "workshop"], ["--profile=workshop"])
+
+
+class ProfileGroup(click.Group):
+    """`aitbc node --profile workshop …` is `aitbc workshop start …`: a node of another network."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _without_profile(args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, _without_profile(args))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "workshop":
+            return super().get_command(ctx, cmd_name)
+        from aitbc.cli.workshop import start as start_workshop
+
+        return start_workshop
+
+
+def _without_profile(args: list[str]) -> list[str]:
+    for spelling in WORKSHOP:
+        if args[: len(spelling)] == spelling:
+            return ["workshop", *args[len(spelling) :]]
+    return args
+
+
+@click.group("node", cls=ProfileGroup)
+@click.option(
+    "--profile",
+    type=click.Choice(["workshop"]),
+    expose_value=False,
+    help="Join seed 004's plain network; the options are those of: aitbc workshop start.",
+)
 def command() -> None:
     """Run a node, or see how one does."""
 
