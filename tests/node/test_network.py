@@ -3,13 +3,17 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.core.codec.wire import pack
-from aitbc.core.peer.kinds import Status
-from aitbc.core.peer.peers import PeerSettings
+from aitbc.core.peer.kinds import CONSENSUS_GET, Status
+from aitbc.core.peer.peers import PeerSettings, Requested
+from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.node.network import MAX_LATER, MAX_TRIES, NodeNetwork
+from aitbc.node.network import MAX_LATER, MAX_TRIES, BlockRequest, NodeNetwork
+from aitbc.node.queues import too_busy
 from aitbc.node.runtime import SystemClock
 from support.chain import Chain
 from support.people import ALICE, BOB
@@ -81,3 +85,17 @@ def test_what_waits_for_the_next_head_is_bounded() -> None:
     host = Behind(1)
     play(host, transfers(MAX_LATER + 20), heads=1)
     assert len(host.taken) == MAX_LATER
+
+
+class Overloaded:
+    async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
+        raise too_busy("reads", 64)
+
+
+def test_a_node_with_too_much_to_read_refuses_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of(Overloaded())
+    refused: list[Requested] = []
+    monkeypatch.setattr(network._network, "refuse", lambda request: refused.append(request) or [])
+    request = Requested(bytes(32), 1, 1, CONSENSUS_GET, pack(BlockRequest(bytes(32), 0)))
+    asyncio.run(network._answer(request))
+    assert refused == [request]

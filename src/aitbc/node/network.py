@@ -100,7 +100,8 @@ class Host(Protocol):
         ...
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
-        """The block and its ancestors above a height, newest first; empty when it is not here."""
+        """The block and its ancestors above a height, newest first; empty when it is not here. Raises `too_busy` and
+        `node_stopped`."""
         ...
 
     def has_transaction(self, wid: bytes) -> bool: ...
@@ -394,7 +395,11 @@ class NodeNetwork:
             self._perform(self._network.refuse(effect))
             self.penalise(effect.key.hex(), rejection.message)
             return
-        blocks = await self._host.read_blocks(request.hash, request.above, most=MAX_BLOCKS_ANSWERED)
+        try:
+            blocks = await self._host.read_blocks(request.hash, request.above, most=MAX_BLOCKS_ANSWERED)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            blocks = []
         if not blocks:
             self._perform(self._network.refuse(effect))
             return
