@@ -1,6 +1,7 @@
 """What a node does with what peers tell it before it can know better."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ class Behind:
         self.offered = 0
         self.taken: list[Transaction] = []
 
-    async def take_transaction(self, tx: Transaction) -> None:
-        self.offered += 1
+    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
+        self.offered += len(txs)
         if self.blocks:
-            raise Rejected(Reason.UNKNOWN_LOCK, "there is no such lock yet")
-        self.taken.append(tx)
+            return [Rejected(Reason.UNKNOWN_LOCK, "there is no such lock yet")] * len(txs)
+        self.taken += txs
+        return [None] * len(txs)
 
 
 def network_of(host: Any) -> NodeNetwork:
@@ -52,7 +54,7 @@ def play(host: Behind, transactions: list[Transaction], heads: int) -> None:
         await network.start()
         for tx in transactions:
             wid = len(tx.payload).to_bytes(16, "big") + tx.nonce.to_bytes(16, "big")
-            await network._take_transaction(wid, pack(tx))
+            await network._offer([(wid, pack(tx))])
         for height in range(1, heads + 1):
             host.blocks = max(0, host.blocks - 1)
             network.set_status(height=height, head_hash=bytes(32))

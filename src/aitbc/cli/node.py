@@ -1,6 +1,5 @@
 """`aitbc node`: run a node on a genesis document."""
 
-import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +111,7 @@ def start(
     attest_urls: tuple[str, ...],
 ) -> int:
     """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
+    from aitbc.adapters import loop
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
@@ -138,7 +138,7 @@ def start(
         raise CliError(str(error), code="storage") from None
     log_as_json()
     with contextlib.suppress(KeyboardInterrupt):
-        return asyncio.run(serve(config, opened))
+        return loop.run(serve(config, opened))
     return 0
 
 

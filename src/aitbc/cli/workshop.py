@@ -1,6 +1,5 @@
 """`aitbc workshop`: take part in a network of seed 004's workshop. `aitbc node --profile workshop` is its `start`."""
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
@@ -228,6 +227,7 @@ def _host_settings(settings: Settings, miner: str | None, **options: Any) -> "Ho
 
 
 def _run(config: "HostSettings") -> int:
+    from aitbc.adapters import loop
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.workshop.host import run_node
     from aitbc.workshop.store import StoreError
@@ -235,7 +235,7 @@ def _run(config: "HostSettings") -> int:
     log_as_json()
     note(f"workshop node on {config.machine.listen}, blocks in {config.data}")
     try:
-        asyncio.run(run_node(config))
+        loop.run(run_node(config))
     except StoreError as error:
         raise CliError(str(error), code="storage") from None
     return 0

@@ -11,6 +11,7 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from aitbc import __version__
+from aitbc.adapters import loop
 from aitbc.adapters.http.problems import Problem, on_bug, on_http_error, on_problem, on_rejection
 from aitbc.adapters.http.serving import QuietServer, http_settings, listen, stop_asked
 from aitbc.client.node import AsyncNodeClient
@@ -63,11 +64,8 @@ def run(config: HubConfig) -> int:
             timeout_graceful_shutdown=STOP_S,
         )
     )
-    with (
-        listen(config.bind_host, config.bind_port) as listener,
-        asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
-    ):
-        runner.run(_serve(app, server, listener, config))
+    with listen(config.bind_host, config.bind_port) as listener:
+        loop.run(_serve(app, server, listener, config))
     return 0
 
 

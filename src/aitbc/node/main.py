@@ -15,6 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from aitbc import __version__
+from aitbc.adapters import loop
+from aitbc.adapters.http.hot import HotApp
 from aitbc.adapters.http.problems import (
     Problem,
     on_bug,
@@ -40,7 +42,7 @@ from aitbc.node.agreement import Scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.network import NodeNetwork
-from aitbc.node.routes import ROUTERS
+from aitbc.node.routes import HOT, ROUTERS
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer, StorageError, Store
@@ -242,7 +244,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             await runtime.stop()
             node.close()
 
-    app = FastAPI(
+    app = HotApp(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         title="AITBC node",
         version=__version__,
@@ -257,6 +259,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)
+    app.hot = HOT
     return app
 
 
@@ -292,4 +295,4 @@ def run(config: NodeConfig) -> int:
     except (StorageError, Rejected) as error:
         log.critical("%s", error, extra={"component": "node", "event": "cannot_start"})
         return 1
-    return asyncio.run(serve(config, opened))
+    return loop.run(serve(config, opened))

@@ -95,8 +95,8 @@ class Host(Protocol):
 
     def blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None: ...
 
-    async def take_transaction(self, tx: Transaction) -> None:
-        """Raises Rejected."""
+    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
+        """Offer a peer's transactions; what became of each."""
         ...
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
@@ -357,16 +357,25 @@ class NodeNetwork:
         return self._host.engine().keeps(message)
 
     async def _take_transactions(self, effect: TransactionsCame) -> None:
-        await asyncio.gather(*[self._take_transaction(wid, raw) for wid, raw in effect.txs])
+        await self._offer(effect.txs)
 
-    async def _take_transaction(self, wid: bytes, raw: bytes) -> None:
-        try:
-            tx = unpack(raw, Transaction, limit=MAX_ENVELOPE_BYTES)
-            await self._host.take_transaction(tx)
-        except Rejected as rejection:
-            self._network.refused(self._now(), [wid])
-            self._keep_for_later(wid, raw)
-            log.debug("not taken: %s", rejection, extra={"component": "mempool"})
+    async def _offer(self, packed: Sequence[tuple[bytes, bytes]]) -> None:
+        txs: list[Transaction] = []
+        read: list[tuple[bytes, bytes]] = []
+        for wid, raw in packed:
+            try:
+                txs.append(unpack(raw, Transaction, limit=MAX_ENVELOPE_BYTES))
+                read.append((wid, raw))
+            except Rejected as rejection:
+                self._not_taken(wid, rejection)
+        for (wid, raw), verdict in zip(read, await self._host.take_transactions(txs), strict=True):
+            if verdict is not None:
+                self._not_taken(wid, verdict)
+                self._keep_for_later(wid, raw)
+
+    def _not_taken(self, wid: bytes, rejection: Rejected) -> None:
+        self._network.refused(self._now(), [wid])
+        log.debug("not taken: %s", rejection, extra={"component": "mempool"})
 
     def _keep_for_later(self, wid: bytes, raw: bytes) -> None:
         """Who told of it may be a block ahead: what depends on that block is offered again when it is here."""
@@ -381,7 +390,7 @@ class NodeNetwork:
 
     async def _offer_again(self) -> None:
         later, self._later = self._later, {}
-        await asyncio.gather(*[self._take_transaction(wid, raw) for wid, raw in later.items()])
+        await self._offer(list(later.items()))
 
     # Blocks
 

@@ -129,6 +129,8 @@ class NodeRuntime:
         """Log or guard are being written: effects wait."""
         self._inputs: deque[Input] = deque()
         self._busy = False
+        self._taken: list[bytes] = []
+        """Transactions that wait now and that peers have not heard of."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tickets: dict[int, asyncio.Future[bytes]] = {}
         self._next_ticket = 0
@@ -232,15 +234,15 @@ class NodeRuntime:
             return await asyncio.get_running_loop().run_in_executor(self._checker, work)
 
     @contextlib.contextmanager
-    def _checking(self) -> Iterator[None]:
+    def _checking(self, count: int = 1) -> Iterator[None]:
         self._refuse_when_stopped()
-        if self._verifying >= MAX_VERIFYING:
+        if self._verifying + count > MAX_VERIFYING:
             raise too_busy("transactions that are checked", MAX_VERIFYING)
-        self._verifying += 1
+        self._verifying += count
         try:
             yield
         finally:
-            self._verifying -= 1
+            self._verifying -= count
 
     async def submit_next(self, tx: Transaction) -> bytes | None:
         """Submit if its nonce is still the sender's next one, so that nothing that waits is replaced; else None."""
@@ -253,11 +255,17 @@ class NodeRuntime:
     async def _offer(self, verified: VerifiedTransaction) -> bytes:
         """Ask the replica to take it in."""
         self._refuse_when_stopped()
+        answer = self._ask(verified)
+        self._work_off()
+        return await answer
+
+    def _ask(self, verified: VerifiedTransaction) -> asyncio.Future[bytes]:
+        """Put the question among the inputs."""
         self._next_ticket += 1
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._tickets[self._next_ticket] = answer
-        self.feed(TransactionSubmitted(verified, self._next_ticket))
-        return await answer
+        self._inputs.append(TransactionSubmitted(verified, self._next_ticket))
+        return answer
 
     def _refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
@@ -392,8 +400,31 @@ class NodeRuntime:
         if not self.stopped.is_set():
             self.feed(BlocksCame(list(blocks)))
 
-    async def take_transaction(self, tx: Transaction) -> None:
-        await self.submit(tx)
+    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
+        """What a peer sent: verified together, then offered together."""
+        verdicts: list[Rejected | None] = [None] * len(txs)
+        if not txs:
+            return verdicts
+        try:
+            with self._checking(len(txs)):
+                checked = [self._verified(tx) for tx in txs]
+                await asyncio.wait(checked)
+                self._refuse_when_stopped()
+                asked: list[tuple[int, asyncio.Future[bytes]]] = []
+                for place, future in enumerate(checked):
+                    try:
+                        asked.append((place, self._ask(future.result())))
+                    except Rejected as rejection:
+                        verdicts[place] = rejection
+                self._work_off()
+                for place, answer in asked:
+                    try:
+                        await answer
+                    except Rejected as rejection:
+                        verdicts[place] = rejection
+        except Rejected as rejection:  # too much waits, or the node has stopped
+            return [rejection] * len(txs)
+        return verdicts
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
         """Undecided ones first, then what is on disk."""
@@ -439,11 +470,18 @@ class NodeRuntime:
         try:
             while self._inputs and not self.stopped.is_set():
                 self._perform(self.replica.step(self._clock.now_ms(), self._inputs.popleft()))
+            self._announce_taken()
             self._note_incidents()
         except Exception as error:
             self._fail(error)
         finally:
             self._busy = False
+
+    def _announce_taken(self) -> None:
+        """Peers hear of all that came in together."""
+        taken, self._taken = self._taken, []
+        if taken and self.network is not None:
+            self.network.took(taken)
 
     def _note_incidents(self) -> None:
         """Who was slow or skipped, for logs and RPC."""
@@ -516,8 +554,7 @@ class NodeRuntime:
                 if self.network is not None:
                     self.network.tell(effect.message, effect.peer, effect.block)
             case Relay():
-                if self.network is not None:
-                    self.network.took([effect.tx.wid])
+                self._taken.append(effect.tx.wid)
             case Fetch():
                 if self.network is not None:
                     self.network.fetch(effect.hash, effect.above)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from aitbc.adapters import loop
 from aitbc.adapters.http.serving import QuietServer, http_settings, listen, stop_asked
 from aitbc.client.node import AsyncNodeClient
 from aitbc.ports import StorageError
@@ -24,7 +25,7 @@ def run(config: ProviderConfig) -> int:
     """
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one_in(config.data_dir), listen(config.bind_host, config.bind_port) as listener:
-        return asyncio.run(serve(config, listener))
+        return loop.run(serve(config, listener))
 
 
 @contextlib.contextmanager

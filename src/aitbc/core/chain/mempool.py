@@ -286,23 +286,25 @@ class Mempool:
         overtaken, unfunded, rekeyed = [], [], []
         senders: dict[str, None] = {}
         for tx in included:
-            self.remove(tx)
+            waiting = self._by_id.get(tx.id)
+            if waiting is not None:
+                self._forget(waiting)
             senders[tx.tx.sender] = None
         for sender in senders:
             account, lane = self._accounts(sender), self._lanes.get(sender, {})
             for nonce in [nonce for nonce in lane if nonce <= account.nonce]:
                 overtaken.append(lane[nonce].tx)
-                self._drop(lane[nonce])
+                self._forget(lane[nonce])
             for waiting in [one for one in lane.values() if one.tx.tx.pubkey != account.auth]:
                 rekeyed.append(waiting.tx)
-                self._drop(waiting)
+                self._forget(waiting)
             cost = sum(waiting.cost for waiting in lane.values())
             for nonce in sorted(lane, reverse=True):
                 if cost <= account.balance or lane[nonce].credit:
                     break
                 cost -= lane[nonce].cost
                 unfunded.append(lane[nonce].tx)
-                self._drop(lane[nonce])
+                self._forget(lane[nonce])
             self._refresh(sender)
         return Settled(overtaken, unfunded, rekeyed)
 
@@ -345,6 +347,11 @@ class Mempool:
             self._drop(waiting)
 
     def _drop(self, waiting: Waiting) -> None:
+        self._forget(waiting)
+        self._refresh(waiting.tx.tx.sender)
+
+    def _forget(self, waiting: Waiting) -> None:
+        """Whoever calls this refreshes the sender when all of its transactions that leave have left."""
         tx = waiting.tx
         del self._by_id[tx.id]
         self._by_rate.remove((waiting.rate, tx.id))
@@ -356,7 +363,6 @@ class Mempool:
         del lane[tx.tx.nonce]
         if not lane:
             del self._lanes[tx.tx.sender]
-        self._refresh(tx.tx.sender)
 
     def _refresh(self, sender: str) -> None:
         """Is the sender's next nonce here, and how many wait behind one that is not?"""

@@ -42,7 +42,7 @@ MAX_SENDERS = 8
 """Remembered for one message: who sent it need not be told."""
 
 FLUSH_MS = 10
-"""Announcements and pulls wait this long for company."""
+"""Announcements wait this long for company, and so does what has to be asked for again."""
 MAX_WANTED = 65_536
 """Announced transactions that are not here yet: five seconds of the highest rate."""
 MAX_WANTED_OF_PEER = 8_192
@@ -261,7 +261,7 @@ class Gossip:
                     wanted.others.append(key)
             elif not self._is_known(now_ms, wid):
                 self._want(wid, key)
-        return self._wake(now_ms) if peer.pull else []
+        return self._pull(now_ms, key, peer)  # what was announced together is asked for together
 
     def pulled(self, request: Requested) -> list[GossipEffect]:
         """A peer asks for transactions: in its order, nothing where there is none, cut where the answer is full."""
@@ -345,6 +345,10 @@ class Gossip:
             effects += said
             for wid in batch:
                 del peer.announce[wid]
+        return effects + self._pull(now_ms, key, peer)
+
+    def _pull(self, now_ms: int, key: bytes, peer: _Peer) -> list[GossipEffect]:
+        effects: list[GossipEffect] = []
         while peer.pull:
             batch = _first(peer.pull, MAX_WIDS)
             for wid in batch:
