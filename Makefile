@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install devnet test test-long lint types imports format bench vectors sim mutants clean
+.PHONY: install devnet test test-long lint types imports format bench vectors sim sim-long mutants clean
 
 install: $(STAMP)
 
@@ -48,6 +48,11 @@ WHOLE_SEEDS ?= 20
 sim: install
 	$(BIN)/aitbc sim --seed $(SEED) --count $(SEEDS) $(ARGS)
 	$(BIN)/aitbc sim --seed $(SEED) --count $(WHOLE_SEEDS) --whole $(ARGS)
+
+# as many seeds as so many MINUTES of all cores allow: make sim-long MINUTES=60
+MINUTES ?= 60
+sim-long: install
+	$(BIN)/python tools/sim_long.py $(MINUTES)
 
 # every mistake that is planted in the rules must be found, and by which seed
 mutants: install

@@ -8,8 +8,9 @@ import pytest
 
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.core.codec.wire import pack
-from aitbc.core.peer.kinds import CONSENSUS_GET, Status
-from aitbc.core.peer.peers import PeerSettings, Requested
+from aitbc.core.peer.kinds import CONSENSUS_GET, Kind, Status
+from aitbc.core.peer.peers import PeerSettings, Requested, Unreplied
+from aitbc.core.peer.reasons import PeerReason
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
@@ -101,3 +102,28 @@ def test_a_node_with_too_much_to_read_refuses_who_asks(monkeypatch: pytest.Monke
     request = Requested(bytes(32), 1, 1, CONSENSUS_GET, pack(BlockRequest(bytes(32), 0)))
     asyncio.run(network._answer(request))
     assert refused == [request]
+
+
+class Peers:
+    """Those who say at once that they have no such block, and those who are still looking."""
+
+    def __init__(self, have_none: set[bytes], looking: set[bytes]) -> None:
+        self.peers = sorted(have_none | looking)
+        self.have_none = have_none
+        self.asked: list[bytes] = []
+
+    def ask(self, now_ms: int, key: bytes, kind: Kind, message: bytes, *, ticket: int) -> list[Any]:
+        self.asked.append(key)
+        refusal = Unreplied(key, ticket, kind, PeerReason.UNAVAILABLE, "no such block")
+        return [refusal] if key in self.have_none else []
+
+
+@pytest.mark.parametrize(("have_none", "looking", "asked"), [("ab", "c", 3), ("abc", "", 3), ("", "abc", 1)])
+def test_a_block_that_one_peer_lacks_is_asked_of_the_next(have_none: str, looking: str, asked: int) -> None:
+    network = network_of(Behind(0))
+    peers = Peers({name.encode() for name in have_none}, {name.encode() for name in looking})
+    network._network = peers  # type: ignore[assignment]
+    network.fetch(bytes(32), 7)
+    assert len(peers.asked) == len(set(peers.asked)) <= asked
+    assert looking == "" or peers.asked[-1].decode() in looking
+    assert len(network._asked) == (1 if looking else 0)

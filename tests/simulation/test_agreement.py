@@ -35,6 +35,11 @@ def test_an_attacker_alone_among_four_breaks_nothing(attack: str) -> None:
     play(range(1_000, 1_006), nodes=4, attack=attack)
 
 
+@pytest.mark.parametrize("start", [0, 10])
+def test_messages_with_a_changed_field_hurt_nobody(start: int) -> None:
+    play(range(start, start + 10), nodes=4, attack="mutator")
+
+
 @pytest.mark.parametrize("attack", ["equivocator", "twins", "vote_splitter"])
 def test_who_signs_twice_is_found_out(attack: str) -> None:
     accused = play(range(2_000, 2_006), nodes=4, attack=attack)

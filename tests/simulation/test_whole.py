@@ -26,6 +26,10 @@ def test_whatever_happens_promises_hold(start: int) -> None:
     play(range(start, start + 6))
 
 
+def test_messages_with_a_changed_field_hurt_nobody() -> None:
+    play(range(20, 23), nodes=4, attack="mutator")
+
+
 @pytest.mark.parametrize("attack", LEDGER_ATTACKS)
 def test_a_leader_of_invalid_blocks_breaks_nothing(attack: str) -> None:
     play(range(1_000, 1_002), nodes=4, attack=attack)
@@ -37,6 +41,10 @@ STORIES = [
     (55, "drawn", "who is in every second set only walks many epochs when it wakes up"),
     (292, "drawn", "blocks are told to be written in the order in which they were"),
     (296, "drawn", "a block that was written and never shown is final, and known only once"),
+    (281, "drawn", "two nodes in a new epoch do not answer each other's certificates of old ones for ever"),
+    (334, "drawn", "a log with a block that is too large is read all the same"),
+    (356, "drawn", "who gets another key while out of the set comes back with that one"),
+    (916, "drawn", "a slot that was notarized and skipped leaves a question that nobody has to answer"),
 ]
 
 

@@ -23,7 +23,7 @@ from aitbc.sim.run import TRACE_LINES, Report, play_seed, replay_command
 )
 @click.option(
     "--attack",
-    type=click.Choice(["drawn", "none", *WHOLE_ATTACKS]),
+    type=click.Choice(["drawn", "none", *WHOLE_ATTACKS, "mutator"]),
     default="drawn",
     show_default=True,
     help="The bad actor.",

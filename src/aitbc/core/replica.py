@@ -239,8 +239,8 @@ Effect = (
 
 FETCH = "fetch:"
 """Timers of blocks that were asked for, with their hash in hexadecimal."""
-FETCH_MS, FETCH_MAX_MS = 500, 30_000
-"""docs/spec/simplex.md, rule 7: half a second, then half as long again each time."""
+FETCH_MS, FETCH_MAX_MS = 500, 2_000
+"""docs/spec/simplex.md, rule 7: half a second, then half as long again each time, up to two seconds."""
 MAX_SUSPECTS = 20_000
 
 

@@ -8,12 +8,12 @@ from aitbc.core.codec.wire import unpack
 from aitbc.core.consensus.epoch import Anchor
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
-from aitbc.core.consensus.simplex.wal import BlockRecord, LogRecord
+from aitbc.core.consensus.simplex.wal import MAX_FRAME_BYTES, BlockRecord, LogRecord
 from aitbc.core.crypto.address import address_of
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.validators import members_of
+from aitbc.core.ledger.validators import members_of, validators_of
 from aitbc.core.replica import Replica, epoch_after
-from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
+from aitbc.core.types.blocks import Block
 
 
 def address_of_validator(executor: Executor, auth_key: bytes) -> str:
@@ -26,6 +26,17 @@ def address_of_validator(executor: Executor, auth_key: bytes) -> str:
             return address
     known = members.get(own) or state.account(own).auth
     return own if known in (b"", auth_key) else ""
+
+
+def votes_otherwise(executor: Executor, auth_key: bytes, address: str) -> str:
+    """Why a node that began with this key, under this address, must begin anew to vote in the present epoch; empty when
+    it need not. Its account may have come by the key, or lost it, since."""
+    for member in validators_of(executor.state):
+        if member.address == address and member.auth_key != auth_key:
+            return f"{address} votes with another key: start again with that one"
+        if member.auth_key == auth_key and member.address != address:
+            return f"this key votes as {member.address}: start again"
+    return ""
 
 
 def replica_at_head(
@@ -74,9 +85,9 @@ def replica_at_head(
 
 
 def _bodies(records: Sequence[LogRecord], *, above: int) -> list[tuple[bytes, Block]]:
-    """Blocks that the log holds and the chain does not."""
+    """Blocks that the log holds and the chain does not; what is wrong with one is found when it is judged again."""
     blocks = [
-        (record.hash, unpack(record.raw, Block, limit=MAX_BLOCK_BYTES))
+        (record.hash, unpack(record.raw, Block, limit=MAX_FRAME_BYTES))
         for record in records
         if isinstance(record, BlockRecord)
     ]

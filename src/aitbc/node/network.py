@@ -136,6 +136,8 @@ class NodeNetwork:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = count(1)
         self._next_peer = 0
+        self._asked: dict[int, tuple[BlockRequest, int]] = {}
+        """What is asked of peers now, by ticket, and how many others may be asked for it."""
         self._later: dict[bytes, bytes] = {}
         """Transactions that were refused, to be offered again with the next head."""
         self._tries: OrderedDict[bytes, int] = OrderedDict()
@@ -216,14 +218,22 @@ class NodeNetwork:
         self._perform(self._network.took(self._now(), wids))
 
     def fetch(self, block_hash: bytes, above: int) -> None:
-        """Ask the next peer in turn; nobody is asked when there is none."""
+        """Ask the next peer in turn, and when it has nothing the one after it, until all were asked once."""
+        self._ask_for(BlockRequest(block_hash, above), len(self._network.peers))
+
+    def _ask_for(self, request: BlockRequest, tries: int) -> None:
         peers = self._network.peers
-        if not peers:
+        if not peers or not tries:
             return
         self._next_peer += 1
-        key = peers[self._next_peer % len(peers)]
-        request = pack(BlockRequest(block_hash, above))
-        self._perform(self._network.ask(self._now(), key, CONSENSUS_GET, request, ticket=next(self._tickets)))
+        key, ticket = peers[self._next_peer % len(peers)], next(self._tickets)
+        self._asked[ticket] = (request, tries - 1)
+        self._perform(self._network.ask(self._now(), key, CONSENSUS_GET, pack(request), ticket=ticket))
+
+    def _ask_another(self, ticket: int) -> None:
+        asked = self._asked.pop(ticket, None)
+        if asked is not None:
+            self._ask_for(*asked)
 
     def penalise(self, peer: str, message: str) -> None:
         key = _key_of(peer)
@@ -275,6 +285,8 @@ class NodeNetwork:
                         extra={"component": "p2p", "event": "down", "peer": effect.key.hex()[:16]},
                     )
                 case Unreplied() | Refusal():
+                    if isinstance(effect, Unreplied):
+                        self._ask_another(effect.ticket)
                     self.refused[str(effect.reason)] += 1
                     log.debug("%s: %s", effect.reason, effect.message, extra={"component": "p2p"})
 
@@ -422,6 +434,8 @@ class NodeNetwork:
         self._perform(self._network.answer(effect, pack(BlockAnswer(raw))))
 
     async def _take_blocks(self, effect: Replied) -> None:
+        self._asked.pop(effect.ticket, None)
+
         def decode() -> list[tuple[bytes, Block]]:
             answer = unpack(effect.message, BlockAnswer, limit=CONSENSUS_GET.answer_limit)
             blocks = [

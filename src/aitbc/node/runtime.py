@@ -27,7 +27,6 @@ from aitbc.core.consensus.engine import (
 from aitbc.core.consensus.simplex.messages import Verified
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.executor import Executor
-from aitbc.core.ledger.validators import validators_of
 from aitbc.core.replica import (
     Announce,
     Answer,
@@ -49,7 +48,7 @@ from aitbc.core.replica import (
     Tell,
     TransactionSubmitted,
 )
-from aitbc.core.start import address_of_validator, replica_at_head
+from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
@@ -699,12 +698,9 @@ class NodeRuntime:
         """A validator whose key in the set is another now would only say what nobody believes."""
         if self.scribe is None:
             return
-        member = next((v for v in validators_of(self.executor.state) if v.address == self.address), None)
-        if member is not None and member.auth_key != self.scribe.auth_key:
-            height = self.executor.head.block.header.height
-            raise Stops(
-                f"from height {height + 1} on {self.address} votes with another key: start again with that one"
-            )
+        why = votes_otherwise(self.executor, self.scribe.auth_key, self.address)
+        if why:
+            raise Stops(f"from height {self.executor.head.block.header.height + 1} on {why}")
 
     async def _send_epoch_end(self, effect: SendEpochEnd) -> None:
         height = (effect.epoch + 1) * self.executor.tip.epoch_length

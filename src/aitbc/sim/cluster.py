@@ -6,6 +6,7 @@ to follow the story; with `verbose` every message and timer too.
 
 import heapq
 import random
+from collections import Counter
 from hashlib import sha256
 from typing import Any
 
@@ -47,6 +48,8 @@ class Cluster:
         self._held: dict[int, list[tuple[Process, int, str, Any]]] = {}
         """What happened to paused nodes, in order."""
         self._next_tx = 0
+        self._turns = Counter[int]()
+        """Place → how often it has asked somebody for blocks."""
         self.prepare()
         self.nodes: list[Any] = self._make_nodes(node_class or self.host_class)
         self._by_address: dict[str, list[Any]] = {}
@@ -259,9 +262,11 @@ class Cluster:
                 self.transmit(sender, node, envelope)
 
     def send_to_anybody(self, sender: Process, envelope: Envelope) -> None:
+        """To the next in turn, as nodes ask for blocks."""
         others = [node for node in self.nodes if node.place != sender.place]
         if others:
-            self.transmit(sender, self.draw.choice(others), envelope)
+            self._turns[sender.place] += 1
+            self.transmit(sender, others[self._turns[sender.place] % len(others)], envelope)
 
     def transmit(self, sender: Process, node: Process, envelope: Envelope) -> None:
         if not node.is_up:

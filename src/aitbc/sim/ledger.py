@@ -22,7 +22,7 @@ CHAIN_ID = "ait-sim"
 CLIENTS = 4
 """Who pays each other and buys work."""
 STAKE = 1_000 * AIT
-LEAST_SET = 2
+LEAST_SET = 1
 """Fewer are not left where there were more: who follows a validator that is a set of its own hears of the next block
 only when there is one, which is not soon enough for what is asked of everybody after healing."""
 FEE = 2_000

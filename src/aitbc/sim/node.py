@@ -35,13 +35,13 @@ from aitbc.core.consensus.simplex.messages import Ahead, Message, check
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import CandidateRecord, LogRecord
+from aitbc.core.replica import FETCH_MAX_MS, FETCH_MS
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim import keys
 from aitbc.sim.blocks import GENESIS_BLOCK_HASH, OpaqueBlock, Stored, judge
 from aitbc.sim.disk import ChainDisk
 from aitbc.sim.process import Envelope, Process
 
-FETCH_MS, FETCH_MAX_MS = 500, 4_000
 BLOCKS_IN_A_REPLY = 32
 MAX_LOG_BYTES = 4_000
 """Small, so that logs are rewritten in every run."""

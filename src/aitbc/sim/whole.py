@@ -18,6 +18,7 @@ from aitbc.core.consensus.simplex.guard import raise_floor
 from aitbc.core.consensus.simplex.messages import Message, Status, check
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import LogRecord
+from aitbc.core.crypto.address import address_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.replica import (
@@ -42,7 +43,7 @@ from aitbc.core.replica import (
     Tell,
     TransactionSubmitted,
 )
-from aitbc.core.start import address_of_validator, replica_at_head
+from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.records import Commit as StoreCommit
@@ -130,10 +131,11 @@ class Whole(Process):
         )
 
     def _key(self) -> bytes:
-        """The key that the set knows this validator by, else the newest."""
+        """The key that the set knows this validator by, else the one that its account has, else the first."""
         own = [keys.key_of(self.place, number) for number in range(self.generation + 1)]
         known = [member.auth_key for member in validators_of(self.executor.state) if member.auth_key in own]
-        return known[0] if known else own[-1]
+        auth = self.executor.state.account(address_of(own[0])).auth
+        return known[0] if known else auth or own[0]
 
     @property
     def engine(self) -> Simplex:  # type: ignore[override]
@@ -333,10 +335,10 @@ class Whole(Process):
             self._check_key()
 
     def _check_key(self) -> None:
-        """Whose key in the set is another now stops, and starts again with that one."""
-        member = next((v for v in validators_of(self.executor.state) if v.address == self.voting_as), None)
-        if member is not None and member.auth_key != self.auth_key:
-            self.cluster.note(self, "has another key now")
+        """Who votes with another key now, or under another address, stops and starts again; so does, by its operator's
+        hand, who is no member while its account gets another key."""
+        if votes_otherwise(self.executor, self.auth_key, self.voting_as) or self._key() != self.auth_key:
+            self.cluster.note(self, "votes with another key now")
             raise Died
 
     # Blocks for others

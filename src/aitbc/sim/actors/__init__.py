@@ -5,6 +5,7 @@ from aitbc.sim.actors.body_swapper import BodySwapper
 from aitbc.sim.actors.equivocator import Equivocator
 from aitbc.sim.actors.hoarder import CertificateHoarder
 from aitbc.sim.actors.invalid_receipt import InvalidReceiptLeader
+from aitbc.sim.actors.mutator import Mutator
 from aitbc.sim.actors.outdated import Outdated
 from aitbc.sim.actors.oversize import OversizeLeader
 from aitbc.sim.actors.repeating import RepeatingLeader
@@ -21,6 +22,7 @@ ACTORS: dict[str, type[Process]] = {
     "certificate_hoarder": CertificateHoarder,
     "equivocator": Equivocator,
     "invalid_receipt_leader": InvalidReceiptLeader,
+    "mutator": Mutator,
     "outdated": Outdated,
     "oversize_leader": OversizeLeader,
     "repeating_leader": RepeatingLeader,

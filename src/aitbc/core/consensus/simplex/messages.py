@@ -95,6 +95,9 @@ class OtherEpoch(msgspec.Struct, frozen=True):
     claims to be."""
 
     epoch: int
+    asks: bool = True
+    """False for a certificate: who sends one of an old epoch answers somebody, and is not stuck in it. Two nodes that
+    answered each other's would go on for ever."""
 
 
 class Ahead(msgspec.Struct, frozen=True):
@@ -198,7 +201,7 @@ def check_any_certificate(
     """A quorum of signatures."""
     _check_number(certificate.candidate.epoch, "epoch")
     if certificate.candidate.epoch != epoch.number:
-        return OtherEpoch(certificate.candidate.epoch)
+        return OtherEpoch(certificate.candidate.epoch, asks=False)
     checker = check_skip_certificate if certificate.kind == SKIP else check_certificate
     checker(
         certificate,

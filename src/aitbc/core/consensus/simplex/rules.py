@@ -201,7 +201,7 @@ class Simplex(Tables):
             case Status():
                 self._hear_status(peer, message)
             case OtherEpoch():
-                self._hear_other_epoch(peer, message.epoch)
+                self._hear_other_epoch(peer, message.epoch, asks=message.asks)
             case Ahead():
                 self._ask(peer)
             case _:
@@ -290,7 +290,7 @@ class Simplex(Tables):
 
     def _hear_status(self, peer: str, status: Status) -> None:
         if status.epoch != self._epoch.number:
-            self._hear_other_epoch(peer, status.epoch)
+            self._hear_other_epoch(peer, status.epoch, asks=True)
             return
         self._shows(peer, status.frontier)
         if status.final_slot > self._final.slot or status.frontier > self._frontier:
@@ -301,12 +301,16 @@ class Simplex(Tables):
             self._budget.spend(peer, self._now_ms, size_of(message))
             self._effects.append(Send(peer, message))
 
-    def _hear_other_epoch(self, peer: str, number: int) -> None:
+    def _hear_other_epoch(self, peer: str, number: int, *, asks: bool) -> None:
         """Rule 9: an old epoch is answered with its end; a new one is asked for ours."""
         if number > self._epoch.number:
             self._highest_epoch = max(self._highest_epoch, number)
             self._ask(peer)
-        elif number < self._epoch.number and self._budget.left(peer, self._now_ms) >= MAX_CERTIFICATE_BYTES:
+        elif (
+            asks
+            and number < self._epoch.number
+            and self._budget.left(peer, self._now_ms) >= MAX_CERTIFICATE_BYTES
+        ):
             self._budget.spend(peer, self._now_ms, MAX_CERTIFICATE_BYTES)
             self._effects.append(SendEpochEnd(peer, number))
 
@@ -345,18 +349,21 @@ class Simplex(Tables):
         self._executing.discard(asked)
         if done.reason is None:
             self._blocks[done.hash] = Block(done.parent, done.height, done.timestamp_ms)
-        elif done.asked_parent is None:
-            raise BrokenInvariant(
-                f"block {done.hash.hex()}, which a quorum vouched for, is {done.reason} here"
-            )
         else:
-            self._refused[done.hash, done.asked_parent] = done.reason
+            self._learn_refusal(done, done.reason)
         for number, slot in self._slots.items():
             if slot.proposal is not None and not slot.voted_notar:
                 self._consider(self._notarize, number)
         self._consider(self._commit)
         self._consider(self._choose_head)
         self._consider(self._lead)
+
+    def _learn_refusal(self, done: BlockExecuted, reason: Reason) -> None:
+        if done.asked_parent is not None:
+            self._refused[done.hash, done.asked_parent] = reason
+        elif reason is not Reason.WRONG_PARENT or done.hash == self._final.hash:
+            raise BrokenInvariant(f"block {done.hash.hex()}, which a quorum vouched for, is {reason} here")
+        # else its slot was notarized and skipped, and another branch has become final since it was asked for
 
     def _learn_committed(self, committed: BlockCommitted) -> None:
         if committed.hash in self._committing:
@@ -742,9 +749,10 @@ class Simplex(Tables):
             self._effects.append(SetTimer(STANDSTILL, self._now_ms + self._pace.standstill_ms))
 
     def _stand_still(self) -> None:
-        """Without finality for a while, and with something under way: where I am, my votes, my newest proposal."""
+        """Without finality for a while, and with something under way: where I am, my votes, my newest proposal. Who is
+        no member does not hear what is under way, so it asks always."""
         self._set_standstill()
-        if not self._slots and self._highest_epoch <= self._epoch.number:
+        if not self._slots and self._highest_epoch <= self._epoch.number and self._me is not None:
             return
         self._effects.append(Broadcast(self.status()))
         for number in sorted(self._slots, reverse=True)[: MAX_PAST_SLOTS + MAX_FUTURE_SLOTS + 1]:
