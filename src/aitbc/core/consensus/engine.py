@@ -139,7 +139,7 @@ class BuildBlock(msgspec.Struct, frozen=True, tag=True):
 
 class ExecuteBlock(msgspec.Struct, frozen=True, tag=True):
     """Say whether a block is a valid child of a parent that was executed before; fetch it if need be, from any peer,
-    as long as it takes (0.5 s, then × 1.5 up to 4 s between attempts: with 30 s a network that is whole again would
+    as long as it takes (0.5 s, then × 1.5 up to 2 s between attempts: with 30 s a network that is whole again would
     not agree within ten)."""
 
     hash: bytes
