@@ -37,7 +37,7 @@ from aitbc.core.consensus.engine import (
     TimerFired,
     TransactionsArrived,
 )
-from aitbc.core.consensus.epoch import Anchor, Epoch
+from aitbc.core.consensus.epoch import Epoch, anchor_of
 from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified, VerifiedProposal
 from aitbc.core.consensus.simplex.wal import BlockRecord, CandidateRecord, LogRecord
 from aitbc.core.crypto.schemes import verify
@@ -122,6 +122,13 @@ class Committed(msgspec.Struct, frozen=True):
     blocks: list[CommittedBlock]
 
 
+class Synced(msgspec.Struct, frozen=True):
+    """The host has executed and written blocks that a quorum made final while this node was far behind; they follow the
+    head, the oldest first, and the last has a certificate of its own. What was under way before is void."""
+
+    blocks: list[tuple[BuiltBlock, CommittedBlock]]
+
+
 class Abandoned(msgspec.Struct, frozen=True):
     """The head went back over blocks with these transactions, the oldest first: they wait again."""
 
@@ -141,6 +148,7 @@ Input = (
     | ParentLost
     | Checked
     | Committed
+    | Synced
     | Abandoned
 )
 
@@ -309,6 +317,8 @@ class Replica:
                 return self._checked(now_ms, message)
             case Committed():
                 return self._committed(now_ms, message.blocks)
+            case Synced():
+                return self._synced(now_ms, message.blocks)
             case Abandoned():
                 return self._abandoned(now_ms, message)
             case _:
@@ -485,7 +495,7 @@ class Replica:
         event = BlockCommitted(self._head_hash, head.height, head.timestamp_ms)
         effects += self._tell_engine(now_ms, event)
         if head.height % self._epoch_length == 0:
-            effects += self._tell_engine(now_ms, self._epoch_began())
+            effects += self._tell_engine(now_ms, self._epoch_began(blocks[-1].certificate))
         return effects + self._go_on(now_ms)
 
     def _settle(self, now_ms: int, block: CommittedBlock) -> list[Effect]:
@@ -493,8 +503,14 @@ class Replica:
         built = self._undecided.built(block.hash)
         assert built is not None, "what was executed is what is committed"
         self._undecided.decided(built)
+        return self._follow(now_ms, block, built.included)
+
+    def _follow(
+        self, now_ms: int, block: CommittedBlock, included: list[VerifiedTransaction]
+    ) -> list[Effect]:
+        """The head is this block; what waits is looked at again."""
         self._head, self._head_hash = block.block.header, block.hash
-        settled = self.mempool.settle(built.included)
+        settled = self.mempool.settle(included)
         expired = self.mempool.expire(now_ms)
         return [
             Announce(block),
@@ -535,27 +551,33 @@ class Replica:
                 drops.append(Drop(tx, rejection))
         return drops + _drops(self.mempool.trim(), GAPPED)
 
-    def _epoch_began(self) -> EpochBegan:
-        head = self._head
-        base = Anchor(
-            slot=0,
-            id=self._head_hash,
-            hash=self._head_hash,
-            height=head.height,
-            timestamp_ms=head.timestamp_ms,
+    def _epoch_began(self, certificate: Certificate | None) -> EpochBegan:
+        epoch = epoch_after(
+            self._state, self._head, genesis_hash=self._genesis_hash, epoch_length=self._epoch_length
         )
-        return EpochBegan(
-            epoch_after(self._state, head, genesis_hash=self._genesis_hash, epoch_length=self._epoch_length),
-            base,
-        )
+        return EpochBegan(epoch, anchor_of(self._head, self._head_hash, certificate, epoch))
+
+    def _synced(self, now_ms: int, blocks: list[tuple[BuiltBlock, CommittedBlock]]) -> list[Effect]:
+        effects: list[Effect] = []
+        for built, block in blocks:
+            assert block.block.header.parent == self._head_hash, "blocks are written one after the other"
+            effects += self._follow(now_ms, block, built.included)
+        self._start_anew()
+        effects += self._judge_suspects(now_ms)
+        return effects + self._tell_engine(now_ms, self._epoch_began(blocks[-1][1].certificate))
+
+    def _start_anew(self) -> None:
+        """Nothing above the head is known."""
+        self._undecided = Undecided(self._head, self._head_hash)
+        self._tip = self._final = self._head_hash
+        self._owed.clear()
+        self._fetching.clear()
+        self._count_ahead()
 
     def _abandoned(self, now_ms: int, message: Abandoned) -> list[Effect]:
         """What can wait again does; the rest is dropped with the reason."""
         self._head, self._head_hash = message.head, message.head_hash
-        self._undecided = Undecided(message.head, message.head_hash)
-        self._tip = self._final = message.head_hash
-        self._owed.clear()
-        self._count_ahead()
+        self._start_anew()
         self.mempool.reopen(message.txs)
         drops: list[Effect] = []
         for tx in message.txs:
@@ -586,6 +608,10 @@ class Replica:
                     result.append(self._message(effect.message, None))
                 case SetHead():
                     self._tip = effect.hash
+                case Finalize() if effect.hash == self._head_hash:  # written before agreement heard of it
+                    head = self._head
+                    written = BlockCommitted(self._head_hash, head.height, head.timestamp_ms)
+                    result += self._tell_engine(now_ms, written)
                 case Finalize():
                     self._owed.append(effect)
                     result += self._pay_owed()

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from aitbc.core.codec.digests import candidate_id
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.wire import unpack
-from aitbc.core.consensus.epoch import Anchor
+from aitbc.core.consensus.epoch import anchor_of
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.wal import MAX_FRAME_BYTES, BlockRecord, LogRecord
@@ -66,7 +65,7 @@ def replica_at_head(
             max_timeout_ms=max_timeout_ms,
         ),
         epoch=epoch,
-        anchor=_anchor(executor, epoch.number),
+        anchor=anchor_of(head, executor.head.hash, executor.head.certificate, epoch),
         transactions_wait=lambda: replica.has_work(),
         records=records,
         vote_after_ms=vote_after_ms,
@@ -92,20 +91,3 @@ def _bodies(records: Sequence[LogRecord], *, above: int) -> list[tuple[bytes, Bl
         if isinstance(record, BlockRecord)
     ]
     return [(name, block) for name, block in blocks if block.header.height > above]
-
-
-def _anchor(executor: Executor, epoch: int) -> Anchor:
-    """The head: a candidate of the running epoch, or its base block."""
-    head, header, certificate = executor.head, executor.head.block.header, executor.head.certificate
-    slot, name = 0, head.hash
-    if certificate is not None and certificate.candidate.epoch == epoch:
-        slot = certificate.candidate.slot
-        name = candidate_id(certificate.candidate, header.chain_id, executor.loaded.hash)
-    return Anchor(
-        slot=slot,
-        id=name,
-        hash=head.hash,
-        height=header.height,
-        timestamp_ms=header.timestamp_ms,
-        certificate=certificate if slot else None,
-    )

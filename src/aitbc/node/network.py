@@ -9,11 +9,11 @@ import contextlib
 import logging
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -29,9 +29,19 @@ from aitbc.core.consensus.simplex.messages import (
     check,
 )
 from aitbc.core.consensus.simplex.rules import Simplex
+from aitbc.core.executor import Executor
 from aitbc.core.peer import kinds
 from aitbc.core.peer.gossip import AGAIN_MS
-from aitbc.core.peer.kinds import CANDIDATE, CERTIFICATE, CONSENSUS_GET, CONSENSUS_STATUS, VOTE, Kind
+from aitbc.core.peer.kinds import (
+    CANDIDATE,
+    CERTIFICATE,
+    CONSENSUS_GET,
+    CONSENSUS_STATUS,
+    ENDS,
+    HEADERS,
+    VOTE,
+    Kind,
+)
 from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
 from aitbc.core.peer.network import Delivered, Network, NetworkEffect, TransactionsCame, Verdict, Wake
 from aitbc.core.peer.peering import TICK_MS
@@ -48,10 +58,15 @@ from aitbc.core.peer.peers import (
     Unreplied,
 )
 from aitbc.core.peer.reasons import PeerReason
+from aitbc.core.sync.ranges import Apply
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block, Certificate
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.ports import Clock, Transport
+from aitbc.node.catching_up import SYNC_KINDS, CatchUp
+from aitbc.node.ranges import read_blocks, read_ends, read_headers
+from aitbc.ports import Clock, Store, Transport
+
+T = TypeVar("T")
 
 log = logging.getLogger("aitbc.node")
 
@@ -99,6 +114,15 @@ class Host(Protocol):
         """Offer a peer's transactions; what became of each."""
         ...
 
+    async def read_range(self, work: Callable[[Store], T]) -> T:
+        """Do work that reads much of the disk. Raises `too_busy` and `node_stopped`."""
+        ...
+
+    @property
+    def executor(self) -> Executor: ...
+
+    async def write_range(self, work: Apply) -> int | None: ...
+
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
         """The block and its ancestors above a height, newest first; empty when it is not here. Raises `too_busy` and
         `node_stopped`."""
@@ -129,6 +153,9 @@ class NodeNetwork:
         self._network = Network(
             settings, status=status, pool=_Pool(host), secret=os.urandom(32), configured=configured
         )
+        self.catching_up = CatchUp(host, self, clock.now_ms)
+        self._range_tickets: dict[int, Callable[[Any], None]] = {}
+        """Who waits for an answer about ranges of the chain."""
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="check")
         self._checking = 0
         self.refused: Counter[str] = Counter()
@@ -157,6 +184,7 @@ class NodeNetwork:
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
 
     async def stop(self) -> None:
+        await self.catching_up.stop()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._wake is not None:
@@ -181,6 +209,22 @@ class NodeNetwork:
 
     def view(self) -> list[PeerView]:
         return self._network.view(self._now())
+
+    def finals(self) -> dict[bytes, int]:
+        """Peers, and the height that each says is final."""
+        statuses = {key: self._network.status_of(key) for key in self._network.peers}
+        return {key: status.finalised_height for key, status in statuses.items() if status is not None}
+
+    def ask_of(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
+        """Ask a peer about a range of the chain; `done` hears the answer, or None when there will be none."""
+        ticket = next(self._tickets)
+        self._range_tickets[ticket] = done
+        self._perform(self._network.ask(self._now(), key, kind, message, ticket=ticket))
+
+    def _range_answered(self, ticket: int, answer: Any) -> None:
+        done = self._range_tickets.pop(ticket, None)
+        if done is not None:
+            done(answer)
 
     def set_status(self, *, height: int, head_hash: bytes) -> None:
         self._network.set_status(kinds.Status(height, head_hash, height))
@@ -249,6 +293,7 @@ class NodeNetwork:
         while True:
             await asyncio.sleep(TICK_MS / 1000)
             self._perform(self._network.tick(self._now()))
+            self.catching_up.tick()
 
     def _step(self, event: LinkEvent) -> None:
         self._perform(self._network.step(self._now(), event))
@@ -272,6 +317,10 @@ class NodeNetwork:
                     self._spawn(self._take_transactions(effect))
                 case Requested():
                     self._spawn(self._answer(effect))
+                case Replied() if effect.kind in SYNC_KINDS:
+                    self._range_answered(effect.ticket, effect.message)
+                case Unreplied() if effect.kind in SYNC_KINDS:
+                    self._range_answered(effect.ticket, None)
                 case Replied():
                     self._spawn(self._take_blocks(effect))
                 case Heard():
@@ -407,6 +456,9 @@ class NodeNetwork:
     # Blocks
 
     async def _answer(self, effect: Requested) -> None:
+        if effect.kind in SYNC_KINDS:
+            await self._answer_range(effect)
+            return
         if effect.kind is not CONSENSUS_GET:
             self._perform(self._network.refuse(effect))
             return
@@ -432,6 +484,24 @@ class NodeNetwork:
                 break
             raw.append(packed)
         self._perform(self._network.answer(effect, pack(BlockAnswer(raw))))
+
+    async def _answer_range(self, effect: Requested) -> None:
+        executor, message = self._host.executor, effect.message
+        length, height = executor.loaded.genesis.consensus.epoch_length, executor.head.block.header.height
+
+        def work(store: Store) -> Any:
+            if effect.kind is ENDS:
+                return read_ends(store, epoch=message.epoch, epoch_length=length, height=height)
+            read = read_headers if effect.kind is HEADERS else read_blocks
+            return read(store, start=message.start, count=message.count)
+
+        try:
+            answer = await self._host.read_range(work)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            self._perform(self._network.refuse(effect))
+        else:
+            self._perform(self._network.answer(effect, answer))
 
     async def _take_blocks(self, effect: Replied) -> None:
         self._asked.pop(effect.ticket, None)

@@ -12,8 +12,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, assert_never
+from typing import Any, NamedTuple, TypeVar, assert_never
 
+from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
     PenalisePeer,
@@ -45,12 +46,15 @@ from aitbc.core.replica import (
     Log,
     ParentLost,
     Relay,
+    Synced,
     Tell,
     TransactionSubmitted,
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
+from aitbc.core.sync.ranges import Apply, Final
 from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
-from aitbc.core.types.reasons import Reason, Rejected, Stops
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
+from aitbc.core.types.records import Commit as StoreCommit
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.agreement import Scribe
 from aitbc.node.evidence import Accuser
@@ -90,6 +94,13 @@ _INCIDENTS = {
     "skipped": "a slot was skipped",
     "slow": "a leader was slow",
 }
+
+
+class _Range(NamedTuple):
+    """Final blocks that wait to be executed and written, and who waits for that."""
+
+    blocks: list[Final]
+    done: asyncio.Future[int | None]
 
 
 class SystemClock:
@@ -141,7 +152,7 @@ class NodeRuntime:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        self._committing: deque[Commit] = deque()
+        self._committing: deque[Commit | _Range] = deque()
         self._much_reader = ThreadPoolExecutor(1, thread_name_prefix="read-much")
         self._light = Line(self._readers, most=MAX_READING, what="reads")
         self._heavy = Line(self._much_reader, most=MAX_READING_MUCH, what="reads of whole blocks")
@@ -392,12 +403,16 @@ class NodeRuntime:
         return engine
 
     def hear(self, peer: str, message: Verified, block: Block | None) -> None:
-        if not self.stopped.is_set():
+        if not self.stopped.is_set() and not self._is_far_behind():
             self.feed(Heard(peer, message, block))
 
     def blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None:
-        if not self.stopped.is_set():
+        if not self.stopped.is_set() and not self._is_far_behind():
             self.feed(BlocksCame(list(blocks)))
+
+    def _is_far_behind(self) -> bool:
+        """What agreement says is of no use before the blocks are here that everybody else has."""
+        return self.network is not None and self.network.catching_up.is_fetching
 
     async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
         """What a peer sent: verified together, then offered together."""
@@ -454,6 +469,9 @@ class NodeRuntime:
         if verified is None or self.replica.mempool.get(verified.id) is None:
             return None
         return pack(verified.tx)
+
+    async def read_range(self, work: Callable[[Store], T]) -> T:
+        return await self.read_much(lambda: work(self.store))
 
     # The loop
 
@@ -546,16 +564,14 @@ class NodeRuntime:
             case Check():
                 self._spawn(self._check(effect))
             case Commit():
-                self._committing.append(effect)
-                if len(self._committing) == 1:
-                    self._spawn(self._commit_all())
+                self._to_commit(effect)
             case Tell():
                 if self.network is not None:
                     self.network.tell(effect.message, effect.peer, effect.block)
             case Relay():
                 self._taken.append(effect.tx.wid)
             case Fetch():
-                if self.network is not None:
+                if self.network is not None and not self._is_far_behind():
                     self.network.fetch(effect.hash, effect.above)
             case SendEpochEnd():
                 self._spawn(self._send_epoch_end(effect))
@@ -654,10 +670,67 @@ class NodeRuntime:
 
         self.feed(await self._in_worker(check))
 
+    def _to_commit(self, work: "Commit | _Range") -> None:
+        self._committing.append(work)
+        if len(self._committing) == 1:
+            self._spawn(self._commit_all())
+
+    async def write_range(self, work: Apply) -> int | None:
+        """Execute and write blocks that a quorum made final, after whatever is being written; the height of the first
+        whose transactions are not those of its header, of which nothing was written, or None."""
+        done: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._to_commit(_Range(work.blocks, done))
+        return await done
+
+    async def _commit_range(self, work: "_Range") -> None:
+        executor, loop, published = self.executor, asyncio.get_running_loop(), threading.Event()
+        blocks = [
+            final for final in work.blocks if final.block.header.height > executor.head.block.header.height
+        ]
+        verified = [self._checker.submit(self._verify, final.block.txs) for final in blocks]
+        written: list[tuple[BuiltBlock, StoreCommit]] = []
+
+        def publish() -> None:
+            try:
+                for built, commit in written:
+                    executor.publish(built, commit.block)
+            finally:
+                published.set()
+
+        def write() -> int | None:
+            """Signatures are verified on another thread, a little ahead of this one."""
+            executor.branches.clear()
+            for final, signatures in zip(blocks, verified, strict=True):
+                height = final.block.header.height
+                signatures.result()
+                try:
+                    built = executor.apply(final.block)
+                except WrongBody:
+                    executor.branches.clear()
+                    return height
+                except Rejected as error:
+                    raise BrokenInvariant(f"block {height}, which a quorum made final, is {error}") from None
+                written.append((built, executor.seal(built, final.certificate)))
+            self.store.commit(*[commit for _, commit in written])
+            loop.call_soon_threadsafe(publish)
+            published.wait()
+            return None
+
+        wrong = await self._in_worker(write) if blocks else None
+        if blocks and wrong is None:
+            self._moved_to(written[-1][1].block)
+            self.feed(Synced([(built, commit.block) for built, commit in written]))
+            self._check_key()
+        work.done.set_result(wrong)
+
     async def _commit_all(self) -> None:
         """One after the other: each is on disk before readers see it, and before the next."""
         while self._committing:
-            await self._commit(self._committing[0])
+            work = self._committing[0]
+            if isinstance(work, _Range):
+                await self._commit_range(work)
+            else:
+                await self._commit(work)
             self._committing.popleft()
 
     async def _commit(self, effect: Commit) -> None:
@@ -684,15 +757,19 @@ class NodeRuntime:
 
         await self._in_worker(write)
         self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
-        candidate = effect.certificate.candidate
+        self._moved_to(commits[-1].block)
+        self.feed(Committed([commit.block for commit in commits]))
+        if last.block.header.height % self.executor.tip.epoch_length == 0:
+            self._check_key()
+
+    def _moved_to(self, head: CommittedBlock) -> None:
+        """A block with a certificate is the newest on disk."""
+        assert head.certificate is not None, "blocks are written up to a certificate"
+        candidate = head.certificate.candidate
         if self.scribe is not None:
             self.scribe.raise_floor(candidate.epoch, candidate.slot)
-        head = self.executor.head
         if self.network is not None:
             self.network.set_status(height=head.block.header.height, head_hash=head.hash)
-        self.feed(Committed([commit.block for commit in commits]))
-        if head.block.header.height % self.executor.tip.epoch_length == 0:
-            self._check_key()
 
     def _check_key(self) -> None:
         """A validator whose key in the set is another now would only say what nobody believes."""

@@ -102,11 +102,13 @@ class BlockCommitted(msgspec.Struct, frozen=True, tag=True):
 
 
 class EpochBegan(msgspec.Struct, frozen=True, tag=True):
-    """Follows the `BlockCommitted` of an epoch's last block."""
+    """Follows the `BlockCommitted` of an epoch's last block; also tells of blocks that the host has written without
+    being asked, because the node was far behind."""
 
     epoch: Epoch
     base: Anchor
-    """That block, as slot 0 of the new epoch."""
+    """The newest block on disk: slot 0 of the new epoch, or, with a certificate, a later one; of the running epoch then
+    too."""
 
 
 EngineEvent = (

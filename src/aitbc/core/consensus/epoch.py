@@ -7,7 +7,7 @@ import msgspec
 
 from aitbc.core.codec.digests import candidate_id, vote_digest
 from aitbc.core.consensus.simplex.certificates import quorum_of
-from aitbc.core.types.blocks import Candidate, Certificate, Validator
+from aitbc.core.types.blocks import Candidate, Certificate, Header, Validator
 
 MAX_REMEMBERED = 1_024
 """Ids and digests of an epoch that are kept: those of the slots under way and many more."""
@@ -27,6 +27,21 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     timestamp_ms: int
     certificate: Certificate | None = None
     """Its Final certificate, for those who lack it; None for a base block: the epoch before has that."""
+
+
+def anchor_of(header: Header, block_hash: bytes, certificate: Certificate | None, epoch: "Epoch") -> Anchor:
+    """A final block with its own certificate: a candidate of this epoch, or its base block."""
+    slot, name = 0, block_hash
+    if certificate is not None and certificate.candidate.epoch == epoch.number:
+        slot, name = certificate.candidate.slot, epoch.id_of(certificate.candidate)
+    return Anchor(
+        slot=slot,
+        id=name,
+        hash=block_hash,
+        height=header.height,
+        timestamp_ms=header.timestamp_ms,
+        certificate=certificate if slot else None,
+    )
 
 
 class Epoch:

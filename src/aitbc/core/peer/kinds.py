@@ -23,6 +23,7 @@ MAX_LISTED = 32
 """Addresses in one answer: enough to find a network, too few to map it."""
 MAX_WIDS = 1_024
 MAX_BLOCKS = 1_024
+MAX_ENDS = 64
 
 # Payloads
 
@@ -114,6 +115,23 @@ class Blocks(_Record, frozen=True):
     """From the start of the range on, as many as there are and fit."""
 
     blocks: Annotated[list[bytes], msgspec.Meta(max_length=MAX_BLOCKS)]
+
+
+class EndsAsked(_Record, frozen=True):
+    """For the last blocks of epochs from this one on, and the newest final one of the running epoch."""
+
+    epoch: Height
+
+
+class Ends(_Record, frozen=True):
+    ends: Annotated[list[bytes], msgspec.Meta(max_length=MAX_ENDS)]
+
+
+class Headers(_Record, frozen=True):
+    """From the start of the range on, as many as there are and fit, and beside each its certificate or nothing."""
+
+    headers: Annotated[list[bytes], msgspec.Meta(max_length=MAX_BLOCKS)]
+    certificates: Annotated[list[bytes], msgspec.Meta(max_length=MAX_BLOCKS)]
 
 
 # The table
@@ -241,12 +259,36 @@ CONSENSUS_GET = Kind(
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
+ENDS = Kind(
+    name="sync:ends",
+    schema=EndsAsked,
+    limit=64,
+    count=Rate(5, 20),
+    size=Rate(1 * KB, 2 * KB),
+    asks=True,
+    answer=Ends,
+    answer_limit=1 * MB,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+HEADERS = Kind(
+    name="sync:headers",
+    schema=BlockRange,
+    limit=64,
+    count=Rate(10, 40),
+    size=Rate(1 * KB, 4 * KB),
+    asks=True,
+    answer=Headers,
+    answer_limit=1 * MB,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
 BLOCKS = Kind(
     name="sync:blocks",
     schema=BlockRange,
     limit=64,
-    count=Rate(20, 40),
-    size=Rate(2 * KB, 4 * KB),
+    count=Rate(40, 80),
+    size=Rate(4 * KB, 8 * KB),
     asks=True,
     answer=Blocks,
     answer_limit=WHOLE_BLOCK,
@@ -266,6 +308,8 @@ KINDS = (
     CERTIFICATE,
     CONSENSUS_STATUS,
     CONSENSUS_GET,
+    ENDS,
+    HEADERS,
     BLOCKS,
 )
 BY_NAME = {kind.wire: kind for kind in KINDS}

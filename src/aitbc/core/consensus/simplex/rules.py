@@ -147,6 +147,8 @@ class Simplex(Tables):
                 self._learn_committed(event)
             case TransactionsArrived():
                 self._learn_of_work()
+            case EpochBegan() if event.epoch.number == self._epoch.number:
+                self._learn_of_written(event.base)
             case EpochBegan():
                 self._heard_ms = dict(
                     zip((member.address for member in self._epoch.validators), self._heard, strict=True)
@@ -371,6 +373,12 @@ class Simplex(Tables):
                 continue  # those before it are on disk too
         if not self._committing:
             self._consider(self._pace_slot)
+
+    def _learn_of_written(self, base: Anchor) -> None:
+        """What was said in later slots of this epoch stays said."""
+        if base.certificate is not None and base.slot > self._final.slot:
+            self._blocks[base.hash] = Block(ZERO_HASH, base.height, base.timestamp_ms)
+            self._accept(VerifiedCertificate(base.certificate, base.id))
 
     # Rule 1: the frontier
 
