@@ -321,16 +321,6 @@ def believe_every_block(self: Any, job: Check) -> Checked:
     return Checked(job.hash, msgspec.structs.replace(built, block=job.block, hash=job.hash))
 
 
-def forget_everything_executed(node: Any) -> None:
-    undecided = node.replica._undecided
-
-    def unchecked(block_hash: bytes) -> None:
-        undecided._checking.discard(block_hash)
-        undecided._built.clear()
-
-    undecided.unchecked = unchecked
-
-
 def blame_the_block(node: Any) -> None:
     undecided = node.replica._undecided
     undecided.exchanged = lambda block_hash: undecided.refused(block_hash, Reason.ROOT_MISMATCH)
@@ -375,7 +365,7 @@ WHOLE_MUTANTS = [
     Mutant("commit a block without its ancestors", whole(commit=commit_the_last_only), None, 4, whole=True),
     Mutant("execute on whatever state is there", parts(stay_on_this_state), None, 4, whole=True),
     Mutant("believe a state root", whole(judge=believe_every_block), "bad_root_leader", 4, whole=True),
-    Mutant("forget everything that was executed", parts(forget_everything_executed), "drawn", 4, whole=True),
+    Mutant("rewrite the log before a final block is on disk", replicas(is_settled=True), None, 1, whole=True),
     Mutant("blame a block for an exchanged body", parts(blame_the_block), "body_swapper", 4, whole=True),
     Mutant("forget what undecided blocks hold", replicas(_hold=nothing), None, 4, whole=True),
     Mutant("keep in the mempool what is final", parts(keep_what_is_final), None, 1, whole=True),

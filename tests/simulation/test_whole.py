@@ -44,6 +44,7 @@ STORIES = [
     (281, "drawn", "two nodes in a new epoch do not answer each other's certificates of old ones for ever"),
     (334, "drawn", "a log with a block that is too large is read all the same"),
     (356, "drawn", "who gets another key while out of the set comes back with that one"),
+    (10_195, "drawn", "a log is not rewritten while the only copy of a final block is in it"),
     (916, "drawn", "a slot that was notarized and skipped leaves a question that nobody has to answer"),
 ]
 

@@ -332,6 +332,11 @@ class Replica:
         """An undecided block, for a peer that asks."""
         return self._undecided.body(block_hash)
 
+    @property
+    def is_settled(self) -> bool:
+        """May the log be rewritten now? Not while a final block is on its way to the disk."""
+        return self.engine.is_settled and not self._owed
+
     def live_records(self) -> list[LogRecord]:
         """What a log that is rewritten now must hold, with the blocks of its candidates."""
         records: list[LogRecord] = []

@@ -615,8 +615,7 @@ class NodeRuntime:
     def _is_settled(self) -> bool:
         """Does nothing wait to be logged, and is every final block on disk? A log that is rewritten then forgets no
         block that nobody else may have."""
-        waiting = any(isinstance(effect, Log | Commit) for effect in self._effects)
-        return not waiting and not self._committing
+        return self.replica.is_settled and not any(isinstance(effect, Log) for effect in self._effects)
 
     def _set_timer(self, effect: SetTimer) -> None:
         previous = self._timers.pop(effect.timer, None)

@@ -361,7 +361,8 @@ class Node(Process):
         if block.height % epochs.length == 0:
             base = self._anchor_at(Stored(block, effect.hash, None), 0, effect.hash)
             self.step(EpochBegan(epochs[epochs.number_after(block.height)], base))
-        if len(self.disk.log) > MAX_LOG_BYTES and not self.is_writing and not self.effects:
+        is_long = len(self.disk.log) > MAX_LOG_BYTES
+        if is_long and not self.is_writing and not self.effects and self.engine.is_settled:
             self.rewrite_log()
 
     def _forget(self, height: int) -> None:

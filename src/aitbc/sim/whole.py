@@ -238,7 +238,8 @@ class Whole(Process):
     def _written(self, then: str) -> None:
         super()._written(then)
         is_long = then == "log" and len(self.disk.log) > MAX_LOG_BYTES
-        if is_long and not any(isinstance(effect, Log) for effect in self.effects):
+        waiting = any(isinstance(effect, Log) for effect in self.effects)
+        if is_long and not waiting and self.replica.is_settled:
             self.rewrite_log()
 
     def _tell(self, effect: Tell) -> None:

@@ -226,6 +226,11 @@ class ConsensusEngine(Protocol):
 
     def on(self, now_ms: int, event: EngineEvent) -> list[EngineEffect]: ...
 
+    @property
+    def is_settled(self) -> bool:
+        """May the log be rewritten now? Not while a final block is on its way to the disk."""
+        ...
+
     def live_records(self) -> list[LogRecord]:
         """What a log that is rewritten now must hold."""
         ...

@@ -168,8 +168,14 @@ class Tables:
         """Is this validator not waited for, because a quorum was heard and it was not?"""
         return self._is_dead(position)
 
+    @property
+    def is_settled(self) -> bool:
+        """Is every final block on disk? The body of one that is not may be in this node's log and nowhere else."""
+        return self._committed.slot == self._final.slot and not self._committing
+
     def live_records(self) -> list[LogRecord]:
-        """What a log that is rewritten now must hold: everything above the newest block on disk."""
+        """What a log that is rewritten now, when all is settled, must hold: everything above the newest block on
+        disk."""
         records: list[LogRecord] = []
         if self._final_certificate is not None:
             records.append(CertificateRecord(self._final_certificate.certificate))
