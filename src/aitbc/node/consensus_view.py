@@ -64,6 +64,10 @@ def _part(runtime: NodeRuntime, engine: Simplex) -> tuple[str, str]:
     """`votes`, `watches` or `follows`, and why."""
     if runtime.stopped.is_set():
         return "stopped", "its log says why"
+    if runtime.network is not None and runtime.network.catching_up.is_fetching:
+        view = runtime.network.catching_up.view()
+        rate = f", {view.blocks_per_s} blocks a second, {view.eta_s} s to go" if view.blocks_per_s else ""
+        return "catches_up", f"block {view.height} of {view.target}{rate}"
     if not runtime.address:
         return "follows", "it has no validator's key (--proposer-key), or one that its account has no more"
     if not engine.is_member:

@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from aitbc.core.sync.ranges import SyncState
 from aitbc.core.types.amounts import format_ait
 from aitbc.node.consensus_view import consensus_view
 from aitbc.node.metrics import exposition
@@ -41,6 +42,20 @@ async def consensus(request: Request) -> Json:
 async def peers(request: Request) -> list[Json]:
     network = service_of(request).runtime.network
     return [msgspec.to_builtins(peer) for peer in network.view()] if network else []
+
+
+@router.get("/sync_status", summary="How far this node is behind what is proved to be final")
+async def sync_status(request: Request) -> Json:
+    runtime = service_of(request).runtime
+    view = runtime.network.catching_up.view() if runtime.network else None
+    height = runtime.executor.head.block.header.height
+    return {
+        "state": view.state if view else SyncState.LIVE,
+        "height": height,
+        "target": max(height, view.target) if view else height,
+        "blocksPerSecond": view.blocks_per_s if view else None,
+        "etaS": view.eta_s if view else None,
+    }
 
 
 @router.get("/rpc/metrics", summary="Prometheus metrics", response_class=Response)
