@@ -75,6 +75,11 @@ class SignerGuard(Protocol):
         """Votes only in epochs whose base block is newer; 0: in all."""
         ...
 
+    @property
+    def floor(self) -> tuple[int, int]:
+        """Epoch and slot; at or below it nothing is signed."""
+        ...
+
     def admit(self, statements: Sequence[Statement]) -> None:
         """On return these may be signed, whatever happens. Raises GuardRefuses when one contradicts an earlier one."""
         ...

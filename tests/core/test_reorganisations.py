@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from aitbc.core.consensus.observer import Observer
 from aitbc.core.replica import Abandoned, Answer, Built, Committed, Drop, Relay, Replica, TransactionSubmitted
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import VERSION_2, Chain, genesis
+from support.observer import Observer
 from support.people import ALICE, BOB, EVE, HUB, VALIDATOR
 
 SENDERS = (ALICE, BOB, HUB)

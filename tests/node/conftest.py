@@ -32,6 +32,7 @@ def node(chain: Chain, tmp_path: Path) -> Iterator[TestClient]:
         genesis=chain.document,
         data=tmp_path / "node",
         proposer=VALIDATOR,
+        never_voted=True,
         faucet=FAUCET,
         synthetic_attester=SYNTHETIC,
     )

@@ -78,7 +78,11 @@ def ask(
     """
     with serving(FakeHub(replies)) as hub:
         config = NodeConfig(
-            genesis=chain.document, data=folder / "node", proposer=VALIDATOR, attest_urls=(hub.url,)
+            genesis=chain.document,
+            data=folder / "node",
+            proposer=VALIDATOR,
+            never_voted=True,
+            attest_urls=(hub.url,),
         )
         with TestClient(create_app(config)) as node:
             tx = transaction_to_plain(chain.sign(ALICE, "RECEIPT_CLAIM", payload))

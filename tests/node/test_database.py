@@ -18,7 +18,9 @@ from .test_rpc import send
 
 
 def config(chain: Chain, folder: Path, database: str = "") -> NodeConfig:
-    return NodeConfig(genesis=chain.document, data=folder, database=database, proposer=VALIDATOR)
+    return NodeConfig(
+        genesis=chain.document, data=folder, database=database, proposer=VALIDATOR, never_voted=True
+    )
 
 
 def test_a_node_on_postgresql_goes_on_after_a_restart(

@@ -37,7 +37,7 @@ def chain() -> Chain:
 
 @pytest.fixture
 def node(chain: Chain, tmp_path: Path) -> Iterator[TestClient]:
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with TestClient(create_app(config)) as client:
         for nonce in range(1, 11):
             tx = chain.sign(ALICE, "TRANSFER", {"to": EVE.address, "amount": 1}, nonce=nonce)

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def config(chain: Chain, tmp_path: Path) -> NodeConfig:
-    return NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    return NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_busy_node_says_so_and_when_to_ask_again(
 ) -> None:
     """Nothing about fees: a read has none."""
     monkeypatch.setattr(runtime, "MAX_READING", 0)
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with TestClient(create_app(config)) as node:
         answer = node.get("/rpc/getBlock/0")
         assert (answer.status_code, answer.json()["code"]) == (503, "too_busy")
@@ -64,7 +64,7 @@ def test_large_blocks_wait_apart_from_small_ones(
     """A page that asks for more than a usual one, of a block that has more."""
     monkeypatch.setattr(runtime, "MAX_READING_MUCH", 0)
     monkeypatch.setattr(chain_routes, "MAX_PAGE", 1)
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with TestClient(create_app(config)) as node:
         sent = []
         for nonce in (3, 2, 1, 4):  # the first leaves with the two that waited for it, the fourth by itself

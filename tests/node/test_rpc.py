@@ -17,7 +17,7 @@ from aitbc.core.codec.digests import receipt_core_digest, receipt_id_of
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.codec.views import transaction_to_plain
-from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
+from aitbc.core.ledger.genesis import Authority, ConsensusSettings, GenesisAccount
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.receipts import ReceiptCore
@@ -115,7 +115,7 @@ def test_the_seeds_faucet_call(node: TestClient) -> None:
 
 
 def test_admin_routes_answer_neither_strangers_nor_web_pages(chain: Chain, tmp_path: Path) -> None:
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR, never_voted=True)
     wish = {"address": EVE.address, "amount": 5}
     with TestClient(create_app(config), client=("10.0.0.7", 50_000)) as stranger:
         assert stranger.post("/admin/mintFaucet", json=wish).json()["code"] == "loopback_only"
@@ -165,7 +165,11 @@ def test_the_synthetic_attester_exists_on_a_devnet_only(tmp_path: Path) -> None:
 
     chain = Chain(genesis(devnet=0, faucet="", synthetic_attester=""))
     config = NodeConfig(
-        genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR, synthetic_attester=SYNTHETIC
+        genesis=chain.document,
+        data=tmp_path / "n",
+        proposer=VALIDATOR,
+        never_voted=True,
+        synthetic_attester=SYNTHETIC,
     )
     with TestClient(create_app(config), client=("127.0.0.1", 50_000)) as node:
         question = {
@@ -263,7 +267,7 @@ def test_fee_params_registry_metrics_and_the_page(node: TestClient, chain: Chain
 
 
 def test_a_restart_goes_on_where_it_stopped(chain: Chain, tmp_path: Path) -> None:
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR, never_voted=True)
     heads = []
     for turn in range(3):
         with TestClient(create_app(config)) as node:
@@ -277,7 +281,7 @@ def test_a_restart_goes_on_where_it_stopped(chain: Chain, tmp_path: Path) -> Non
 def test_the_second_node_on_a_folder_is_refused(chain: Chain, tmp_path: Path) -> None:
     from aitbc.ports import StorageError
 
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "n", proposer=VALIDATOR, never_voted=True)
     with (
         TestClient(create_app(config)),
         pytest.raises(StorageError, match="another node"),
@@ -296,13 +300,31 @@ def test_a_node_without_a_key_serves_and_refuses_what_it_cannot_include(chain: C
         assert node.get("/health").status_code == 200
 
 
-def test_a_genesis_with_two_authorities_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    from aitbc.core.codec.keytext import key_to_text
-    from aitbc.core.ledger.genesis import Authority
+def test_a_lone_validator_without_a_guard_needs_its_operators_word(chain: Chain, tmp_path: Path) -> None:
+    """A new machine with the old key would sign the old heights again."""
+    first = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    with pytest.raises(StorageError, match="--never-voted"), TestClient(create_app(first)):
+        pass
+    with TestClient(create_app(msgspec.structs.replace(first, never_voted=True))) as node:
+        assert node.get("/rpc/consensus").json()["part"] == "votes"
+    with TestClient(create_app(first)) as node:
+        assert node.get("/rpc/consensus").json()["part"] == "votes", "asked once: the guard is there now"
 
+
+def test_one_of_several_validators_without_a_guard_watches(tmp_path: Path) -> None:
     two = [Authority(pubkey=key_to_text(who.auth_key)) for who in (VALIDATOR, EVE)]
     document = jcs(msgspec.structs.replace(genesis(), authorities=two))
-    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(
+        genesis=document, data=tmp_path / "node", proposer=VALIDATOR, peers=("127.0.0.1:1",), log_json=False
+    )
+    with TestClient(create_app(config)) as node:
+        assert node.get("/rpc/consensus").json()["part"] == "watches"
+
+
+def test_a_genesis_with_two_authorities_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    two = [Authority(pubkey=key_to_text(who.auth_key)) for who in (VALIDATOR, EVE)]
+    document = jcs(msgspec.structs.replace(genesis(), authorities=two))
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with pytest.raises(StorageError, match="2 validators"), TestClient(create_app(config)):
         pass
 
@@ -319,7 +341,7 @@ def test_a_chain_whose_clock_would_stand_still_is_not_started(
 ) -> None:
     timestamp = int(time.time()) * times + plus
     document = Chain(msgspec.structs.replace(genesis(), timestamp=timestamp)).document
-    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with pytest.raises(Rejected, match=rf"{timestamp} is more than a day ahead \({why}\)"):
         open_node(config)
     assert not (tmp_path / "node" / "chain.db").exists()
@@ -327,12 +349,14 @@ def test_a_chain_whose_clock_would_stand_still_is_not_started(
 
 def test_a_chain_may_be_started_a_day_before_it_begins(tmp_path: Path) -> None:
     tomorrow = msgspec.structs.replace(genesis(), timestamp=int(time.time()) + 24 * 3600)
-    config = NodeConfig(genesis=Chain(tomorrow).document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(
+        genesis=Chain(tomorrow).document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True
+    )
     open_node(config).close()
 
 
 def test_a_block_that_was_damaged_on_disk_is_an_error_with_a_name(chain: Chain, tmp_path: Path) -> None:
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with TestClient(create_app(config), raise_server_exceptions=False) as node:
         height = send(node, chain, ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})["height"]
         with sqlite3.connect(tmp_path / "node" / "chain.db") as database:
@@ -354,7 +378,11 @@ def test_a_hub_that_drips_its_answer_does_not_hold_a_claim(
         threading.Thread(target=drip, args=(server,), daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         config = NodeConfig(
-            genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, attest_urls=(url,)
+            genesis=chain.document,
+            data=tmp_path / "node",
+            proposer=VALIDATOR,
+            never_voted=True,
+            attest_urls=(url,),
         )
         with TestClient(create_app(config)) as node:
             payload, _ = chain.claim_parts(PROVIDER, "ab" * 32)
@@ -425,7 +453,9 @@ def test_a_node_that_has_stopped_itself_does_not_call_itself_healthy(node: TestC
 def test_a_faucet_key_opens_no_faucet_outside_a_devnet(tmp_path: Path) -> None:
     """An operator who starts a real chain with `faucet=` still in the configuration."""
     document = Chain(genesis(devnet=0, faucet="", synthetic_attester="")).document
-    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR, faucet=FAUCET)
+    config = NodeConfig(
+        genesis=document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True, faucet=FAUCET
+    )
     with TestClient(create_app(config), client=("127.0.0.1", 50_000)) as node:
         answer = node.post("/admin/mintFaucet", json={"address": EVE.address, "amount": 5})
         assert (answer.status_code, answer.json()["code"]) == (404, "not_devnet")
@@ -433,7 +463,7 @@ def test_a_faucet_key_opens_no_faucet_outside_a_devnet(tmp_path: Path) -> None:
 
 
 def test_a_node_does_not_author_with_a_key_that_is_no_authoritys(chain: Chain, tmp_path: Path) -> None:
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=EVE)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=EVE, never_voted=True)
     with (
         pytest.raises(StorageError, match=f"{EVE.address}'s, which is not an authority"),
         TestClient(create_app(config)),
@@ -449,7 +479,7 @@ def test_numbers_that_javascript_would_round_are_answered_as_text(chain: Chain, 
     ]
     settings = ConsensusSettings(block_time_ms=0, idle_ms=600_000)
     chain = Chain(msgspec.structs.replace(genesis(), accounts=rich, consensus=settings))
-    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True)
     with TestClient(create_app(config)) as node:
         balance = f"/rpc/getBalance/{BOB.address}"
         assert node.get(balance).json()["balance"] == MAX_SIGNED

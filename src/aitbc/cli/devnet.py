@@ -252,16 +252,18 @@ def _load_node() -> None:
 def _node(plan: Plan, i: int) -> int:
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
-    from aitbc.node.main import run
+    from aitbc.node.main import DATABASE_FILE, run
 
     log_as_json()
+    data = plan.data / node_name(i)
     return run(
         NodeConfig(
             genesis=plan.document,
-            data=plan.data / node_name(i),
+            data=data,
             rpc_host=HOST,
             rpc_port=plan.ports.rpc + i,
             proposer=plan.validators[i],
+            never_voted=len(plan.validators) == 1 or not (data / DATABASE_FILE).exists(),
             p2p_host=HOST,
             p2p_port=plan.ports.p2p + i if len(plan.validators) > 1 else None,
             peers=plan.peers_of(i),

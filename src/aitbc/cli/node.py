@@ -75,6 +75,11 @@ def command() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
 )
+@click.option(
+    "--never-voted",
+    is_flag=True,
+    help="This key has not voted on this chain, anywhere: said once, at a validator's first start.",
+)
 @click.option("--p2p-host", default="127.0.0.1", show_default=True, help="Where other nodes connect.")
 @click.option("--p2p-port", type=click.IntRange(1, 65535), help="Without it nobody can connect to this node.")
 @click.option(
@@ -104,6 +109,7 @@ def start(
     host: str,
     port: int,
     proposer_key: Path | None,
+    never_voted: bool,
     p2p_host: str,
     p2p_port: int | None,
     peers: tuple[str, ...],
@@ -125,6 +131,7 @@ def start(
         rpc_host=host,
         rpc_port=port,
         proposer=_signer(proposer_key) if proposer_key else None,
+        never_voted=never_voted,
         p2p_host=p2p_host,
         p2p_port=p2p_port,
         peers=peers,

@@ -33,7 +33,7 @@ from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock
-from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
+from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import Commit, StoredChain
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 
@@ -221,17 +221,6 @@ class Executor:
         """Verify what a witness claims, so that whoever asks next is answered from memory; may run on any thread."""
         with suppress(Rejected):
             check_witness(msgspec.structs.replace(context, verify=self.verifier), Overlay(self.state), tx)
-
-    def author(self, auth_key: bytes) -> str:
-        """The address under which a key authors the next block; raises Stops unless it is the set's only one."""
-        members = validators_of(self.state.tip())
-        if [member.auth_key for member in members] != [auth_key]:
-            raise Stops(
-                f"from height {self.tip.header.height + 1} on the validators are"
-                f" {', '.join(member.address for member in members)}; this release runs chains of one author: start"
-                " again without a proposer key, or with the present key of the only one"
-            )
-        return members[0].address
 
     def prove(self, store: str, key: str, *, height: int) -> StateProof:
         """Proof of a record, or of its absence, in the state of a block that the journal still reaches; Rejected for

@@ -407,11 +407,13 @@ class Replica:
         return self._fetch(now_ms, bytes.fromhex(message.timer.removeprefix(FETCH)))
 
     def _heard(self, now_ms: int, message: Heard) -> list[Effect]:
-        """A body is kept before the engine asks for it, if the proposal is one that can be of use."""
+        """A body is kept before the engine asks for it, if the proposal is of use or somebody waits for the block."""
         proposal = message.message
         effects: list[Effect] = []
         if isinstance(proposal, VerifiedProposal) and message.block is not None:
-            self._undecided.keep(proposal.candidate.block_hash, message.block)
+            name = proposal.candidate.block_hash
+            if self.engine.keeps(proposal) or self._undecided.is_wanted(name):
+                self._undecided.keep(name, message.block)
         effects += self._tell_engine(now_ms, MessageArrived(message.peer, message.message))
         return effects + self._go_on(now_ms)
 
@@ -677,7 +679,7 @@ class Replica:
 
     def _message(self, message: Message, peer: str | None) -> Tell:
         block = None
-        if isinstance(message, Proposal):
+        if isinstance(message, Proposal) and peer is None:  # one who asked for little fetches what it lacks
             block = self._undecided.body(message.candidate.block_hash)
         return Tell(message, peer, block)
 

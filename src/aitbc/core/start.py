@@ -44,14 +44,15 @@ def replica_at_head(
     address: str,
     records: Sequence[LogRecord] = (),
     vote_after_ms: int = 0,
+    floor: tuple[int, int] = (0, 0),
     timeout_ms: int = 600,
     max_timeout_ms: int = 30_000,
 ) -> Replica:
     """A replica with the engine that the genesis asks for.
 
     `address` votes when it is in the set; one that is not, or an empty one, follows. `records`: what the log and the
-    signer guard hold; `vote_after_ms`: the guard's; `timeout_ms`: how long a slot's leader is waited for at first,
-    `max_timeout_ms`: at most.
+    signer guard hold; `vote_after_ms` and `floor`: the guard's; `timeout_ms`: how long a slot's leader is waited for
+    at first, `max_timeout_ms`: at most.
     """
     head, loaded = executor.head.block.header, executor.loaded
     settings = loaded.genesis.consensus
@@ -69,6 +70,7 @@ def replica_at_head(
         transactions_wait=lambda: replica.has_work(),
         records=records,
         vote_after_ms=vote_after_ms,
+        floor=floor,
     )
     replica = Replica(
         state=executor.state,

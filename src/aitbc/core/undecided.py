@@ -53,7 +53,8 @@ class Undecided:
     # What is here
 
     def body(self, block_hash: bytes) -> Block | None:
-        return self._bodies.get(block_hash)
+        built = self._built.get(block_hash)
+        return self._bodies.get(block_hash) or (built.block if built is not None else None)
 
     def built(self, block_hash: bytes) -> BuiltBlock | None:
         return self._built.get(block_hash)

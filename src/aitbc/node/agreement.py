@@ -101,6 +101,11 @@ class Scribe:
         return self._guard.vote_after_ms
 
     @property
+    def floor(self) -> tuple[int, int]:
+        """Epoch and slot at or below which the guard signs nothing."""
+        return self._guard.floor
+
+    @property
     def is_long(self) -> bool:
         """Is the log to be rewritten?"""
         return self._size > MAX_LOG_BYTES
@@ -140,8 +145,8 @@ class Scribe:
 
 
 def open_scribe(folder: Path, *, signer: Signer, genesis_hash: bytes, now_ms: int, is_new: bool) -> Scribe:
-    """With the files of a data folder; raises Stops when another process holds the guard. `is_new`: the chain here has
-    no block yet."""
+    """With the files of a data folder; raises Stops when another process holds the guard. `is_new`: the key has never
+    voted on this chain."""
     guard = GuardFile(folder / GUARD_FILE, genesis_hash, now_ms=now_ms, is_new=is_new)
     log = LogFile(folder / LOG_FILE, genesis_hash)
     return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash, now_ms=now_ms)

@@ -18,6 +18,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_port: int = 8080
     proposer: Signer | None = None
     """Votes and authors blocks while its key is in the validator set; None follows."""
+    never_voted: bool = False
+    """The operator's word that the proposer's key has not voted on this chain, anywhere; asked for once, while there is
+    no signer guard yet."""
     p2p_host: str = "127.0.0.1"
     p2p_port: int | None = None
     """Where other nodes connect; None: nobody does."""

@@ -38,7 +38,7 @@ from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.types.reasons import Rejected, Stops
-from aitbc.node.agreement import Scribe, open_scribe
+from aitbc.node.agreement import GUARD_FILE, Scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.network import NodeNetwork
@@ -154,22 +154,26 @@ def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
         return None
     if not config.talks:
         _check_lone_author(config.proposer, executor)
-    height = executor.head.block.header.height
-    # Who is a quorum alone has nobody to contradict it: a chain of an older release has no guard yet.
-    is_new = height == 0 or len(validators_of(executor.state)) == 1
+    has_guard = (config.data / GUARD_FILE).exists()
+    if not has_guard and not config.never_voted and len(validators_of(executor.state)) == 1:
+        raise StorageError(
+            f"{config.data} has no signer guard: if this key has never voted on this chain, start once with"
+            " --never-voted; else bring the guard back, or the chain could fork"
+        )
     try:
         scribe = open_scribe(
             config.data,
             signer=config.proposer,
             genesis_hash=executor.loaded.hash,
             now_ms=SystemClock().now_ms(),
-            is_new=is_new,
+            is_new=config.never_voted,
         )
     except (OSError, Stops) as error:
         raise StorageError(str(error)) from None
     if scribe.vote_after_ms > 0:
         log.warning(
-            "log or guard were lost: this validator watches until an epoch begins in which it cannot have voted",
+            "log or guard were lost, or never there: this validator watches until an epoch begins in which it cannot"
+            " have voted (a key that has never voted starts once with --never-voted)",
             extra={"component": "consensus", "event": "watching"},
         )
     return scribe

@@ -28,6 +28,7 @@ from aitbc.core.consensus.engine import (
 from aitbc.core.consensus.simplex.messages import Verified
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.executor import Executor
+from aitbc.core.peer.kinds import CONSENSUS_GET
 from aitbc.core.replica import (
     Announce,
     Answer,
@@ -131,6 +132,7 @@ class NodeRuntime:
             address=self.address,
             records=scribe.records if scribe else (),
             vote_after_ms=scribe.vote_after_ms if scribe else 0,
+            floor=scribe.floor if scribe else (0, 0),
             timeout_ms=timeout_ms,
         )
         self.network: NodeNetwork | None = None
@@ -441,25 +443,30 @@ class NodeRuntime:
         return verdicts
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
-        """Undecided ones first, then what is on disk."""
+        """Undecided ones first, then what is on disk; no more than an answer holds."""
         blocks: list[Block] = []
+        room = CONSENSUS_GET.answer_limit
         while len(blocks) < most and (body := self.replica.body(block_hash)) is not None:
             if body.header.height <= above:
                 return blocks
             blocks.append(body)
+            room -= len(pack(body))
+            if room < 0:
+                return blocks
             block_hash = body.header.parent
 
         def stored() -> list[Block]:
-            name, found = block_hash, list[Block]()
-            while len(blocks) + len(found) < most:
+            name, found, left = block_hash, list[Block](), room
+            while len(blocks) + len(found) < most and left > 0:
                 committed = self.store.block_by_hash(name)
                 if committed is None or committed.block.header.height <= max(above, 0):
                     break
                 found.append(committed.block)
+                left -= len(pack(committed.block))
                 name = committed.block.header.parent
             return found
 
-        return blocks + await self.read(stored)
+        return blocks + await self.read_much(stored)
 
     def has_transaction(self, wid: bytes) -> bool:
         return self.executor.transactions.get(wid) is not None

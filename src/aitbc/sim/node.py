@@ -103,6 +103,7 @@ class Node(Process):
             transactions_wait=self.transactions_wait,
             records=records,
             vote_after_ms=vote_after_ms,
+            floor=self.guard.floor,
         )
 
     def _anchor(self) -> Anchor:

@@ -127,7 +127,11 @@ class Whole(Process):
 
     def new_replica(self, records: list[LogRecord], vote_after_ms: int) -> Replica:
         return replica_at_head(
-            self.executor, address=self.voting_as, records=records, vote_after_ms=vote_after_ms
+            self.executor,
+            address=self.voting_as,
+            records=records,
+            vote_after_ms=vote_after_ms,
+            floor=self.guard.floor,
         )
 
     def _key(self) -> bytes:

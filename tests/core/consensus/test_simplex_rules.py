@@ -29,12 +29,14 @@ from aitbc.core.consensus.engine import (
     SetHead,
     SetTimer,
     SignStatements,
+    Statement,
     StatementsSigned,
     TimerFired,
     TransactionsArrived,
 )
 from aitbc.core.consensus.epoch import Anchor, Epoch
 from aitbc.core.consensus.simplex.certificates import assemble, skipped
+from aitbc.core.consensus.simplex.guard import Guard, admit
 from aitbc.core.consensus.simplex.messages import (
     FINAL,
     NOTAR,
@@ -54,7 +56,7 @@ from aitbc.core.consensus.simplex.messages import (
 )
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.rules import Simplex
-from aitbc.core.consensus.simplex.wal import LogRecord
+from aitbc.core.consensus.simplex.wal import LogRecord, VoteRecord
 from aitbc.core.ledger.elector import take_turns
 from aitbc.core.types.blocks import ZERO_HASH, Candidate
 from aitbc.core.types.reasons import Reason, Rejected
@@ -277,8 +279,8 @@ def test_a_timestamp_ahead_is_voted_for_when_its_time_has_come() -> None:
 
 def test_with_nothing_to_do_nobody_is_in_a_hurry() -> None:
     node = Story(work=False)
-    node.now_ms = BASE.timestamp_ms
-    node.on(EpochBegan(node.epoch, BASE))
+    node.now_ms, node.seen = BASE.timestamp_ms, []
+    node._take(node.engine.start(node.now_ms))
     assert node.timers()["skip"] == 5_000 + 600
     node.now_ms += 700
     node.work = True
@@ -448,3 +450,60 @@ def test_what_members_say_passes_and_another_epoch_is_only_a_number() -> None:
     assert Story().on(MessageArrived("v0", Ahead(9))) == [Send("v0", Status(0, 0, 1))]
     with pytest.raises(Rejected):
         decode("block", b"")
+
+
+def test_after_more_slots_than_the_guard_remembers_a_restart_says_what_it_may() -> None:
+    guard, story = Guard(genesis_hash=bytes(32)), Story()
+    for slot in range(1, 1_300):
+        story.now_ms += 31_000
+        story.on(TimerFired("skip"))
+        story.skip(slot)
+    for record in story.log:
+        if isinstance(record, VoteRecord):
+            guard = admit(guard, [statement_of(record)])
+    assert guard.floor > (0, 0), "the oldest are forgotten"
+    for records in ((*story.log, *guard.signed), guard.signed):
+        engine = Simplex(
+            address="v3",
+            pace=Pace(block_time_ms=100, idle_ms=5_000),
+            epoch=story.epoch,
+            anchor=BASE,
+            transactions_wait=lambda: True,
+            records=records,
+            floor=guard.floor,
+        )
+        effects = engine.start(story.now_ms)
+        (asked,) = [effect.statements for effect in effects if isinstance(effect, SignStatements)]
+        assert admit(guard, asked) is guard and asked, "with the log and without it"
+
+
+def statement_of(record: VoteRecord) -> Statement:
+    return Statement(
+        kind=record.kind,
+        epoch=record.epoch,
+        slot=record.slot,
+        candidate=record.candidate,
+        digest=bytes(32),
+    )
+
+
+def test_the_timer_of_a_slot_does_not_skip_the_next_one() -> None:
+    """The next block is not due while the one before is being written."""
+    node = Story()
+    node.on(TransactionsArrived())
+    skip_at_ms = node.now_ms + node.timers()["skip"] if node.timers() else node.engine._skip_at_ms
+    node.now_ms += 500
+    node.propose(A)
+    node.executed(A, height=1)
+    node.on(MessageArrived("v1", node.certificate(FINAL, A)))
+    assert node.engine.frontier == 2
+    node.now_ms = skip_at_ms
+    node.on(TimerFired("skip"))
+    assert ("skip", 2) not in node.words()
+
+
+def test_an_epoch_that_somebody_made_up_is_asked_about_once() -> None:
+    node = Story(work=False)
+    node.on(MessageArrived("ab" * 32, Status(2**53 - 1, 0, 1)))
+    said = [bool(node.on(TimerFired("standstill"))[1:]) for _ in range(3)]
+    assert said == [True, False, False]

@@ -92,6 +92,10 @@ class GuardFile:
     def vote_after_ms(self) -> int:
         return self._guard.vote_after_ms
 
+    @property
+    def floor(self) -> tuple[int, int]:
+        return self._guard.floor
+
     def admit(self, statements: Sequence[Statement]) -> None:
         """Remember, safely, that these are signed; raises GuardRefuses, and then nothing may be."""
         guard = admit(self._guard, statements)

@@ -45,6 +45,10 @@ class MemoryGuard:
     def raise_floor(self, epoch: int, slot: int) -> None:
         self._guard = raise_floor(self._guard, epoch, slot)
 
+    @property
+    def floor(self) -> tuple[int, int]:
+        return self._guard.floor
+
     def begin_anew(self, vote_after_ms: int) -> None:
         self._guard = made_anew(self._guard, vote_after_ms)
 

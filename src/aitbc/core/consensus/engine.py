@@ -226,6 +226,10 @@ class ConsensusEngine(Protocol):
 
     def on(self, now_ms: int, event: EngineEvent) -> list[EngineEffect]: ...
 
+    def keeps(self, message: Verified) -> bool:
+        """Is a message of use now?"""
+        ...
+
     @property
     def is_settled(self) -> bool:
         """May the log be rewritten now? Not while a final block is on its way to the disk."""

@@ -184,6 +184,7 @@ def check_proposal(
     digest = epoch.digest_of(CANDIDATE, candidate.slot, name)
     if not verifier(epoch.validators[leader].auth_key, digest, proposal.signature):
         raise Rejected(Reason.WRONG_PROPOSER, f"not signed by the leader of slot {candidate.slot}")
+    _check_justification(proposal)
     justification = []
     for certificate in proposal.justification:
         checked = check_any_certificate(certificate, epoch, verifier)
@@ -193,6 +194,19 @@ def check_proposal(
             )
         justification.append(checked)
     return VerifiedProposal(candidate, name, proposal.signature, justification)
+
+
+def _check_justification(proposal: Proposal) -> None:
+    """The parent's Notar and Skips between, each once: the list is not signed, and each certificate costs a quorum of
+    signatures."""
+    candidate, seen = proposal.candidate, set[tuple[str, int]]()
+    for certificate in proposal.justification:
+        kind, slot = certificate.kind, certificate.candidate.slot
+        is_parents = kind == NOTAR and slot == candidate.parent_slot
+        is_between = kind == SKIP and candidate.parent_slot < slot < candidate.slot
+        if not (is_parents or is_between) or (kind, slot) in seen:
+            raise Rejected(Reason.BAD_CERTIFICATE, f"a {kind[:20]!r} of slot {slot} justifies nothing here")
+        seen.add((kind, slot))
 
 
 def check_any_certificate(

@@ -82,6 +82,9 @@ from aitbc.core.types.reasons import BrokenInvariant, Reason
 
 PACE, SKIPPING, STANDSTILL, RELAY, CLOCK = "pace", "skip", "standstill", "relay", "clock"
 """Timers: a block is due · stop waiting for it · say it again · pass certificates on · a timestamp has come."""
+MAX_SPOKEN_SLOTS = 128
+"""Nothing is said of slots so far below the frontier: the guard remembers at least 300 of them, and what a later slot
+makes final is final in all before it."""
 
 
 class Simplex(Tables):
@@ -97,11 +100,13 @@ class Simplex(Tables):
         transactions_wait: Callable[[], bool],
         records: Sequence[LogRecord] = (),
         vote_after_ms: int = 0,
+        floor: tuple[int, int] = (0, 0),
     ) -> None:
         """`anchor` is the newest block on disk, in `epoch`; `records` what the log and the signer guard hold.
 
         `vote_after_ms`: votes only in epochs whose base block is newer. A node that lost its guard gives its own time
-        of starting here: in such an epoch it cannot have voted before. 0: everywhere.
+        of starting here: in such an epoch it cannot have voted before. 0: everywhere. `floor`: the guard's (epoch,
+        slot); at or below it nothing is signed.
         """
         super().__init__(address=address, pace=pace, epoch=epoch, anchor=anchor, vote_after_ms=vote_after_ms)
         self._transactions_wait = transactions_wait
@@ -113,6 +118,7 @@ class Simplex(Tables):
         self._budget = Budget(pace.standstill_ms // 2)
         self._asked = Asked(pace.standstill_ms // 2)
         self._highest_epoch = 0
+        self._floor = floor
         self._recover(records)
         self._agenda.clear()
         self._effects.clear()
@@ -124,8 +130,8 @@ class Simplex(Tables):
         self._now_ms = now_ms
         self._entered_ms = now_ms
         self._heard = [now_ms] * len(self._heard)
-        self._say_again_after_restart()
         self._consider(self._advance)
+        self._consider(self._say_again_after_restart)
         self._consider(self._commit)
         self._consider(self._greet)
         return self._work_off()
@@ -380,6 +386,12 @@ class Simplex(Tables):
             self._blocks[base.hash] = Block(ZERO_HASH, base.height, base.timestamp_ms)
             self._accept(VerifiedCertificate(base.certificate, base.id))
 
+    def _may_speak_of(self, number: int) -> bool:
+        """Not of slots that the guard may have forgotten: the newest slots of many without finality decide."""
+        epoch, slot = self._floor
+        floor = slot if epoch == self._epoch.number else 0
+        return epoch <= self._epoch.number and number > max(floor, self._frontier - MAX_SPOKEN_SLOTS)
+
     # Rule 1: the frontier
 
     def _advance(self) -> None:
@@ -433,6 +445,8 @@ class Simplex(Tables):
         if not self._due or self._is_over or not self._may_vote or self._building is not None:
             return
         if self._epoch.leader_of(number) != self._me or self._has_spoken_as_leader(number):
+            return
+        if not self._may_speak_of(number):
             return
         base = self._base(number)
         if base.hash not in self._blocks:
@@ -509,7 +523,9 @@ class Simplex(Tables):
 
     def _may_notarize(self, slot: Slot) -> bool:
         """Once a slot, and not where nobody needs it any more."""
-        return self._may_vote and not self._is_over and slot.voted_notar is None and not slot.is_skipped
+        if not self._may_vote or self._is_over or not self._may_speak_of(slot.number):
+            return False
+        return slot.voted_notar is None and not slot.is_skipped
 
     def _judge(self, candidate: Candidate, parent: Parent) -> bool | Reason:
         """True: valid; a reason: invalid; False: the host has not said yet."""
@@ -563,6 +579,8 @@ class Simplex(Tables):
         is one: the votes go out together."""
         if not self._may_vote or self._is_over or slot.voted_final or slot.voted_skip or not slot.voted_notar:
             return False
+        if not self._may_speak_of(slot.number):
+            return False
         if slot.notarized is not None:
             return slot.notarized.id == slot.voted_notar
         return slot.power.get((NOTAR, slot.voted_notar), 0) >= self._epoch.quorum
@@ -570,7 +588,10 @@ class Simplex(Tables):
     # Rule 5: skip
 
     def _skip_in_time(self) -> None:
-        """Fired early, by a clock that went back or a timer that was replaced meanwhile: wait on, but not for ever."""
+        """Fired early, by a clock that went back or a timer that was replaced meanwhile: wait on, but not for ever.
+        While the block before is being written nothing is due yet."""
+        if self._due_ms is None:
+            return
         if self._now_ms < self._skip_at_ms:
             self._skip_at_ms = min(self._skip_at_ms, self._now_ms + self._timeout_ms())
             self._effects.append(SetTimer(SKIPPING, self._skip_at_ms))
@@ -578,7 +599,12 @@ class Simplex(Tables):
             self._skip(self._frontier)
 
     def _skip(self, number: int) -> None:
-        if number <= self._final.slot or self._is_over or not self._may_vote:
+        if (
+            number <= self._final.slot
+            or self._is_over
+            or not self._may_vote
+            or not self._may_speak_of(number)
+        ):
             return
         slot = self._slot(number)
         if self._may_skip(slot):
@@ -762,6 +788,9 @@ class Simplex(Tables):
         self._set_standstill()
         if not self._slots and self._highest_epoch <= self._epoch.number and self._me is not None:
             return
+        self._highest_epoch = (
+            0  # who is in a later epoch says so again; one that somebody made up is forgotten
+        )
         self._effects.append(Broadcast(self.status()))
         for number in sorted(self._slots, reverse=True)[: MAX_PAST_SLOTS + MAX_FUTURE_SLOTS + 1]:
             self._effects += [Broadcast(_unverified(vote)) for vote in self._own_votes(self._slots[number])]
@@ -849,7 +878,7 @@ class Simplex(Tables):
         if not self._may_vote:
             return
         for number, slot in sorted(self._slots.items()):
-            for record in self._votes_of(slot):
+            for record in self._votes_of(slot) if self._may_speak_of(number) else ():
                 if record.kind != CANDIDATE or record.candidate in slot.candidates:
                     self._state(record.kind, number, record.candidate)
             self._consider(self._finalize_vote, number)

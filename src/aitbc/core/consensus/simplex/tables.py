@@ -198,14 +198,23 @@ class Tables:
                 return message.epoch == self._epoch.number and lowest <= slot <= self.horizon
             case VerifiedProposal():
                 candidate = message.candidate
-                return (
-                    candidate.epoch == self._epoch.number
-                    and self._final.slot < candidate.slot <= self.horizon
-                )
+                is_near = self._final.slot < candidate.slot <= self.horizon
+                return candidate.epoch == self._epoch.number and is_near and self._is_news(message)
             case VerifiedCertificate():
-                return message.certificate.candidate.epoch == self._epoch.number
+                kind, candidate = message.certificate.kind, message.certificate.candidate
+                held = self._slots.get(candidate.slot)
+                is_open = candidate.slot > self._final.slot and (
+                    held is None or kind not in held.certificates
+                )
+                return candidate.epoch == self._epoch.number and is_open
             case _:
                 return False
+
+    def _is_news(self, proposal: VerifiedProposal) -> bool:
+        """The slot's first proposal, or another one: that is evidence. The justification and the body beside it are not
+        signed, so the same proposal can be told in any number of forms."""
+        slot = self._slots.get(proposal.candidate.slot)
+        return slot is None or slot.proposal is None or slot.proposal.id != proposal.id
 
     # What the tables say
 
