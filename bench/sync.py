@@ -40,8 +40,8 @@ from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.node.main import DATABASE_FILE
 
 EPOCH = 600
-TRANSFERS = int(os.environ.get("TRANSFERS", "100000"))
-PER_BLOCK = 2_000
+TRANSFERS = int(os.environ.get("TRANSFERS", "200000"))
+PER_BLOCK = 1_000
 EMPTY = int(os.environ.get("EMPTY", "12000"))
 SENDERS = 200
 PEERS = (1, 2, 3)

@@ -889,7 +889,7 @@ def test_the_memory_of_verified_transactions_has_a_size(monkeypatch: pytest.Monk
     """Its comment says about 20 MB."""
     large = world().chain.sign(EVE, "TRANSFER", {"to": HUB.address, "amount": 1})
 
-    def verified(tx: Transaction, genesis_hash: bytes, _verifier: Verifier) -> VerifiedTransaction:
+    def verified(tx: Transaction, genesis_hash: bytes, _verifier: Verifier, **_: Any) -> VerifiedTransaction:
         tx_id = transaction_id(tx, genesis_hash)
         return VerifiedTransaction(tx, tx_id, wid_of(tx, genesis_hash), msgspec.Struct(), None, 16_000)
 

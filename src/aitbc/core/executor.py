@@ -6,6 +6,7 @@ block. `verify` may run on any thread. Pure: the host reads and writes the store
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from aitbc.core.chain.builder import (
     build_block,
     has_its_body,
 )
-from aitbc.core.codec.digests import wid_of
+from aitbc.core.codec.digests import names_of
 from aitbc.core.codec.records import record_from_bytes
 from aitbc.core.consensus.simplex.certificates import check_certificate
 from aitbc.core.crypto.indexed_tree import TreeProof
@@ -31,6 +32,7 @@ from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.execution import check_witness
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
+from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.types.blocks import Block, Certificate, CommittedBlock
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
@@ -94,9 +96,10 @@ class VerifiedTransactions:
 
     def verify(self, tx: Transaction) -> VerifiedTransaction:
         """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
-        verified = self._known.get(wid_of(tx, self._genesis_hash))
+        names = names_of(tx, self._genesis_hash)
+        verified = self._known.get(names.wid)
         if verified is None:
-            verified = verify_transaction(tx, self._genesis_hash, self._verify)
+            verified = verify_transaction(tx, self._genesis_hash, self._verify, names=names)
             self._known[verified.wid] = verified
             self._bytes += verified.size
             while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
@@ -200,12 +203,20 @@ class Executor:
         self.branches.add(built)
         return built
 
-    def apply(self, block: Block) -> BuiltBlock:
+    def apply(self, block: Block, verified: Sequence[VerifiedTransaction] = ()) -> BuiltBlock:
         """Check another node's block on its parent, the head or an undecided block; raises Rejected, with nothing
-        changed: WrongBody when the transactions are not even those that the header names."""
+        changed: WrongBody when the transactions are not even those that the header names. `verified`: its transactions
+        in order, where they were verified before."""
         tip = self.branches.tip_at(block.header.parent)
         try:
-            built = apply_block(tip, self.state, block, verifier=self.verifier, known=self.transactions.get)
+            built = apply_block(
+                tip,
+                self.state,
+                block,
+                verifier=self.verifier,
+                known=self.transactions.get,
+                verified=verified,
+            )
         except Rejected as rejection:
             if not has_its_body(block, self.loaded.hash):
                 raise WrongBody(rejection.reason, rejection.message) from None
@@ -219,6 +230,8 @@ class Executor:
 
     def warm(self, tx: VerifiedTransaction, context: BlockContext) -> None:
         """Verify what a witness claims, so that whoever asks next is answered from memory; may run on any thread."""
+        if TYPES[tx.tx.type].check_witness is None:
+            return
         with suppress(Rejected):
             check_witness(msgspec.structs.replace(context, verify=self.verifier), Overlay(self.state), tx)
 

@@ -708,9 +708,8 @@ class NodeRuntime:
             executor.branches.clear()
             for final, signatures in zip(blocks, verified, strict=True):
                 height = final.block.header.height
-                signatures.result()
                 try:
-                    built = executor.apply(final.block)
+                    built = executor.apply(final.block, _all_good(signatures.result()))
                 except WrongBody:
                     executor.branches.clear()
                     return height
@@ -839,6 +838,12 @@ class NodeRuntime:
         if len(self.dropped) > MAX_DROPPED:
             self.dropped.popitem(last=False)
         self._wake(effect.tx.id)
+
+
+def _all_good(verdicts: list[VerifiedTransaction | Exception]) -> list[VerifiedTransaction]:
+    """Nothing unless all are: what is wrong is then found where it is told to the peer that is to blame."""
+    good = [verdict for verdict in verdicts if isinstance(verdict, VerifiedTransaction)]
+    return good if len(good) == len(verdicts) else []
 
 
 def take_waiting(store: Store) -> list[bytes]:

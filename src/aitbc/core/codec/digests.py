@@ -3,6 +3,8 @@
 `genesis_hash` is in every signed digest, so nothing can be replayed on another chain or on a reset one.
 """
 
+from typing import NamedTuple
+
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.crypto.hashing import fields, hash_text, tagged, u64
 from aitbc.core.types.blocks import Candidate, Header, Validator
@@ -34,12 +36,25 @@ def envelope_id(tx_id: bytes, tx: Transaction) -> bytes:
     return tagged("aitbc/envelope/1", tx_id, tx.pubkey, tx.sig, tx.witness)
 
 
-def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
-    """The `wid` of an unverified transaction."""
+class TransactionNames(NamedTuple):
+    """What a transaction is called: by its signed bytes, and by its whole envelope."""
+
+    id: bytes
+    wid: bytes
+
+
+def names_of(tx: Transaction, genesis_hash: bytes) -> TransactionNames:
+    """Those of an unverified transaction; raises Rejected for one that has no bytes."""
     try:
-        return envelope_id(transaction_id(tx, genesis_hash), tx)
+        tx_id = transaction_id(tx, genesis_hash)
+        return TransactionNames(tx_id, envelope_id(tx_id, tx))
     except (OverflowError, UnicodeEncodeError):
         raise Rejected(Reason.OUT_OF_RANGE, "a field of a transaction has no bytes") from None
+
+
+def wid_of(tx: Transaction, genesis_hash: bytes) -> bytes:
+    """The `wid` of an unverified transaction."""
+    return names_of(tx, genesis_hash).wid
 
 
 def receipt_core_digest(core: ReceiptCore, genesis_hash: bytes) -> bytes:

@@ -6,7 +6,7 @@ Checks run from cheap to dear, the signature last; the first that fails names th
 import msgspec
 
 from aitbc.core.codec.canonical import parse_jcs
-from aitbc.core.codec.digests import envelope_id, transaction_id
+from aitbc.core.codec.digests import TransactionNames, names_of
 from aitbc.core.codec.wire import pack
 from aitbc.core.crypto.address import ADDRESS_LENGTH, PREFIX
 from aitbc.core.crypto.schemes import scheme_of, verify
@@ -24,19 +24,24 @@ from aitbc.core.types.transactions import (
 
 
 def verify_transaction(
-    tx: Transaction, genesis_hash: bytes, verifier: Verifier = verify
+    tx: Transaction,
+    genesis_hash: bytes,
+    verifier: Verifier = verify,
+    *,
+    names: TransactionNames | None = None,
 ) -> VerifiedTransaction:
-    """Check form, then the signature under the key that the transaction carries; raises Rejected."""
+    """Check form, then the signature under the key that the transaction carries; raises Rejected. `names`: where they
+    are known already."""
     kind = _check_envelope(tx)
     payload = parse_jcs(tx.payload, kind.payload)
     witness = _decode_witness(tx, kind)
     kind.check(payload, witness, genesis_hash)
-    tx_id = transaction_id(tx, genesis_hash)
+    tx_id, wid = names or names_of(tx, genesis_hash)
     if not verifier(tx.pubkey, tx_id, tx.sig):
         raise Rejected(
             Reason.BAD_SIGNATURE, "the signature is not good for this transaction under its pubkey"
         )
-    return VerifiedTransaction(tx, tx_id, envelope_id(tx_id, tx), payload, witness, len(pack(tx)))
+    return VerifiedTransaction(tx, tx_id, wid, payload, witness, len(pack(tx)))
 
 
 def _check_envelope(tx: Transaction) -> TransactionType:
