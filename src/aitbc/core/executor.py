@@ -92,6 +92,10 @@ class VerifiedTransactions:
     def get(self, wid: bytes) -> VerifiedTransaction | None:
         return self._known.get(wid)
 
+    def all(self) -> list[VerifiedTransaction]:
+        """The oldest first. The copy is made in one piece while other threads verify."""
+        return list(self._known.values())
+
     def verify(self, tx: Transaction) -> VerifiedTransaction:
         """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
         verified = self._known.get(wid_of(tx, self._genesis_hash))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from aitbc.core.peer.compact import MAX_GIVEN
 from aitbc.core.peer.kinds import (
     ANNOUNCE,
     CANDIDATE,
@@ -54,6 +55,11 @@ REFUSED_MS = 60_000
 """A transaction that the node did not take is not fetched again for this long."""
 PULL_TICKET = 1 << 62
 """Tickets from here on are ours; the host's are below."""
+FRESH_MS = 150
+"""Announcing a transaction of our own, being asked for it and answering takes others so long, over three ways of 40 ms;
+until then a block that holds it brings it along."""
+MAX_FRESH = MAX_GIVEN
+"""As many as a block can bring along."""
 MAX_QUEUED = 65_536
 """Transactions to be announced to one peer; a peer that slow hears of the rest from others."""
 MAX_BATCH_BYTES = PULL.answer_limit - 8 * 1024
@@ -147,6 +153,8 @@ class Gossip:
         self._sources: OrderedDict[bytes, bytes] = OrderedDict()
         """Who sent a transaction that is being verified: it is not told again."""
         self._refused: OrderedDict[bytes, int] = OrderedDict()
+        self._fresh: OrderedDict[bytes, int] = OrderedDict()
+        """Transactions that began their way here, and when."""
         self._peers: dict[bytes, _Peer] = {}
         self._pulls: dict[int, tuple[bytes, list[bytes]]] = {}
         self._ticket = PULL_TICKET
@@ -237,10 +245,20 @@ class Gossip:
         for wid in wids:
             source = self._sources.pop(wid, b"")
             self._unwant(wid)
+            if not source:
+                self._fresh[wid] = now_ms
             for key, peer in peers:
                 if key != source and len(peer.announce) < MAX_QUEUED:
                     peer.announce[wid] = None
+        while len(self._fresh) > MAX_FRESH:
+            self._fresh.popitem(last=False)
         return self._wake(now_ms)
+
+    def fresh(self, now_ms: int) -> set[bytes]:
+        """Transactions that peers cannot have pulled from here yet."""
+        while self._fresh and abs(now_ms - next(iter(self._fresh.values()))) >= FRESH_MS:
+            self._fresh.popitem(last=False)
+        return set(self._fresh)
 
     def refused(self, now_ms: int, wids: Iterable[bytes]) -> None:
         """The node does not want these now."""

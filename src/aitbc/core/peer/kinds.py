@@ -11,6 +11,7 @@ import msgspec
 
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.peer.reasons import PeerFault, PeerReason
+from aitbc.core.types.blocks import MAX_BLOCK_TXS
 from aitbc.core.types.reasons import Rejected
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -23,6 +24,8 @@ MAX_LISTED = 32
 """Addresses in one answer: enough to find a network, too few to map it."""
 MAX_WIDS = 1_024
 MAX_BLOCKS = 1_024
+MAX_FILLED = 4_096
+"""Transactions of one block that are asked for by their places; of more, the whole block is."""
 
 # Payloads
 
@@ -114,6 +117,25 @@ class Blocks(_Record, frozen=True):
     """From the start of the range on, as many as there are and fit."""
 
     blocks: Annotated[list[bytes], msgspec.Meta(max_length=MAX_BLOCKS)]
+
+
+Places = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0, lt=MAX_BLOCK_TXS)]],
+    msgspec.Meta(min_length=1, max_length=MAX_FILLED),
+]
+
+
+class Fill(_Record, frozen=True):
+    """The transactions at these places of a block that was told by names, in ascending order."""
+
+    hash: Hash
+    places: Places
+
+
+class Filled(_Record, frozen=True):
+    """All of them, as on the wire, in the order of the question."""
+
+    txs: Annotated[list[bytes], msgspec.Meta(max_length=MAX_FILLED)]
 
 
 # The table
@@ -222,10 +244,11 @@ PULL = Kind(
 )
 CANDIDATE = Kind(
     name="gossip:consensus:candidate",
-    limit=WHOLE_BLOCK + 160 * KB,
+    limit=1 * MB + 320 * KB,
     count=Rate(20, 60),
     size=Rate(8 * MB, 24 * MB),
 )
+"""A justification of 160 KiB, names of 20,000 transactions, and 1 MiB of transactions in full with their places."""
 VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000), size=Rate(1 * MB, 2 * MB))
 CERTIFICATE = Kind(
     name="gossip:consensus:certificate", limit=16 * KB, count=Rate(200, 400), size=Rate(2 * MB, 4 * MB)
@@ -241,6 +264,18 @@ CONSENSUS_GET = Kind(
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
+FILL = Kind(
+    name="consensus:fill",
+    schema=Fill,
+    limit=16 * KB,
+    count=Rate(20, 60),
+    size=Rate(256 * KB, 1 * MB),
+    asks=True,
+    answer=Filled,
+    answer_limit=WHOLE_BLOCK,
+    timeout_ms=2_000,
+)
+"""Once for each candidate, so as often; a vote waits for the answer, so both are urgent, and nobody needs it later."""
 BLOCKS = Kind(
     name="sync:blocks",
     schema=BlockRange,
@@ -266,6 +301,7 @@ KINDS = (
     CERTIFICATE,
     CONSENSUS_STATUS,
     CONSENSUS_GET,
+    FILL,
     BLOCKS,
 )
 BY_NAME = {kind.wire: kind for kind in KINDS}

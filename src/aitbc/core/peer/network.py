@@ -138,6 +138,10 @@ class Network:
         """Transactions that wait here now, ours or others': they are announced."""
         return self._gossip.took(now_ms, wids)
 
+    def fresh(self, now_ms: int) -> set[bytes]:
+        """Wids of transactions that began their way here so shortly ago that no peer has them."""
+        return self._gossip.fresh(now_ms)
+
     def refused(self, now_ms: int, wids: Sequence[bytes]) -> None:
         """Transactions that came and were not taken, for whatever reason."""
         self._gossip.refused(now_ms, wids)
