@@ -523,7 +523,7 @@ def test_a_slow_loris_is_shaken_off() -> None:
     """One byte a second of a large candidate: alive by every heartbeat, and never done."""
     peering = us()
     stranger = Stranger(peering, b"x" * 32).greet()
-    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(4_000_000))
+    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(1_300_000))
     ended_at = None
     for second in range(60):
         stranger.now_ms = START_MS + second * 1_000
@@ -539,7 +539,7 @@ def test_an_honest_slow_line_is_not_a_slow_loris() -> None:
     """A whole block at 20 KB a second takes more than three minutes; it comes."""
     peering = us()
     stranger = Stranger(peering, b"x" * 32).greet()
-    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(4_000_000))
+    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(1_300_000))
     for second in range(200):
         stranger.now_ms = START_MS + second * 1_000
         stranger.send(candidate[second * 20_000 : second * 20_000 + 20_000])
@@ -551,7 +551,7 @@ def test_an_honest_slow_line_is_not_a_slow_loris() -> None:
 def test_incomplete_frames_of_all_peers_fit_in_memory() -> None:
     settings = PeerSettings(key=US, settings_hash=SETTINGS_HASH, agent="us", max_peers=40)
     peering = Peering(settings, status=STATUS, secret=bytes(32))
-    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(4_000_000))[:-1]
+    candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(1_300_000))[:-1]
     held = 0
     for number in range(60):
         stranger = Stranger(peering, number.to_bytes(32, "big"), f"30.{number}.0.1:1").greet()

@@ -35,8 +35,8 @@ AGAIN_MS = 500
 """Agreement says things again when nothing moves (docs/spec/simplex.md, rule 8); sooner nobody honest does."""
 MAX_SEEN = 65_536
 """Messages; at a few hundred bytes each, under 20 MiB."""
-MAX_UNDECIDED_BYTES = 32 * 1024 * 1024
-"""Told, but not yet judged by the node: a few largest candidates and all votes."""
+MAX_UNDECIDED_BYTES = 16 * 1024 * 1024
+"""Told, but not yet judged by the node: a dozen largest candidates, or hundreds of usual ones, and all votes."""
 MAX_UNDECIDED_OF_PEER = 2 * CANDIDATE.limit + 1024 * 1024
 """Of those, told by one peer first: two candidates and their votes. The others' share is not for it to fill."""
 MAX_SENDERS = 8
