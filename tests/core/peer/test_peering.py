@@ -549,7 +549,7 @@ def test_an_honest_slow_line_is_not_a_slow_loris() -> None:
 
 
 def test_incomplete_frames_of_all_peers_fit_in_memory() -> None:
-    settings = PeerSettings(key=US, settings_hash=SETTINGS_HASH, agent="us", max_peers=40)
+    settings = PeerSettings(key=US, settings_hash=SETTINGS_HASH, agent="us", max_peers=64)
     peering = Peering(settings, status=STATUS, secret=bytes(32))
     candidate = frame(Type.PLAIN, 2, b"gossip:consensus:candidate", bytes(1_300_000))[:-1]
     held = 0
