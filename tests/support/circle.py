@@ -73,6 +73,8 @@ class Friend:
             status=kinds.Status(0, bytes(32), 0),
             clock=SystemClock(),
         )
+        book = self.network._network._peering._dialler.book
+        book.hear = lambda *_, **__: False  # type: ignore[method-assign]
         ask = self.network._network.ask
 
         def counted(now_ms: int, key: bytes, kind: Kind, message: Any, *, ticket: int) -> Any:
@@ -167,7 +169,8 @@ class _Line(MemoryTransport):
 
 
 class Circle:
-    """`async with Circle({"a": "", "b": "a"}) as circle`: b dials a; inside, everybody is connected."""
+    """`async with Circle({"a": "", "b": "a"}) as circle`: b dials a; inside, everybody is connected and nobody
+    hears of others."""
 
     def __init__(self, friends: dict[str, str], *, latency_ms: int = LATENCY_MS) -> None:
         """Name → names that it dials, with spaces between."""

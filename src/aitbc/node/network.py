@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from aitbc.core.chain.builder import has_its_body
 from aitbc.core.codec.digests import header_hash, wid_of
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.messages import (
@@ -41,10 +42,31 @@ from aitbc.core.peer.compact import (
     filled,
     pieced_together,
 )
-from aitbc.core.peer.gossip import AGAIN_MS
-from aitbc.core.peer.kinds import CANDIDATE, CERTIFICATE, CONSENSUS_GET, CONSENSUS_STATUS, FILL, VOTE, Kind
+from aitbc.core.peer.gossip import AGAIN_MS, Undelivered
+from aitbc.core.peer.kinds import (
+    CANDIDATE,
+    CERTIFICATE,
+    CONSENSUS_GET,
+    CONSENSUS_STATUS,
+    FILL,
+    SEARCH_BLOCK,
+    SEARCH_TRANSACTION,
+    VOTE,
+    Kind,
+)
 from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
-from aitbc.core.peer.network import Delivered, Network, NetworkEffect, TransactionsCame, Verdict, Wake
+from aitbc.core.peer.network import (
+    Delivered,
+    Examine,
+    Found,
+    LookUp,
+    Network,
+    NetworkEffect,
+    NotFound,
+    TransactionsCame,
+    Verdict,
+    Wake,
+)
 from aitbc.core.peer.peering import TICK_MS
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
@@ -272,7 +294,7 @@ class NodeNetwork:
 
     def fetch(self, block_hash: bytes, above: int) -> None:
         """What a block that was told by names lacks is asked of its teller. Else, and when that leads nowhere, ask the
-        next peer in turn, and when it has nothing the one after it, until all were asked once."""
+        next peer in turn, and when it has nothing the one after it; when all were asked once, search among theirs."""
         request, part = BlockRequest(block_hash, above), self._parts.get(block_hash)
         if part is not None and not part.asked and can_be_asked(part.puzzle):
             self._ask_to_fill(request, part)
@@ -288,7 +310,10 @@ class NodeNetwork:
 
     def _ask_for(self, request: BlockRequest, tries: int) -> None:
         peers = self._network.peers
-        if not peers or not tries:
+        if not peers:
+            return
+        if not tries:
+            self._perform(self._network.search(self._now(), SEARCH_BLOCK, request.hash))
             return
         self._next_peer += 1
         key, ticket = peers[self._next_peer % len(peers)], next(self._tickets)
@@ -346,6 +371,16 @@ class NodeNetwork:
                     self._spawn(self._take_filled(effect))
                 case Replied():
                     self._spawn(self._take_blocks(effect))
+                case LookUp():
+                    self._spawn(self._look_up(effect))
+                case Examine():
+                    self._spawn(self._examine(effect))
+                case Found():
+                    self._spawn(self._take_found(effect))
+                case NotFound():
+                    log.debug("nobody has %s", effect.hash.hex(), extra={"component": "p2p"})
+                case Undelivered():
+                    raise AssertionError("the network searches for these itself")
                 case Heard():
                     self._hear(effect)
                 case PeerUp():
@@ -608,6 +643,57 @@ class NodeNetwork:
         self._host.blocks_came(blocks)
         for name, _ in blocks:
             self._settle(name)
+
+    # Searching
+
+    async def _look_up(self, effect: LookUp) -> None:
+        content: bytes | None
+        if effect.kind is SEARCH_TRANSACTION:
+            content = self._host.transaction(effect.hash)
+        else:
+            content = await self._packed_block(effect.hash)
+        self._perform(self._network.looked(self._now(), effect.id, content))
+
+    async def _packed_block(self, block_hash: bytes) -> bytes | None:
+        try:
+            blocks = await self._host.read_blocks(block_hash, 0, most=1)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            return None
+        if not blocks:
+            return None
+        loop, genesis_hash = asyncio.get_running_loop(), self._host.genesis_hash
+        whole = await loop.run_in_executor(self._checker, has_its_body, blocks[0], genesis_hash)
+        return (
+            pack(blocks[0]) if whole else None
+        )  # one that came beside a proposal may not have been checked yet
+
+    async def _examine(self, effect: Examine) -> None:
+        """Both a block's header and its transactions, so that who passes it on can vouch for it."""
+
+        def examine() -> bool:
+            try:
+                if effect.kind is SEARCH_TRANSACTION:
+                    tx = unpack(effect.content, Transaction, limit=MAX_ENVELOPE_BYTES)
+                    return wid_of(tx, self._host.genesis_hash) == effect.hash
+                block = unpack(effect.content, Block, limit=MAX_BLOCK_BYTES)
+                return _hash_of(block) == effect.hash and has_its_body(block, self._host.genesis_hash)
+            except Rejected:
+                return False
+
+        good = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
+        self._perform(self._network.examined(self._now(), effect.ticket, good=good))
+
+    async def _take_found(self, effect: Found) -> None:
+        if effect.kind is SEARCH_TRANSACTION:
+            await self._offer([(effect.hash, effect.content)])
+            return
+        loop = asyncio.get_running_loop()
+        block = await loop.run_in_executor(
+            self._checker, lambda: unpack(effect.content, Block, limit=MAX_BLOCK_BYTES)
+        )
+        self._host.blocks_came([(effect.hash, block)])
+        self._settle(effect.hash)
 
 
 class _Pool:

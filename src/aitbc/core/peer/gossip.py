@@ -106,13 +106,19 @@ class TransactionsCame(msgspec.Struct, frozen=True):
     """(wid, wire bytes)."""
 
 
+class Undelivered(msgspec.Struct, frozen=True):
+    """Transactions that several peers have announced and none has delivered."""
+
+    wids: list[bytes]
+
+
 class Wake(msgspec.Struct, frozen=True):
     """Call `tick` at this time, if not before."""
 
     at_ms: int
 
 
-GossipEffect = PeerEffect | Delivered | TransactionsCame | Wake
+GossipEffect = PeerEffect | Delivered | TransactionsCame | Undelivered | Wake
 
 
 class _Message(msgspec.Struct):
@@ -129,6 +135,8 @@ class _Wanted(msgspec.Struct):
     asked: bytes
     """Who is asked for it now."""
     others: list[bytes]
+    told_by_many: bool = False
+    """More than one peer has announced it: nobody alone has invented it."""
 
 
 class _Peer(msgspec.Struct):
@@ -157,6 +165,8 @@ class Gossip:
         """Transactions that began their way here, and when."""
         self._peers: dict[bytes, _Peer] = {}
         self._pulls: dict[int, tuple[bytes, list[bytes]]] = {}
+        self._undelivered: list[bytes] = []
+        """Nobody who announced these has them; told with the next effects."""
         self._ticket = PULL_TICKET
         self._flush_at_ms: int | None = None
 
@@ -277,6 +287,7 @@ class Gossip:
             if wanted is not None:
                 if key != wanted.asked and key not in wanted.others and len(wanted.others) < MAX_ANNOUNCERS:
                     wanted.others.append(key)
+                    wanted.told_by_many = True
             elif not self._is_known(now_ms, wid):
                 self._want(wid, key)
         return self._pull(now_ms, key, peer)  # what was announced together is asked for together
@@ -317,7 +328,7 @@ class Gossip:
         if came:
             self._peering.credit(now_ms, key)
             effects.append(TransactionsCame(key, came))
-        return effects + self._wake(now_ms)
+        return effects + self._missed() + self._wake(now_ms)
 
     def not_delivered(self, now_ms: int, failure: Unreplied) -> list[GossipEffect]:
         """Nobody waits for a silent peer: the next announcer is asked."""
@@ -327,14 +338,14 @@ class Gossip:
                 self._peer(key).pull[wid] = None
             else:
                 self._ask_another(wid)
-        return self._wake(now_ms)
+        return self._missed() + self._wake(now_ms)
 
     def left(self, now_ms: int, key: bytes) -> list[GossipEffect]:
         """A peer is gone, and with it what waits for it."""
         peer = self._peers.pop(key, None)
         for wid in list(peer.pull) if peer else ():
             self._ask_another(wid)
-        return self._wake(now_ms)
+        return self._missed() + self._wake(now_ms)
 
     def tick(self, now_ms: int) -> list[GossipEffect]:
         """Send what has gathered, forget what is old."""
@@ -412,9 +423,15 @@ class Gossip:
                 peer.wanted += 1
                 return
         del self._wanted[wid]
+        if wanted.told_by_many:
+            self._undelivered.append(wid)
 
     def _peer(self, key: bytes) -> _Peer:
         return self._peers.setdefault(key, _Peer({}, {}))
+
+    def _missed(self) -> list[GossipEffect]:
+        missed, self._undelivered = self._undelivered, []
+        return [Undelivered(missed)] if missed else []
 
     def _wake(self, now_ms: int) -> list[GossipEffect]:
         """Have the next flush called, once."""

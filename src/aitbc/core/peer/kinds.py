@@ -24,6 +24,8 @@ MAX_LISTED = 32
 """Addresses in one answer: enough to find a network, too few to map it."""
 MAX_WIDS = 1_024
 MAX_BLOCKS = 1_024
+SEARCH_HOPS = 3
+"""A question is passed on so often after the searcher's own peers had it."""
 MAX_FILLED = 4_096
 """Transactions of one block that are asked for by their places; of more, the whole block is."""
 
@@ -136,6 +138,16 @@ class Filled(_Record, frozen=True):
     """All of them, as on the wire, in the order of the question."""
 
     txs: Annotated[list[bytes], msgspec.Meta(max_length=MAX_FILLED)]
+
+
+class Search(_Record, frozen=True):
+    """Who has it?"""
+
+    id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    """The searcher's, the same on every hop."""
+    hash: Hash
+    hops: Annotated[int, msgspec.Meta(ge=0, le=SEARCH_HOPS)]
+    """How often it may be passed on."""
 
 
 # The table
@@ -288,6 +300,29 @@ BLOCKS = Kind(
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
+SEARCH_BLOCK = Kind(
+    name="gossip:search:block",
+    schema=Search,
+    limit=64,
+    count=Rate(2, 8),
+    size=Rate(128, 512),
+    asks=True,
+    answer_limit=WHOLE_BLOCK,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+"""Seldom: who lacks a block has asked all of its peers before."""
+SEARCH_TRANSACTION = Kind(
+    name="gossip:search:transaction",
+    schema=Search,
+    limit=64,
+    count=Rate(2, 8),
+    size=Rate(128, 512),
+    asks=True,
+    answer_limit=64 * KB,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
 
 KINDS = (
     HELLO,
@@ -303,6 +338,8 @@ KINDS = (
     CONSENSUS_GET,
     FILL,
     BLOCKS,
+    SEARCH_BLOCK,
+    SEARCH_TRANSACTION,
 )
 BY_NAME = {kind.wire: kind for kind in KINDS}
 
