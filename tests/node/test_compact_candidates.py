@@ -320,3 +320,43 @@ def test_what_began_here_is_fresh_for_a_moment_and_there_is_little_of_it() -> No
         assert network.fresh(1_150) == set()
 
     play(PAIR, story)
+
+
+def test_changed_copies_of_one_proposal_are_pieced_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(circle: Circle) -> None:
+        txs = transfers(circle.chain, 4)
+        block = circle.block(*txs)
+        circle["peer"].holds(*txs)
+        name = circle.propose("leader", block)
+        await circle.all_have(name)
+        looked: list[int] = []
+        monkeypatch.setattr(circle["peer"], "envelopes", lambda: looked.append(1) or [])
+        whole = compacted(block, name, wids=[tx.wid for tx in txs], fresh=())
+        leader = circle["leader"].network
+        for number in range(20):
+            changed = msgspec.structs.replace(whole, names=whole.names + number.to_bytes(6, "big"))
+            offer = pack(Offer(circle.proposal(name), changed))
+            leader._perform(leader._network.publish(leader._now(), CANDIDATE, offer))
+        await asyncio.sleep(0.3)
+        assert looked == [] and circle["peer"].asked == {}
+
+    play(PAIR, story)
+
+
+def test_a_silent_teller_does_not_have_the_block_fetched_twice() -> None:
+    """Two seconds later its question times out: the block is here by then."""
+
+    async def story(circle: Circle) -> None:
+        block = circle.block(*transfers(circle.chain, 4))
+        circle["honest"].blocks[header_hash(block.header)] = block
+
+        async def silent(effect: Any) -> None: ...
+
+        circle["leader"].network._answer_fill = silent  # type: ignore[method-assign]
+        name = circle.propose("leader", block)
+        await until(lambda: name in circle["peer"].blocks)
+        before = circle["peer"].asked[CONSENSUS_GET.name]
+        await until(lambda: circle["peer"].network._filling == {})
+        assert circle["peer"].asked[CONSENSUS_GET.name] == before
+
+    play({"leader": "", "honest": "", "peer": "leader honest"}, story)

@@ -42,7 +42,7 @@ from aitbc.core.peer.compact import (
     filled,
     pieced_together,
 )
-from aitbc.core.peer.gossip import AGAIN_MS, Undelivered
+from aitbc.core.peer.gossip import AGAIN_MS
 from aitbc.core.peer.kinds import (
     CANDIDATE,
     CERTIFICATE,
@@ -95,6 +95,8 @@ MAX_TOLD = 1_024
 MAX_BLOCKS_ANSWERED = 128
 MAX_PARTS = 16
 """Blocks that are pieced together: those of the slots that may be voted for, and some that nobody asks about."""
+MAX_WHOLE = 64
+"""Names of blocks that need not be pieced together again: some seconds of the highest pace."""
 MAX_PARKED = 64
 """Questions about them that wait until they are whole here."""
 MAX_PARKED_OF_PEER = 4
@@ -199,6 +201,8 @@ class NodeNetwork:
         """What is asked of peers now, by ticket, and how many others may be asked for it."""
         self._parts: OrderedDict[bytes, Part] = OrderedDict()
         """Blocks that are being pieced together, by hash; the first teller's list counts."""
+        self._whole: OrderedDict[bytes, None] = OrderedDict()
+        """Blocks that became whole out of lists."""
         self._filling: dict[int, tuple[BlockRequest, Part]] = {}
         """Missing transactions that their teller is asked for, by ticket."""
         self._parked: list[Requested] = []
@@ -308,6 +312,11 @@ class NodeNetwork:
         question = kinds.Fill(request.hash, part.puzzle.missing)
         self._perform(self._network.ask(self._now(), part.teller, FILL, question, ticket=ticket))
 
+    def _ask_for_the_whole(self, request: BlockRequest, part: Part) -> None:
+        """Its teller could not help; unless the block has come another way meanwhile."""
+        if self._parts.get(request.hash) is part:
+            self._ask_for(request, len(self._network.peers))
+
     def _ask_for(self, request: BlockRequest, tries: int) -> None:
         peers = self._network.peers
         if not peers:
@@ -323,7 +332,7 @@ class NodeNetwork:
     def _ask_another(self, ticket: int) -> None:
         filling = self._filling.pop(ticket, None)
         if filling is not None:
-            self._ask_for(filling[0], len(self._network.peers))
+            self._ask_for_the_whole(*filling)
         asked = self._asked.pop(ticket, None)
         if asked is not None:
             self._ask_for(*asked)
@@ -379,8 +388,6 @@ class NodeNetwork:
                     self._spawn(self._take_found(effect))
                 case NotFound():
                     log.debug("nobody has %s", effect.hash.hex(), extra={"component": "p2p"})
-                case Undelivered():
-                    raise AssertionError("the network searches for these itself")
                 case Heard():
                     self._hear(effect)
                 case PeerUp():
@@ -449,7 +456,7 @@ class NodeNetwork:
             if not isinstance(verified, VerifiedProposal) or compact is None:
                 return verified, None, None
             puzzle = self._piece_together(verified, compact)
-            return verified, puzzle, block_of(puzzle)
+            return verified, puzzle, None if puzzle is None else block_of(puzzle)
 
         self._checking += 1
         try:
@@ -473,11 +480,15 @@ class NodeNetwork:
             self._note_part(effect.key, verified, puzzle, block)
         self._host.hear(effect.key.hex(), verified, block)
 
-    def _piece_together(self, proposal: VerifiedProposal, compact: CompactBlock) -> Puzzle:
-        """Raises Rejected for what the teller could see itself to be wrong."""
+    def _piece_together(self, proposal: VerifiedProposal, compact: CompactBlock) -> Puzzle | None:
+        """None for a block that is here or being pieced together: whoever passes lists on can change them as often as
+        they like, and each would cost as much as the first. Raises Rejected for what the teller could see itself to be
+        wrong."""
         check_compact(compact)
         if _hash_of(compact) != proposal.candidate.block_hash:
             raise Rejected(Reason.MALFORMED, "the block beside a proposal is another")
+        if proposal.candidate.block_hash in self._parts or proposal.candidate.block_hash in self._whole:
+            return None
         return pieced_together(
             compact,
             proposal.candidate.block_hash,
@@ -491,14 +502,20 @@ class NodeNetwork:
         """Nothing is asked for yet: that is for agreement to say, with `fetch`."""
         name = proposal.candidate.block_hash
         if block is not None:
-            self._settle(name)
+            self._note_whole(name)
         elif name not in self._parts:
             self._parts[name] = Part(teller, proposal, puzzle)
             if len(self._parts) > MAX_PARTS:
                 self._settle(next(iter(self._parts)))
 
+    def _note_whole(self, block_hash: bytes) -> None:
+        self._whole[block_hash] = None
+        if len(self._whole) > MAX_WHOLE:
+            self._whole.popitem(last=False)
+        self._settle(block_hash)
+
     def _settle(self, block_hash: bytes) -> None:
-        """Or nobody waits for it any more: who asked about it is answered as well as may be."""
+        """It is whole, or nobody waits for it any more: who asked about it is answered as well as may be."""
         self._parts.pop(block_hash, None)
         waiting = [request for request in self._parked if request.message.hash == block_hash]
         if waiting:
@@ -620,10 +637,10 @@ class NodeNetwork:
             block = None
         if block is None:
             self.refused["not_the_block"] += 1
-            self._ask_for(request, len(self._network.peers))
+            self._ask_for_the_whole(request, part)
             return
         self._host.hear(effect.key.hex(), part.proposal, block)
-        self._settle(request.hash)
+        self._note_whole(request.hash)
 
     async def _take_blocks(self, effect: Replied) -> None:
         self._asked.pop(effect.ticket, None)
@@ -663,10 +680,9 @@ class NodeNetwork:
         if not blocks:
             return None
         loop, genesis_hash = asyncio.get_running_loop(), self._host.genesis_hash
+        # A fetched body that was not executed yet may be another's: who passes that on is blamed.
         whole = await loop.run_in_executor(self._checker, has_its_body, blocks[0], genesis_hash)
-        return (
-            pack(blocks[0]) if whole else None
-        )  # one that came beside a proposal may not have been checked yet
+        return pack(blocks[0]) if whole else None
 
     async def _examine(self, effect: Examine) -> None:
         """Both a block's header and its transactions, so that who passes it on can vouch for it."""
