@@ -75,7 +75,7 @@ def test_heartbeats_tell_how_far_everybody_is() -> None:
 
 
 MISFITS = [
-    ("another version", {"version_min": 2, "version_max": 3}, 0, PeerReason.NO_COMMON_VERSION),
+    ("another version", {"version_min": 3, "version_max": 4}, 0, PeerReason.NO_COMMON_VERSION),
     ("an overlapping version", {"version_min": 1, "version_max": 3}, 0, None),
     ("other settings", {"settings_hash": b"t" * 32}, 0, PeerReason.OTHER_SETTINGS),
     ("a clock half a minute ahead", {}, 30_100, PeerReason.CLOCK_SKEW),
@@ -363,8 +363,8 @@ SETTINGS = PeerSettings(key=US, settings_hash=SETTINGS_HASH, agent="us", max_pee
 
 def hello(**changes: object) -> Hello:
     fields = {
-        "version_min": 1,
-        "version_max": 1,
+        "version_min": 2,
+        "version_max": 2,
         "settings_hash": SETTINGS_HASH,
         "status": STATUS,
         "clock_ms": START_MS,
