@@ -20,6 +20,8 @@ from aitbc.core.peer.kinds import (
     BlockRange,
     Blocks,
     Bye,
+    Fill,
+    Filled,
     Hello,
     PeerAddress,
     PeerList,
@@ -279,7 +281,21 @@ def test_every_kind_is_published_with_its_limits() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [Hello, Status, Welcome, PeerAddress, PeerList, Ping, Bye, Wids, Transactions, BlockRange, Blocks],
+    [
+        Hello,
+        Status,
+        Welcome,
+        PeerAddress,
+        PeerList,
+        Ping,
+        Bye,
+        Wids,
+        Transactions,
+        Fill,
+        Filled,
+        BlockRange,
+        Blocks,
+    ],
 )
 def test_every_peer_record_is_published_in_its_order(record: type[msgspec.Struct]) -> None:
     (line,) = [

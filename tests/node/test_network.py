@@ -111,11 +111,16 @@ class Peers:
         self.peers = sorted(have_none | looking)
         self.have_none = have_none
         self.asked: list[bytes] = []
+        self.searched: list[bytes] = []
 
     def ask(self, now_ms: int, key: bytes, kind: Kind, message: bytes, *, ticket: int) -> list[Any]:
         self.asked.append(key)
         refusal = Unreplied(key, ticket, kind, PeerReason.UNAVAILABLE, "no such block")
         return [refusal] if key in self.have_none else []
+
+    def search(self, now_ms: int, kind: Kind, hash_: bytes) -> list[Any]:
+        self.searched.append(hash_)
+        return []
 
 
 @pytest.mark.parametrize(("have_none", "looking", "asked"), [("ab", "c", 3), ("abc", "", 3), ("", "abc", 1)])
@@ -127,3 +132,4 @@ def test_a_block_that_one_peer_lacks_is_asked_of_the_next(have_none: str, lookin
     assert len(peers.asked) == len(set(peers.asked)) <= asked
     assert looking == "" or peers.asked[-1].decode() in looking
     assert len(network._asked) == (1 if looking else 0)
+    assert peers.searched == ([] if looking else [bytes(32)]), "when nobody has it, among theirs"

@@ -10,7 +10,7 @@ from aitbc.core.peer.book import BookRecord
 from aitbc.core.peer.gossip import Delivered, TransactionsCame, Verdict, Wake
 from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
-from aitbc.core.peer.network import Network, NetworkEffect
+from aitbc.core.peer.network import Examine, Found, LookUp, Network, NetworkEffect, NotFound
 from aitbc.core.peer.peering import TICK_MS
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
@@ -76,6 +76,10 @@ class Villager:
         self.came: list[bytes] = []
         self.events: list[NetworkEffect] = []
         self.refusals: Counter[PeerReason] = Counter()
+        self.treasure: dict[bytes, bytes] = {}
+        """What others may search for: whatever is found under a name is good when it begins with that name."""
+        self.found: dict[bytes, bytes | None] = {}
+        """What this node searched for; None: nobody has it."""
         self.verdict: Callable[[Delivered], Verdict | None] = lambda _: Verdict.ACCEPT
         self.reply: Callable[[Requested], Any] = lambda _: None
         """None leaves the asker waiting."""
@@ -144,6 +148,15 @@ class Villager:
                     self.came += [wid for wid, _ in effect.txs]
                     self.pool.txs.update(effect.txs)
                     self.perform(self.network.took(self.now_ms, [wid for wid, _ in effect.txs]))
+                case LookUp():
+                    self.perform(self.network.looked(self.now_ms, effect.id, self.treasure.get(effect.hash)))
+                case Examine():
+                    good = effect.content.startswith(effect.hash)
+                    self.perform(self.network.examined(self.now_ms, effect.ticket, good=good))
+                case Found():
+                    self.found[effect.hash] = effect.content
+                case NotFound():
+                    self.found[effect.hash] = None
                 case Requested():
                     self.events.append(effect)
                     answer = self.reply(effect)

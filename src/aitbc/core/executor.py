@@ -94,6 +94,10 @@ class VerifiedTransactions:
     def get(self, wid: bytes) -> VerifiedTransaction | None:
         return self._known.get(wid)
 
+    def all(self) -> list[VerifiedTransaction]:
+        """The oldest first. The copy is made in one piece while other threads verify."""
+        return list(self._known.values())
+
     def verify(self, tx: Transaction) -> VerifiedTransaction:
         """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
         names = names_of(tx, self._genesis_hash)

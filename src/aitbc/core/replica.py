@@ -337,6 +337,11 @@ class Replica:
         """May the log be rewritten now? Not while a final block is on its way to the disk."""
         return self.engine.is_settled and not self._owed
 
+    def wids(self, block_hash: bytes) -> list[bytes] | None:
+        """Of the transactions of an undecided block that was executed."""
+        built = self._undecided.built(block_hash)
+        return None if built is None else [tx.wid for tx in built.included]
+
     def live_records(self) -> list[LogRecord]:
         """What a log that is rewritten now must hold, with the blocks of its candidates."""
         records: list[LogRecord] = []

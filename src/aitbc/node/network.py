@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from aitbc.core.codec.digests import header_hash
+from aitbc.core.chain.builder import has_its_body
+from aitbc.core.codec.digests import header_hash, wid_of
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.messages import (
     Message,
@@ -31,6 +32,17 @@ from aitbc.core.consensus.simplex.messages import (
 from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.executor import Executor
 from aitbc.core.peer import kinds
+from aitbc.core.peer.compact import (
+    CompactBlock,
+    Puzzle,
+    ascending,
+    block_of,
+    can_be_asked,
+    check_compact,
+    compacted,
+    filled,
+    pieced_together,
+)
 from aitbc.core.peer.gossip import AGAIN_MS
 from aitbc.core.peer.kinds import (
     CANDIDATE,
@@ -38,12 +50,26 @@ from aitbc.core.peer.kinds import (
     CONSENSUS_GET,
     CONSENSUS_STATUS,
     ENDS,
+    FILL,
     HEADERS,
+    SEARCH_BLOCK,
+    SEARCH_TRANSACTION,
     VOTE,
     Kind,
 )
 from aitbc.core.peer.links import Close, Dial, LinkEvent, Send, Throttle
-from aitbc.core.peer.network import Delivered, Network, NetworkEffect, TransactionsCame, Verdict, Wake
+from aitbc.core.peer.network import (
+    Delivered,
+    Examine,
+    Found,
+    LookUp,
+    Network,
+    NetworkEffect,
+    NotFound,
+    TransactionsCame,
+    Verdict,
+    Wake,
+)
 from aitbc.core.peer.peering import TICK_MS
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
@@ -61,7 +87,7 @@ from aitbc.core.peer.reasons import PeerReason
 from aitbc.core.sync.ranges import Apply
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block, Certificate
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.transactions import Transaction
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.catching_up import SYNC_KINDS, CatchUp
 from aitbc.node.ranges import read_blocks, read_ends, read_headers
 from aitbc.ports import Clock, Store, Transport
@@ -75,6 +101,13 @@ MAX_CHECKING = 1_024
 MAX_TOLD = 1_024
 """Some seconds of a busy agreement of 50."""
 MAX_BLOCKS_ANSWERED = 128
+MAX_PARTS = 16
+"""Blocks that are pieced together: those of the slots that may be voted for, and some that nobody asks about."""
+MAX_WHOLE = 64
+"""Names of blocks that need not be pieced together again: some seconds of the highest pace."""
+MAX_PARKED = 64
+"""Questions about them that wait until they are whole here."""
+MAX_PARKED_OF_PEER = 4
 MAX_LATER = 1_000
 MAX_TRIES = 3
 """A transaction of a peer is offered to so many heads: peers are a block or two apart."""
@@ -95,10 +128,20 @@ class BlockAnswer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A proposal with its block, when the teller has it."""
+    """A proposal with its block told by names, when the teller has it."""
 
     proposal: Proposal
-    block: Block | None
+    block: CompactBlock | None
+
+
+class Part(msgspec.Struct):
+    """A proposal whose block is not whole yet."""
+
+    teller: bytes
+    proposal: VerifiedProposal
+    puzzle: Puzzle
+    asked: bool = False
+    """Its teller was asked for the rest, which happens once."""
 
 
 class Host(Protocol):
@@ -126,6 +169,17 @@ class Host(Protocol):
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
         """The block and its ancestors above a height, newest first; empty when it is not here. Raises `too_busy` and
         `node_stopped`."""
+        ...
+
+    @property
+    def genesis_hash(self) -> bytes: ...
+
+    def envelopes(self) -> list[VerifiedTransaction]:
+        """All that are known here; called on any thread."""
+        ...
+
+    def wids(self, block_hash: bytes) -> list[bytes] | None:
+        """Of an undecided block's transactions, when they are known."""
         ...
 
     def has_transaction(self, wid: bytes) -> bool: ...
@@ -165,6 +219,14 @@ class NodeNetwork:
         self._next_peer = 0
         self._asked: dict[int, tuple[BlockRequest, int]] = {}
         """What is asked of peers now, by ticket, and how many others may be asked for it."""
+        self._parts: OrderedDict[bytes, Part] = OrderedDict()
+        """Blocks that are being pieced together, by hash; the first teller's list counts."""
+        self._whole: OrderedDict[bytes, None] = OrderedDict()
+        """Blocks that became whole out of lists."""
+        self._filling: dict[int, tuple[BlockRequest, Part]] = {}
+        """Missing transactions that their teller is asked for, by ticket."""
+        self._parked: list[Requested] = []
+        """Questions of peers about blocks that are not whole here either."""
         self._later: dict[bytes, bytes] = {}
         """Transactions that were refused, to be offered again with the next head."""
         self._tries: OrderedDict[bytes, int] = OrderedDict()
@@ -182,6 +244,7 @@ class NodeNetwork:
             self._step, lambda where: self._network.admits(where, self._now())
         )
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
+        self._ticker.add_done_callback(self._done)
 
     async def stop(self) -> None:
         await self.catching_up.stop()
@@ -228,14 +291,17 @@ class NodeNetwork:
 
     def set_status(self, *, height: int, head_hash: bytes) -> None:
         self._network.set_status(kinds.Status(height, head_hash, height))
+        for name, part in list(self._parts.items()):
+            if part.puzzle.header.height <= height:
+                self._settle(name)
         if self._later:
             self._spawn(self._offer_again())
 
     def tell(self, message: Message, peer: str | None, block: Block | None) -> None:
         """Everybody, or one peer: by the name under which it was heard, or by a validator's address. Validators have
         no connections of their own name, so what is meant for one is told to all."""
-        kind, payload = _encoded(message, block)
         now_ms = self._now()
+        kind, payload = _encoded(message, self._compacted(now_ms, block))
         key = _key_of(peer)
         if key is not None:
             self._perform(self._network.say(now_ms, key, kind, payload))
@@ -244,6 +310,13 @@ class NodeNetwork:
                 self._perform(self._network.say(now_ms, other, kind, payload))
         elif self._is_news(now_ms, payload):
             self._perform(self._network.publish(now_ms, kind, payload))
+
+    def _compacted(self, now_ms: int, block: Block | None) -> CompactBlock | None:
+        if block is None:
+            return None
+        name = _hash_of(block)
+        wids = self._host.wids(name) or [wid_of(tx, self._host.genesis_hash) for tx in block.txs]
+        return compacted(block, name, wids=wids, fresh=self._network.fresh(now_ms))
 
     def _is_news(self, now_ms: int, payload: bytes) -> bool:
         """A certificate for three validators is told to all once: a peer holds it against us to hear it again."""
@@ -262,12 +335,32 @@ class NodeNetwork:
         self._perform(self._network.took(self._now(), wids))
 
     def fetch(self, block_hash: bytes, above: int) -> None:
-        """Ask the next peer in turn, and when it has nothing the one after it, until all were asked once."""
-        self._ask_for(BlockRequest(block_hash, above), len(self._network.peers))
+        """What a block that was told by names lacks is asked of its teller. Else, and when that leads nowhere, ask the
+        next peer in turn, and when it has nothing the one after it; when all were asked once, search among theirs."""
+        request, part = BlockRequest(block_hash, above), self._parts.get(block_hash)
+        if part is not None and not part.asked and can_be_asked(part.puzzle):
+            self._ask_to_fill(request, part)
+        else:
+            self._ask_for(request, len(self._network.peers))
+
+    def _ask_to_fill(self, request: BlockRequest, part: Part) -> None:
+        part.asked = True
+        ticket = next(self._tickets)
+        self._filling[ticket] = (request, part)
+        question = kinds.Fill(request.hash, part.puzzle.missing)
+        self._perform(self._network.ask(self._now(), part.teller, FILL, question, ticket=ticket))
+
+    def _ask_for_the_whole(self, request: BlockRequest, part: Part) -> None:
+        """Its teller could not help; unless the block has come another way meanwhile."""
+        if self._parts.get(request.hash) is part:
+            self._ask_for(request, len(self._network.peers))
 
     def _ask_for(self, request: BlockRequest, tries: int) -> None:
         peers = self._network.peers
-        if not peers or not tries:
+        if not peers:
+            return
+        if not tries:
+            self._perform(self._network.search(self._now(), SEARCH_BLOCK, request.hash))
             return
         self._next_peer += 1
         key, ticket = peers[self._next_peer % len(peers)], next(self._tickets)
@@ -275,6 +368,9 @@ class NodeNetwork:
         self._perform(self._network.ask(self._now(), key, CONSENSUS_GET, pack(request), ticket=ticket))
 
     def _ask_another(self, ticket: int) -> None:
+        filling = self._filling.pop(ticket, None)
+        if filling is not None:
+            self._ask_for_the_whole(*filling)
         asked = self._asked.pop(ticket, None)
         if asked is not None:
             self._ask_for(*asked)
@@ -315,14 +411,26 @@ class NodeNetwork:
                     self._spawn(self._check(effect))
                 case TransactionsCame():
                     self._spawn(self._take_transactions(effect))
+                case Requested() if effect.kind is FILL:
+                    self._spawn(self._answer_fill(effect))
                 case Requested():
                     self._spawn(self._answer(effect))
                 case Replied() if effect.kind in SYNC_KINDS:
                     self._range_answered(effect.ticket, effect.message)
                 case Unreplied() if effect.kind in SYNC_KINDS:
                     self._range_answered(effect.ticket, None)
+                case Replied() if effect.kind is FILL:
+                    self._spawn(self._take_filled(effect))
                 case Replied():
                     self._spawn(self._take_blocks(effect))
+                case LookUp():
+                    self._spawn(self._look_up(effect))
+                case Examine():
+                    self._spawn(self._examine(effect))
+                case Found():
+                    self._spawn(self._take_found(effect))
+                case NotFound():
+                    log.debug("nobody has %s", effect.hash.hex(), extra={"component": "p2p"})
                 case Heard():
                     self._hear(effect)
                 case PeerUp():
@@ -385,17 +493,17 @@ class NodeNetwork:
         engine = self._host.engine()
         epoch, horizon = engine.epoch, engine.horizon
 
-        def examine() -> tuple[Verified, Block | None]:
-            message, block = _decoded(effect.kind, effect.payload)
+        def examine() -> tuple[Verified, Puzzle | None, Block | None]:
+            message, compact = _decoded(effect.kind, effect.payload)
             verified = check(message, epoch, horizon=horizon)
-            beside = isinstance(verified, VerifiedProposal) and block is not None
-            if beside and _hash_of(block) != verified.candidate.block_hash:  # type: ignore[arg-type, union-attr]
-                raise Rejected(Reason.MALFORMED, "the block beside a proposal is another")
-            return verified, block
+            if not isinstance(verified, VerifiedProposal) or compact is None:
+                return verified, None, None
+            puzzle = self._piece_together(verified, compact)
+            return verified, puzzle, None if puzzle is None else block_of(puzzle)
 
         self._checking += 1
         try:
-            verified, block = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
+            verified, puzzle, block = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
         except Rejected as rejection:
             self.refused[str(rejection.reason)] += 1
             log.info(
@@ -411,7 +519,52 @@ class NodeNetwork:
         if verdict is Verdict.ACCEPT:
             self._is_news(self._now(), effect.payload)  # it goes on to all others now
         self._perform(self._network.judge(self._now(), effect.id, verdict))
+        if isinstance(verified, VerifiedProposal) and puzzle is not None and verdict is Verdict.ACCEPT:
+            self._note_part(effect.key, verified, puzzle, block)
         self._host.hear(effect.key.hex(), verified, block)
+
+    def _piece_together(self, proposal: VerifiedProposal, compact: CompactBlock) -> Puzzle | None:
+        """None for a block that is here or being pieced together: whoever passes lists on can change them as often as
+        they like, and each would cost as much as the first. Raises Rejected for what the teller could see itself to be
+        wrong."""
+        check_compact(compact)
+        if _hash_of(compact) != proposal.candidate.block_hash:
+            raise Rejected(Reason.MALFORMED, "the block beside a proposal is another")
+        if proposal.candidate.block_hash in self._parts or proposal.candidate.block_hash in self._whole:
+            return None
+        return pieced_together(
+            compact,
+            proposal.candidate.block_hash,
+            known=self._host.envelopes(),
+            genesis_hash=self._host.genesis_hash,
+        )
+
+    def _note_part(
+        self, teller: bytes, proposal: VerifiedProposal, puzzle: Puzzle, block: Block | None
+    ) -> None:
+        """Nothing is asked for yet: that is for agreement to say, with `fetch`."""
+        name = proposal.candidate.block_hash
+        if block is not None:
+            self._note_whole(name)
+        elif name not in self._parts:
+            self._parts[name] = Part(teller, proposal, puzzle)
+            if len(self._parts) > MAX_PARTS:
+                self._settle(next(iter(self._parts)))
+
+    def _note_whole(self, block_hash: bytes) -> None:
+        self._whole[block_hash] = None
+        if len(self._whole) > MAX_WHOLE:
+            self._whole.popitem(last=False)
+        self._settle(block_hash)
+
+    def _settle(self, block_hash: bytes) -> None:
+        """It is whole, or nobody waits for it any more: who asked about it is answered as well as may be."""
+        self._parts.pop(block_hash, None)
+        waiting = [request for request in self._parked if request.message.hash == block_hash]
+        if waiting:
+            self._parked = [request for request in self._parked if request.message.hash != block_hash]
+        for request in waiting:
+            self._spawn(self._answer_fill(request))
 
     def _is_of_use(self, message: Verified) -> bool:
         """What the engine would drop now may be told again later."""
@@ -503,6 +656,56 @@ class NodeNetwork:
         else:
             self._perform(self._network.answer(effect, answer))
 
+    async def _answer_fill(self, effect: Requested) -> None:
+        """A peer lacks some transactions of a block. Its list may have been changed on the way, so a place that the
+        block does not have is no fault of its own."""
+        fill: kinds.Fill = effect.message
+        if not ascending(fill.places):
+            self._perform(self._network.refuse(effect))
+            self.penalise(effect.key.hex(), "places that are not in order")
+            return
+        try:
+            blocks = await self._host.read_blocks(fill.hash, 0, most=1)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            blocks = []
+        if blocks and fill.places[-1] < len(blocks[0].txs):
+            txs = blocks[0].txs
+            answer = kinds.Filled([pack(txs[place]) for place in fill.places])
+            self._perform(self._network.answer(effect, answer))
+        elif not blocks and fill.hash in self._parts and self._has_room_to_park(effect.key):
+            self._parked.append(effect)
+        else:
+            self._perform(self._network.refuse(effect))
+
+    def _has_room_to_park(self, key: bytes) -> bool:
+        of_peer = sum(request.key == key for request in self._parked)
+        return len(self._parked) < MAX_PARKED and of_peer < MAX_PARKED_OF_PEER
+
+    async def _take_filled(self, effect: Replied) -> None:
+        """Too few or too many transactions, or what is none, is the teller's fault; that others than those of the list
+        came may be the fault of whoever it had the list from."""
+        request, part = self._filling.pop(effect.ticket)
+
+        def decode() -> Block | None:
+            raw: list[bytes] = effect.message.txs
+            if len(raw) != len(part.puzzle.missing):
+                raise Rejected(Reason.MALFORMED, f"{len(raw)} of {len(part.puzzle.missing)} transactions")
+            txs = [unpack(one, Transaction, limit=MAX_ENVELOPE_BYTES) for one in raw]
+            return block_of(filled(part.puzzle, txs, genesis_hash=self._host.genesis_hash))
+
+        try:
+            block = await asyncio.get_running_loop().run_in_executor(self._checker, decode)
+        except Rejected as rejection:
+            self.penalise(effect.key.hex(), rejection.message)
+            block = None
+        if block is None:
+            self.refused["not_the_block"] += 1
+            self._ask_for_the_whole(request, part)
+            return
+        self._host.hear(effect.key.hex(), part.proposal, block)
+        self._note_whole(request.hash)
+
     async def _take_blocks(self, effect: Replied) -> None:
         self._asked.pop(effect.ticket, None)
 
@@ -519,6 +722,58 @@ class NodeNetwork:
             self.penalise(effect.key.hex(), rejection.message)
             return
         self._host.blocks_came(blocks)
+        for name, _ in blocks:
+            self._settle(name)
+
+    # Searching
+
+    async def _look_up(self, effect: LookUp) -> None:
+        content: bytes | None
+        if effect.kind is SEARCH_TRANSACTION:
+            content = self._host.transaction(effect.hash)
+        else:
+            content = await self._packed_block(effect.hash)
+        self._perform(self._network.looked(self._now(), effect.id, content))
+
+    async def _packed_block(self, block_hash: bytes) -> bytes | None:
+        try:
+            blocks = await self._host.read_blocks(block_hash, 0, most=1)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            return None
+        if not blocks:
+            return None
+        loop, genesis_hash = asyncio.get_running_loop(), self._host.genesis_hash
+        # A fetched body that was not executed yet may be another's: who passes that on is blamed.
+        whole = await loop.run_in_executor(self._checker, has_its_body, blocks[0], genesis_hash)
+        return pack(blocks[0]) if whole else None
+
+    async def _examine(self, effect: Examine) -> None:
+        """Both a block's header and its transactions, so that who passes it on can vouch for it."""
+
+        def examine() -> bool:
+            try:
+                if effect.kind is SEARCH_TRANSACTION:
+                    tx = unpack(effect.content, Transaction, limit=MAX_ENVELOPE_BYTES)
+                    return wid_of(tx, self._host.genesis_hash) == effect.hash
+                block = unpack(effect.content, Block, limit=MAX_BLOCK_BYTES)
+                return _hash_of(block) == effect.hash and has_its_body(block, self._host.genesis_hash)
+            except Rejected:
+                return False
+
+        good = await asyncio.get_running_loop().run_in_executor(self._checker, examine)
+        self._perform(self._network.examined(self._now(), effect.ticket, good=good))
+
+    async def _take_found(self, effect: Found) -> None:
+        if effect.kind is SEARCH_TRANSACTION:
+            await self._offer([(effect.hash, effect.content)])
+            return
+        loop = asyncio.get_running_loop()
+        block = await loop.run_in_executor(
+            self._checker, lambda: unpack(effect.content, Block, limit=MAX_BLOCK_BYTES)
+        )
+        self._host.blocks_came([(effect.hash, block)])
+        self._settle(effect.hash)
 
 
 class _Pool:
@@ -543,7 +798,7 @@ def _key_of(peer: str | None) -> bytes | None:
     return None
 
 
-def _hash_of(block: Block) -> bytes:
+def _hash_of(block: Block | CompactBlock) -> bytes:
     """Raises Rejected for a header that has no bytes."""
     try:
         return header_hash(block.header)
@@ -551,7 +806,7 @@ def _hash_of(block: Block) -> bytes:
         raise Rejected(Reason.OUT_OF_RANGE, "a field of a header has no bytes") from None
 
 
-def _encoded(message: Message, block: Block | None) -> tuple[Kind, bytes]:
+def _encoded(message: Message, block: CompactBlock | None) -> tuple[Kind, bytes]:
     match message:
         case Vote():
             return VOTE, pack(message)
@@ -563,7 +818,7 @@ def _encoded(message: Message, block: Block | None) -> tuple[Kind, bytes]:
             return CONSENSUS_STATUS, pack(message)
 
 
-def _decoded(kind: Kind, payload: bytes) -> tuple[Message, Block | None]:
+def _decoded(kind: Kind, payload: bytes) -> tuple[Message, CompactBlock | None]:
     """Raises Rejected."""
     if kind is CANDIDATE:
         offer = unpack(payload, Offer, limit=kind.limit)

@@ -468,6 +468,17 @@ class NodeRuntime:
 
         return blocks + await self.read_much(stored)
 
+    @property
+    def genesis_hash(self) -> bytes:
+        return self.executor.loaded.hash
+
+    def envelopes(self) -> list[VerifiedTransaction]:
+        known = self.executor.transactions
+        return known.all() + [tx for tx in self.replica.mempool.all() if known.get(tx.wid) is None]
+
+    def wids(self, block_hash: bytes) -> list[bytes] | None:
+        return self.replica.wids(block_hash)
+
     def has_transaction(self, wid: bytes) -> bool:
         return self.executor.transactions.get(wid) is not None
 

@@ -342,18 +342,18 @@ def test_one_peer_cannot_fill_the_room_for_what_waits_for_a_verdict() -> None:
     waiting: list[bytes] = []
     slow.verdict = lambda delivered: waiting.append(delivered.id)
     for number in range(12):
-        big = number.to_bytes(4, "big") + bytes(3_000_000)
+        big = number.to_bytes(4, "big") + bytes(1_200_000)
         liar.perform(liar.network.say(liar.now_ms, slow.key, CANDIDATE, big))
         village.run(2)
     assert len(waiting) == 3
-    honest.perform(honest.network.say(honest.now_ms, slow.key, CANDIDATE, bytes(4_000_000)))
+    honest.perform(honest.network.say(honest.now_ms, slow.key, CANDIDATE, bytes(1_300_000)))
     village.run(2)
     assert len(waiting) == 4
     for id_ in waiting:
         slow.perform(slow.network.judge(slow.now_ms, id_, Verdict.IGNORE))
     gossip_ = slow.network._gossip
     assert (gossip_._undecided, gossip_._undecided_of) == (0, {})
-    liar.perform(liar.network.say(liar.now_ms, slow.key, CANDIDATE, b"again" + bytes(3_000_000)))
+    liar.perform(liar.network.say(liar.now_ms, slow.key, CANDIDATE, b"again" + bytes(1_200_000)))
     village.run(2)
     assert len(waiting) == 5
 
@@ -363,7 +363,7 @@ def test_what_waits_for_a_verdict_is_bounded() -> None:
     one, others = village.people["n0"], [village.people[f"n{number}"] for number in range(1, 6)]
     one.verdict = lambda _: None
     for number in range(20):
-        big = number.to_bytes(4, "big") + bytes(3_000_000)
+        big = number.to_bytes(4, "big") + bytes(1_200_000)
         teller = others[number % 5]
         teller.perform(teller.network.say(teller.now_ms, one.key, CANDIDATE, big))
         village.run(2)

@@ -324,6 +324,10 @@ class Mempool:
         """Everything that waits, each sender's in nonce order: what a snapshot keeps."""
         return [lane[nonce].tx for lane in self._lanes.values() for nonce in sorted(lane)]
 
+    def all(self) -> list[VerifiedTransaction]:
+        """Everything that waits, in no order worth knowing; may be called on any thread."""
+        return [waiting.tx for waiting in list(self._by_id.values())]
+
     def reopen(self, abandoned: Iterable[VerifiedTransaction]) -> None:
         """The head went back over these: their senders' next nonces are earlier ones again."""
         for sender in dict.fromkeys([tx.tx.sender for tx in abandoned]):

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from aitbc.core.peer.compact import MAX_GIVEN
 from aitbc.core.peer.kinds import (
     ANNOUNCE,
     CANDIDATE,
@@ -34,8 +35,8 @@ AGAIN_MS = 500
 """Agreement says things again when nothing moves (docs/spec/simplex.md, rule 8); sooner nobody honest does."""
 MAX_SEEN = 65_536
 """Messages; at a few hundred bytes each, under 20 MiB."""
-MAX_UNDECIDED_BYTES = 32 * 1024 * 1024
-"""Told, but not yet judged by the node: a few largest candidates and all votes."""
+MAX_UNDECIDED_BYTES = 16 * 1024 * 1024
+"""Told, but not yet judged by the node: a dozen largest candidates, or hundreds of usual ones, and all votes."""
 MAX_UNDECIDED_OF_PEER = 2 * CANDIDATE.limit + 1024 * 1024
 """Of those, told by one peer first: two candidates and their votes. The others' share is not for it to fill."""
 MAX_SENDERS = 8
@@ -54,6 +55,11 @@ REFUSED_MS = 60_000
 """A transaction that the node did not take is not fetched again for this long."""
 PULL_TICKET = 1 << 62
 """Tickets from here on are ours; the host's are below."""
+FRESH_MS = 150
+"""Announcing a transaction of our own, being asked for it and answering takes others so long, over three ways of 40 ms;
+until then a block that holds it brings it along."""
+MAX_FRESH = MAX_GIVEN
+"""As many as a block can bring along."""
 MAX_QUEUED = 65_536
 """Transactions to be announced to one peer; a peer that slow hears of the rest from others."""
 MAX_BATCH_BYTES = PULL.answer_limit - 8 * 1024
@@ -100,13 +106,19 @@ class TransactionsCame(msgspec.Struct, frozen=True):
     """(wid, wire bytes)."""
 
 
+class Undelivered(msgspec.Struct, frozen=True):
+    """Transactions that several peers have announced and none has delivered."""
+
+    wids: list[bytes]
+
+
 class Wake(msgspec.Struct, frozen=True):
     """Call `tick` at this time, if not before."""
 
     at_ms: int
 
 
-GossipEffect = PeerEffect | Delivered | TransactionsCame | Wake
+GossipEffect = PeerEffect | Delivered | TransactionsCame | Undelivered | Wake
 
 
 class _Message(msgspec.Struct):
@@ -123,6 +135,8 @@ class _Wanted(msgspec.Struct):
     asked: bytes
     """Who is asked for it now."""
     others: list[bytes]
+    told_by_many: bool = False
+    """More than one peer has announced it: nobody alone has invented it."""
 
 
 class _Peer(msgspec.Struct):
@@ -147,8 +161,12 @@ class Gossip:
         self._sources: OrderedDict[bytes, bytes] = OrderedDict()
         """Who sent a transaction that is being verified: it is not told again."""
         self._refused: OrderedDict[bytes, int] = OrderedDict()
+        self._fresh: OrderedDict[bytes, int] = OrderedDict()
+        """Transactions that began their way here, and when."""
         self._peers: dict[bytes, _Peer] = {}
         self._pulls: dict[int, tuple[bytes, list[bytes]]] = {}
+        self._undelivered: list[bytes] = []
+        """Nobody who announced these has them; told with the next effects."""
         self._ticket = PULL_TICKET
         self._flush_at_ms: int | None = None
 
@@ -237,10 +255,20 @@ class Gossip:
         for wid in wids:
             source = self._sources.pop(wid, b"")
             self._unwant(wid)
+            if not source:
+                self._fresh[wid] = now_ms
             for key, peer in peers:
                 if key != source and len(peer.announce) < MAX_QUEUED:
                     peer.announce[wid] = None
+        while len(self._fresh) > MAX_FRESH:
+            self._fresh.popitem(last=False)
         return self._wake(now_ms)
+
+    def fresh(self, now_ms: int) -> set[bytes]:
+        """Transactions that peers cannot have pulled from here yet."""
+        while self._fresh and abs(now_ms - next(iter(self._fresh.values()))) >= FRESH_MS:
+            self._fresh.popitem(last=False)
+        return set(self._fresh)
 
     def refused(self, now_ms: int, wids: Iterable[bytes]) -> None:
         """The node does not want these now."""
@@ -259,6 +287,7 @@ class Gossip:
             if wanted is not None:
                 if key != wanted.asked and key not in wanted.others and len(wanted.others) < MAX_ANNOUNCERS:
                     wanted.others.append(key)
+                    wanted.told_by_many = True
             elif not self._is_known(now_ms, wid):
                 self._want(wid, key)
         return self._pull(now_ms, key, peer)  # what was announced together is asked for together
@@ -299,7 +328,7 @@ class Gossip:
         if came:
             self._peering.credit(now_ms, key)
             effects.append(TransactionsCame(key, came))
-        return effects + self._wake(now_ms)
+        return effects + self._missed() + self._wake(now_ms)
 
     def not_delivered(self, now_ms: int, failure: Unreplied) -> list[GossipEffect]:
         """Nobody waits for a silent peer: the next announcer is asked."""
@@ -309,14 +338,14 @@ class Gossip:
                 self._peer(key).pull[wid] = None
             else:
                 self._ask_another(wid)
-        return self._wake(now_ms)
+        return self._missed() + self._wake(now_ms)
 
     def left(self, now_ms: int, key: bytes) -> list[GossipEffect]:
         """A peer is gone, and with it what waits for it."""
         peer = self._peers.pop(key, None)
         for wid in list(peer.pull) if peer else ():
             self._ask_another(wid)
-        return self._wake(now_ms)
+        return self._missed() + self._wake(now_ms)
 
     def tick(self, now_ms: int) -> list[GossipEffect]:
         """Send what has gathered, forget what is old."""
@@ -394,9 +423,15 @@ class Gossip:
                 peer.wanted += 1
                 return
         del self._wanted[wid]
+        if wanted.told_by_many:
+            self._undelivered.append(wid)
 
     def _peer(self, key: bytes) -> _Peer:
         return self._peers.setdefault(key, _Peer({}, {}))
+
+    def _missed(self) -> list[GossipEffect]:
+        missed, self._undelivered = self._undelivered, []
+        return [Undelivered(missed)] if missed else []
 
     def _wake(self, now_ms: int) -> list[GossipEffect]:
         """Have the next flush called, once."""

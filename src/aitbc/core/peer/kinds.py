@@ -11,6 +11,7 @@ import msgspec
 
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.peer.reasons import PeerFault, PeerReason
+from aitbc.core.types.blocks import MAX_BLOCK_TXS
 from aitbc.core.types.reasons import Rejected
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -24,6 +25,10 @@ MAX_LISTED = 32
 MAX_WIDS = 1_024
 MAX_BLOCKS = 1_024
 MAX_ENDS = 64
+SEARCH_HOPS = 3
+"""A question is passed on so often after the searcher's own peers had it."""
+MAX_FILLED = 4_096
+"""Transactions of one block that are asked for by their places; of more, the whole block is."""
 
 # Payloads
 
@@ -134,6 +139,35 @@ class Headers(_Record, frozen=True):
     certificates: Annotated[list[bytes], msgspec.Meta(max_length=MAX_BLOCKS)]
 
 
+Places = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0, lt=MAX_BLOCK_TXS)]],
+    msgspec.Meta(min_length=1, max_length=MAX_FILLED),
+]
+
+
+class Fill(_Record, frozen=True):
+    """The transactions at these places of a block that was told by names, in ascending order."""
+
+    hash: Hash
+    places: Places
+
+
+class Filled(_Record, frozen=True):
+    """All of them, as on the wire, in the order of the question."""
+
+    txs: Annotated[list[bytes], msgspec.Meta(max_length=MAX_FILLED)]
+
+
+class Search(_Record, frozen=True):
+    """Who has it?"""
+
+    id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    """The searcher's, the same on every hop."""
+    hash: Hash
+    hops: Annotated[int, msgspec.Meta(ge=0, le=SEARCH_HOPS)]
+    """How often it may be passed on."""
+
+
 # The table
 
 
@@ -240,10 +274,11 @@ PULL = Kind(
 )
 CANDIDATE = Kind(
     name="gossip:consensus:candidate",
-    limit=WHOLE_BLOCK + 160 * KB,
+    limit=1 * MB + 320 * KB,
     count=Rate(20, 60),
     size=Rate(8 * MB, 24 * MB),
 )
+"""A justification of 160 KiB, names of 20,000 transactions, and 1 MiB of transactions in full with their places."""
 VOTE = Kind(name="gossip:consensus:vote", limit=2 * KB, count=Rate(2_000, 4_000), size=Rate(1 * MB, 2 * MB))
 CERTIFICATE = Kind(
     name="gossip:consensus:certificate", limit=16 * KB, count=Rate(200, 400), size=Rate(2 * MB, 4 * MB)
@@ -283,6 +318,18 @@ HEADERS = Kind(
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
+FILL = Kind(
+    name="consensus:fill",
+    schema=Fill,
+    limit=16 * KB,
+    count=Rate(20, 60),
+    size=Rate(256 * KB, 1 * MB),
+    asks=True,
+    answer=Filled,
+    answer_limit=WHOLE_BLOCK,
+    timeout_ms=2_000,
+)
+"""Once for each candidate, so as often; a vote waits for the answer, so both are urgent, and nobody needs it later."""
 BLOCKS = Kind(
     name="sync:blocks",
     schema=BlockRange,
@@ -292,6 +339,29 @@ BLOCKS = Kind(
     asks=True,
     answer=Blocks,
     answer_limit=WHOLE_BLOCK,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+SEARCH_BLOCK = Kind(
+    name="gossip:search:block",
+    schema=Search,
+    limit=64,
+    count=Rate(2, 8),
+    size=Rate(128, 512),
+    asks=True,
+    answer_limit=WHOLE_BLOCK,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+"""Seldom: who lacks a block has asked all of its peers before."""
+SEARCH_TRANSACTION = Kind(
+    name="gossip:search:transaction",
+    schema=Search,
+    limit=64,
+    count=Rate(2, 8),
+    size=Rate(128, 512),
+    asks=True,
+    answer_limit=64 * KB,
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
@@ -310,7 +380,10 @@ KINDS = (
     CONSENSUS_GET,
     ENDS,
     HEADERS,
+    FILL,
     BLOCKS,
+    SEARCH_BLOCK,
+    SEARCH_TRANSACTION,
 )
 BY_NAME = {kind.wire: kind for kind in KINDS}
 

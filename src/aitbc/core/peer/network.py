@@ -11,10 +11,21 @@ from aitbc.core.peer.gossip import (
     GossipEffect,
     Pool,
     TransactionsCame,
+    Undelivered,
     Verdict,
     Wake,
 )
-from aitbc.core.peer.kinds import ANNOUNCE, CANDIDATE, CERTIFICATE, PULL, VOTE, Kind, Status
+from aitbc.core.peer.kinds import (
+    ANNOUNCE,
+    CANDIDATE,
+    CERTIFICATE,
+    PULL,
+    SEARCH_BLOCK,
+    SEARCH_TRANSACTION,
+    VOTE,
+    Kind,
+    Status,
+)
 from aitbc.core.peer.links import LinkEvent
 from aitbc.core.peer.peering import TICK_MS, Peering
 from aitbc.core.peer.peers import (
@@ -28,14 +39,27 @@ from aitbc.core.peer.peers import (
     Unreplied,
 )
 from aitbc.core.peer.reasons import PeerReason
+from aitbc.core.peer.search import SEARCH_TICKET, Examine, Found, LookUp, NotFound, SearchEffect, Searching
 
-__all__ = ["Delivered", "Network", "NetworkEffect", "TransactionsCame", "Verdict", "Wake"]
+__all__ = [
+    "Delivered",
+    "Examine",
+    "Found",
+    "LookUp",
+    "Network",
+    "NetworkEffect",
+    "NotFound",
+    "TransactionsCame",
+    "Verdict",
+    "Wake",
+]
 
 FLOODED = (CANDIDATE, VOTE, CERTIFICATE)
 FLOODED_NAMES = frozenset(kind.wire for kind in FLOODED)
-FOR_GOSSIP = (Heard, Requested, Replied, Unreplied)
+SEARCHES = (SEARCH_BLOCK, SEARCH_TRANSACTION)
+FOR_GOSSIP = (Heard, Requested, Replied, Unreplied, Undelivered)
 
-NetworkEffect = GossipEffect
+NetworkEffect = GossipEffect | SearchEffect
 
 
 class Network:
@@ -51,6 +75,8 @@ class Network:
     * `PeerUp`, `PeerDown`: who may be talked to; keys are node keys.
     * `Delivered`: a vote, candidate or certificate that nobody told before: check it on a worker, then `judge`.
     * `TransactionsCame`: decode, compare each hash, verify; then `took` or `refused`, `blame` for a wrong hash.
+    * `LookUp`: `looked` says whether the node has it; `Examine`: `examined` says whether it is what its hash names.
+    * `Found`, `NotFound`: at most one for each `search`.
     * `Requested`: somebody asks: `answer` or `refuse` it within the kind's timeout.
     * `Replied`, `Unreplied`: exactly one for each `ask`.
     * `Heard`: a statement of a kind that is neither flooded nor ours.
@@ -73,6 +99,7 @@ class Network:
         """`secret`: 32 random bytes, new at each start; `book`: what `record` returned before."""
         self._peering = Peering(settings, status=status, secret=secret, book=book, configured=configured)
         self._gossip = Gossip(self._peering, pool)
+        self._searching = Searching(self._peering, secret=secret)
         self._full_tick_ms = 0
 
     # Facts
@@ -85,6 +112,7 @@ class Network:
         if now_ms >= self._full_tick_ms or now_ms < self._full_tick_ms - TICK_MS:
             self._full_tick_ms = now_ms + TICK_MS
             effects += self._pass_on(now_ms, self._peering.tick(now_ms))
+            effects += self._searching.tick(now_ms)
         return effects + self._pass_on(now_ms, self._gossip.tick(now_ms))
 
     def stop(self, now_ms: int) -> list[NetworkEffect]:
@@ -128,7 +156,7 @@ class Network:
     def publish(self, now_ms: int, kind: Kind, payload: bytes) -> list[NetworkEffect]:
         """Tell the network something of our own, of a kind in `FLOODED`."""
         assert kind in FLOODED
-        return self._gossip.publish(now_ms, kind, payload)
+        return [*self._gossip.publish(now_ms, kind, payload)]
 
     def judge(self, now_ms: int, id_: bytes, verdict: Verdict) -> list[NetworkEffect]:
         """What the node thinks of something `Delivered`: passed on, dropped, or held against its senders."""
@@ -136,7 +164,11 @@ class Network:
 
     def took(self, now_ms: int, wids: Sequence[bytes]) -> list[NetworkEffect]:
         """Transactions that wait here now, ours or others': they are announced."""
-        return self._gossip.took(now_ms, wids)
+        return [*self._gossip.took(now_ms, wids)]
+
+    def fresh(self, now_ms: int) -> set[bytes]:
+        """Wids of transactions that began their way here so shortly ago that no peer has them."""
+        return self._gossip.fresh(now_ms)
 
     def refused(self, now_ms: int, wids: Sequence[bytes]) -> None:
         """Transactions that came and were not taken, for whatever reason."""
@@ -147,9 +179,22 @@ class Network:
         return [*self._peering.say(now_ms, key, kind, payload)]
 
     def ask(self, now_ms: int, key: bytes, kind: Kind, message: Any, *, ticket: int) -> list[NetworkEffect]:
-        """Ask one peer; the ticket, below 2^62, comes back with the answer or with the reason why there is none."""
-        assert ticket < PULL_TICKET
+        """Ask one peer; the ticket, below 2^61, comes back with the answer or with the reason why there is none."""
+        assert ticket < SEARCH_TICKET < PULL_TICKET
         return self._pass_on(now_ms, self._peering.ask(now_ms, key, kind, message, ticket=ticket))
+
+    def search(self, now_ms: int, kind: Kind, hash_: bytes) -> list[NetworkEffect]:
+        """Ask the peers of peers, when nobody nearer has it; a kind in `SEARCHES`."""
+        assert kind in SEARCHES
+        return self._pass_on(now_ms, self._searching.begin(now_ms, kind, hash_))
+
+    def looked(self, now_ms: int, id_: bytes, content: bytes | None) -> list[NetworkEffect]:
+        """The answer to a `LookUp`; None: it is not here."""
+        return self._pass_on(now_ms, self._searching.looked(now_ms, id_, content))
+
+    def examined(self, now_ms: int, ticket: int, *, good: bool) -> list[NetworkEffect]:
+        """The answer to an `Examine`."""
+        return self._pass_on(now_ms, self._searching.examined(now_ms, ticket, good=good))
 
     def answer(self, request: Requested, message: Any) -> list[NetworkEffect]:
         return [*self._peering.answer(request, message)]
@@ -163,8 +208,8 @@ class Network:
 
     # Between peering and gossip
 
-    def _pass_on(self, now_ms: int, effects: Sequence[GossipEffect]) -> list[NetworkEffect]:
-        """Give gossip what is its own; its effects may be more of the same."""
+    def _pass_on(self, now_ms: int, effects: Sequence[NetworkEffect]) -> list[NetworkEffect]:
+        """Give gossip and search what is their own; their effects may be more of the same."""
         result: list[NetworkEffect] = []
         for effect in effects:
             own = self._gossiped(now_ms, effect) if isinstance(effect, FOR_GOSSIP) else None
@@ -173,11 +218,11 @@ class Network:
             else:
                 result += self._pass_on(now_ms, own)
             if isinstance(effect, PeerDown):
-                result += self._gossip.left(now_ms, effect.key)
+                result += self._pass_on(now_ms, self._gossip.left(now_ms, effect.key))
         return result
 
-    def _gossiped(self, now_ms: int, effect: GossipEffect) -> Sequence[GossipEffect] | None:
-        """What gossip makes of an effect; None when it is none of its business."""
+    def _gossiped(self, now_ms: int, effect: NetworkEffect) -> Sequence[NetworkEffect] | None:
+        """What gossip or search makes of an effect; None when it is none of their business."""
         match effect:
             case Heard() if effect.kind.wire in FLOODED_NAMES:
                 return self._gossip.heard(now_ms, effect.key, effect.kind, effect.message)
@@ -189,5 +234,17 @@ class Network:
                 return self._gossip.delivered(now_ms, effect)
             case Unreplied() if effect.kind is PULL:
                 return self._gossip.not_delivered(now_ms, effect)
+            case Undelivered():
+                return [
+                    found
+                    for wid in effect.wids
+                    for found in self._searching.begin(now_ms, SEARCH_TRANSACTION, wid)
+                ]
+            case Requested() if effect.kind in SEARCHES:
+                return self._searching.asked(now_ms, effect)
+            case Replied() if effect.kind in SEARCHES:
+                return self._searching.replied(now_ms, effect)
+            case Unreplied() if effect.kind in SEARCHES:
+                return self._searching.unreplied(now_ms, effect)
             case _:
                 return None

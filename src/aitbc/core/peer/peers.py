@@ -8,7 +8,8 @@ from aitbc.core.peer.kinds import Hello, Kind
 from aitbc.core.peer.links import LinkEffect
 from aitbc.core.peer.reasons import PeerReason
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""Of the messages; with 1 a candidate carried its block."""
 VOTES = "votes"
 """Feature of a node that wants votes: validators, and relays between them."""
 MAX_CONFIGURED = 128
