@@ -24,12 +24,14 @@ from aitbc.core.peer.kinds import (
     PeerAddress,
     PeerList,
     Ping,
+    RecordKey,
     Status,
     Transactions,
     Welcome,
     Wids,
 )
 from aitbc.core.peer.reasons import PeerReason
+from aitbc.core.peer.records import NodeRecord, RecordReason, Removal
 from aitbc.core.peer.scores import POINTS
 from aitbc.core.types.blocks import Candidate, Header
 from aitbc.core.types.reasons import Reason
@@ -279,7 +281,20 @@ def test_every_kind_is_published_with_its_limits() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [Hello, Status, Welcome, PeerAddress, PeerList, Ping, Bye, Wids, Transactions, BlockRange, Blocks],
+    [
+        Hello,
+        Status,
+        Welcome,
+        PeerAddress,
+        PeerList,
+        Ping,
+        Bye,
+        RecordKey,
+        Wids,
+        Transactions,
+        BlockRange,
+        Blocks,
+    ],
 )
 def test_every_peer_record_is_published_in_its_order(record: type[msgspec.Struct]) -> None:
     (line,) = [
@@ -289,3 +304,19 @@ def test_every_peer_record_is_published_in_its_order(record: type[msgspec.Struct
     ]
     places = [line.index(f" {field.encode_name}") for field in msgspec.structs.fields(record)]
     assert places == sorted(places)
+
+
+def test_everything_of_a_discovery_service_is_published() -> None:
+    from aitbc.discovery import limits, metrics, problems, routes
+
+    text = chapter("discovery.md")
+    assert_names(section(text, "Records"), defaults_of(NodeRecord))
+    assert set(defaults_of(Removal)) <= set(re.findall(r"\w+", section(text, "Records")))
+    published = {name: row.split("|")[2].strip() for name, row in rows(section(text, "Reasons")).items()}
+    assert published == {str(reason): str(answer.status.value) for reason, answer in problems.ANSWERS.items()}
+    assert set(published) == {str(reason) for reason in RecordReason}
+    assert set(rows(section(text, "Metrics"))) >= set(metrics.METRICS)
+    for route in routes.ROUTES:
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert f"`{method} {route.path}" in text
+    assert f"{limits.ASKS.per_second} a second, {limits.ASKS.burst} at once" in text
