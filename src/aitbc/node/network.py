@@ -179,6 +179,15 @@ class NodeNetwork:
         """Messages of agreement between arrival and verdict."""
         return self._checking
 
+    @property
+    def needs_more(self) -> bool:
+        """Fewer peers than half of the maximum."""
+        return self._network.needs_more
+
+    def hear_addresses(self, peers: Sequence[kinds.PeerAddress], *, source: str) -> None:
+        """Addresses that a discovery service told; `source`: the network it is in."""
+        self._network.hear_addresses(self._now(), peers, source=source)
+
     def view(self) -> list[PeerView]:
         return self._network.view(self._now())
 
