@@ -30,7 +30,7 @@ def command(settings: Settings, host: str, port: int, data: Path | None, allow_p
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.core.peer.addresses import is_public, join_where
     from aitbc.discovery.config import DiscoveryConfig
-    from aitbc.discovery.main import run
+    from aitbc.discovery.main import open_discovery, run
     from aitbc.ports import StorageError
 
     if allow_private and is_public(join_where(host, port)):
@@ -47,8 +47,9 @@ def command(settings: Settings, host: str, port: int, data: Path | None, allow_p
     )
     try:
         check_port(host, port)
+        service = open_discovery(config)
         note(f"discovery service on http://{join_where(host, port)}, its directory in {config.data}")
         log_as_json()
-        return run(config)
+        return run(config, service)
     except StorageError as error:
         raise CliError(str(error), code="storage") from None

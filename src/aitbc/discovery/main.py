@@ -73,15 +73,14 @@ def application(service: Discovery) -> Starlette:
     return app
 
 
-def run(config: DiscoveryConfig) -> int:
-    """Serve until SIGINT or SIGTERM; raises OSError or StorageError when port or folder cannot be used."""
+def run(config: DiscoveryConfig, service: Discovery) -> int:
+    """Serve until SIGINT or SIGTERM; raises OSError when the port cannot be used."""
     with listen(config.host, config.port) as listener:
-        return loop.run(_serve(config, listener))
+        return loop.run(_serve(service, listener))
 
 
-async def _serve(config: DiscoveryConfig, listener: socket.socket) -> int:
+async def _serve(service: Discovery, listener: socket.socket) -> int:
     stopping = stop_asked()
-    service = open_discovery(config)
     service.start()
     server = QuietServer(
         http_settings(application(service), lifespan="off", timeout_graceful_shutdown=STOP_S)
