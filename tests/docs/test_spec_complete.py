@@ -247,6 +247,14 @@ def test_every_metric_is_specified() -> None:
     assert set(listed) >= {*metrics.SCALARS, *metrics.BY_VALIDATOR, *metrics.BY_LABEL, *metrics.HISTOGRAMS}
 
 
+def test_what_followers_are_told_is_specified() -> None:
+    from aitbc.node.subscriptions import STREAMS, Ended
+
+    text = section(chapter("rpc.md"), "Following")
+    assert set(rows(text)) == {*STREAMS, "hello", "subscribed", "error"}
+    assert_names(text, [str(reason) for reason in Ended])
+
+
 # Between nodes
 
 

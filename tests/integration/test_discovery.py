@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from aitbc.adapters.keystore import devnet_keys
 from aitbc.client.signing import KeySigner
@@ -93,7 +94,12 @@ def test_nodes_find_each_other_through_a_discovery_service_alone(genesis: Path, 
         until(lambda: ask(f"{service}/v1/health")["listed"] == 2, 10)
         until(lambda: height(1) >= 1, 10)
 
-        follower.send_signal(signal.SIGINT)
+        with connect(f"ws://127.0.0.1:{base}/p2p/ws?streams=peer") as reader:
+            assert json.loads(reader.recv(5))["type"] == "hello"
+            follower.send_signal(signal.SIGINT)
+            left = json.loads(reader.recv(5))
+        assert (left["type"], left["data"]["what"]) == ("peer", "left")
+
         follower.wait(10)
         until(lambda: ask(f"{service}/v1/health")["removed"] == 1, 5)
     logs = "".join((tmp_path / name).read_text() for name in ("discovery.log", "0.log", "1.log"))

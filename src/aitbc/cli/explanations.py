@@ -325,6 +325,13 @@ EXPLANATIONS: dict[str, Explanation] = {
     "replaced": Explanation("The same provider connected again.", "Run it once for each key."),
     "busy": Explanation("The provider has no free place.", "The hub asks another one."),
     "price_too_low": Explanation("The job pays less than the provider asks.", "Get a new quote."),
+    # following a node
+    "too_slow": Explanation(
+        "More waited than this connection took in time.", "Read faster, follow less, or send it all at once."
+    ),
+    "too_many_mistakes": Explanation(
+        "Too many orders of this reader were refused.", "See docs/spec/rpc.md for what may be said."
+    ),
     # discovery
     "wrong_id": Explanation("The path names another node than the record.", "Use the record's node_key."),
     "record_expired": Explanation("The node record is too old.", "Sign a new one; check the node's clock."),
@@ -382,7 +389,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "dropped": Explanation("The node dropped the transaction before it was in a block.", "Send it again."),
     "loopback_only": Explanation("Admin routes answer on the node's own machine only.", "Call from there."),
-    "no_browsers": Explanation("Admin routes do not answer web pages.", "Use the command line."),
+    "no_browsers": Explanation("This route does not answer pages of other places.", "Use the command line."),
     "bad_answer": Explanation("The server's answer is not what its interface promises.", "Check the URL."),
     "proof_missing": Explanation("The node does not prove this transaction.", "Ask another node with --rpc."),
     "unreachable": Explanation("Nothing answered at the URL.", "Start a devnet, or set --rpc and --hub."),

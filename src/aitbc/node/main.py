@@ -45,6 +45,7 @@ from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import HOT, ROUTERS
+from aitbc.node.routes.follow import MAX_ORDER_BYTES
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer, StorageError, Store
@@ -295,10 +296,19 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
     import uvicorn
 
+    from aitbc.adapters.http.protocol import BoundedWebSocket
     from aitbc.adapters.http.serving import http_settings
 
     app = create_app(config, opened)
-    settings = http_settings(app, host=config.rpc_host, port=config.rpc_port, timeout_graceful_shutdown=3)
+    settings = http_settings(
+        app,
+        host=config.rpc_host,
+        port=config.rpc_port,
+        timeout_graceful_shutdown=3,
+        ws=BoundedWebSocket,
+        ws_max_size=MAX_ORDER_BYTES,
+        ws_per_message_deflate=False,
+    )
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
     await server.serve()

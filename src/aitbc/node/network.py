@@ -51,6 +51,7 @@ from aitbc.core.peer.reasons import PeerReason
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block, Certificate
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
+from aitbc.node.subscriptions import Subscriptions
 from aitbc.ports import Clock, Transport
 
 log = logging.getLogger("aitbc.node")
@@ -88,6 +89,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 class Host(Protocol):
     """What the network asks of the node's loop."""
+
+    subscriptions: Subscriptions
 
     def engine(self) -> Simplex: ...
 
@@ -288,6 +291,7 @@ class NodeNetwork:
                 case PeerUp():
                     self._greet(effect)
                 case PeerDown():
+                    self._host.subscriptions.peer_left(effect.key, effect.reason)
                     log.info(
                         "peer left: %s",
                         effect.reason,
@@ -323,6 +327,7 @@ class NodeNetwork:
 
     def _greet(self, effect: PeerUp) -> None:
         log.info("peer joined", extra={"component": "p2p", "event": "up", "peer": effect.key.hex()[:16]})
+        self._host.subscriptions.peer_joined(effect.key, effect.hello.agent)
         status = self._host.engine().status()
         self._perform(self._network.say(self._now(), effect.key, CONSENSUS_STATUS, pack(status)))
 
