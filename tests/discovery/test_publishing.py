@@ -222,6 +222,13 @@ def test_a_question_of_the_wrong_form(world: World, query: dict[str, str], code:
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
+def test_an_unknown_route_is_named(world: World) -> None:
+    for method, path, status in (("GET", "/docs", 404), ("POST", "/v1/nodes", 405)):
+        answer = world.http.request(method, path)
+        assert answer.status_code == status
+        assert "docs/spec/discovery.md" in answer.json()["fix"]
+
+
 def test_a_second_service_on_the_same_folder_is_told(world: World) -> None:
     with pytest.raises(StorageError, match="another discovery service"):
         RowStore(world.path)

@@ -12,7 +12,6 @@ from aitbc.adapters import loop
 from aitbc.adapters.http.problems import (
     Problem,
     on_bug,
-    on_http_error,
     on_problem,
     on_rejection,
     on_storage_error,
@@ -23,7 +22,7 @@ from aitbc.core.peer.records import RecordRefused
 from aitbc.core.types.reasons import Rejected
 from aitbc.discovery.config import DiscoveryConfig
 from aitbc.discovery.probe import Probe, call_back
-from aitbc.discovery.problems import on_refusal
+from aitbc.discovery.problems import on_refusal, on_unknown_route
 from aitbc.discovery.routes import ROUTES
 from aitbc.discovery.service import Discovery
 from aitbc.discovery.store import FILE, RowStore
@@ -64,7 +63,7 @@ def application(service: Discovery) -> Starlette:
             RecordRefused: on_refusal,
             Rejected: on_rejection,
             Problem: on_problem,
-            HTTPException: on_http_error,
+            HTTPException: on_unknown_route,
             StorageError: on_storage_error,
             Exception: on_bug,
         },

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -51,6 +52,14 @@ ANSWERS: dict[RecordReason, Answer] = {
 }
 RETRY = {"Retry-After": "60"}
 """Of what may be over in a minute."""
+
+
+async def on_unknown_route(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for it"
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "_")
+    fix = "see docs/spec/discovery.md for the routes of this service"
+    return problem_response(Problem(status, code, str(error.detail), fix, dict(error.headers or {})))
 
 
 async def on_refusal(_request: Request, error: Exception) -> Response:

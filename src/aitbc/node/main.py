@@ -45,7 +45,7 @@ from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import HOT, ROUTERS
-from aitbc.node.routes.follow import MAX_ORDER_BYTES
+from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer, StorageError, Store
@@ -307,6 +307,8 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
         timeout_graceful_shutdown=3,
         ws=BoundedWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
         ws_per_message_deflate=False,
     )
     server = uvicorn.Server(settings)

@@ -1,9 +1,12 @@
 """The list of a discovery service: owners, numbers, places, and whom a sample tells."""
 
 from collections import Counter
+from contextlib import suppress
+from random import Random
 
 import pytest
 
+from aitbc.core.peer.addresses import group_of, owner_of
 from aitbc.core.peer.directory import (
     MAX_AT_OWNER,
     MAX_IN_GROUP,
@@ -166,3 +169,46 @@ def test_a_full_directory_refuses_newcomers_and_renews() -> None:
     listing._rows.update({str(number): row for number in range(MAX_ROWS - 1)})
     assert refused(listing, EVE.signed()) == RecordReason.DIRECTORY_FULL
     listing.accept(good(ANN.signed(NOW_MS + 1)), answered=0, now_ms=NOW_MS)
+
+
+def test_whatever_comes_in_whatever_order_no_number_is_taken_twice_and_the_tables_agree() -> None:
+    """Random records, removals, calls and sweeps over hours, beside a model that never forgets."""
+    random = Random(20_261)
+    nodes = [ListedNode(number, f"{20 + number % 3}.1.{number}.1:7070") for number in range(1, 7)]
+    listing, highest, now_ms = directory(), dict.fromkeys([node.node_key for node in nodes], 0), NOW_MS
+    pool: list[VerifiedRecord] = []
+    taken = 0
+    for _ in range(1_500):
+        now_ms += random.randrange(0, 400_000)
+        node = random.choice(nodes)
+        match random.randrange(5):
+            case 0:
+                life = random.randrange(1, MAX_LIFE_MS + 1)
+                pool.append(good(node.signed(now_ms, expires_ms=now_ms + life), now_ms))
+            case 1 if pool:
+                old = random.choice(pool[-20:])
+                with suppress(RecordRefused):
+                    verify_record(old.signed, now_ms=now_ms, allow_private=True)
+                    listing.accept(old, answered=0, now_ms=now_ms)
+                    assert old.record.sequence > highest[old.record.node_key], "a replay was taken"
+                    highest[old.record.node_key] = old.record.sequence
+                    taken += 1
+            case 2:
+                with suppress(RecordRefused):
+                    listing.remove(verify_removal(node.removal(now_ms), now_ms=now_ms))
+                    highest[node.node_key] = now_ms
+            case 3:
+                for row in listing.due(now_ms, most=3):
+                    listing.checked(row, answered=random.choice([0, None]), now_ms=now_ms)
+            case _:
+                listing.forget(now_ms)
+        rows = list(listing)
+        assert listing._groups == Counter(group_of(row.where) for row in rows)
+        assert listing._owners == Counter(owner_of(row.where) for row in rows)
+        live = {row.node_key for row in rows if row.live(now_ms)}
+        assert set(listed_by(listing, now_ms)) == live
+        told = listing._told.get(NETWORK, {})
+        assert {key for keys in told.values() for key in keys} == {
+            row.node_key for row in rows if row.reachable and row.signed is not None
+        }
+    assert taken > 50

@@ -33,6 +33,10 @@ MAX_ERRORS = 8
 """Orders that were refused, after which a reader is left."""
 SEND_S = 10.0
 """A reader that takes no message for so long is too slow, however little waits."""
+PING_S = 20.0
+"""Between pings of the server; who is gone is noticed without sending."""
+PONG_S = 20.0
+"""For the answer: a phone that changes networks needs some seconds."""
 LAST_WORDS_S = 1.0
 
 SEEDS_STREAMS: tuple[Stream, ...] = ("block", "tx", "peer")
