@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from aitbc.adapters.http import protocol
 from aitbc.adapters.http.protocol import BoundedWebSocket
@@ -260,6 +261,18 @@ def test_attack_an_oversized_order_ends_the_connection_before_it_is_in_memory(se
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1009
     until(lambda: len(served.hub) == 0)
+
+
+def test_a_refusal_is_a_problem_document_and_no_error_in_the_log(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidStatus) as caught, connect(served.url, origin=Origin("https://evil.example")):
+        pass
+    assert caught.value.response.status_code == 403
+    assert json.loads(caught.value.response.body or b"")["code"] == "no_browsers"
+    with connect(served.url) as reader:
+        reader.recv(5)  # what there was to log has been logged
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_who_follows_a_node_that_stops_is_told(served: Served) -> None:

@@ -156,6 +156,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._write_timer.cancel()
         super().resume_writing()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = (
+                True  # a refusal is an answer, which uvicorn would log as an error of ours
+            )
+
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
         self.loop.call_later(WRITE_S, self.transport.abort)
