@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -166,6 +165,7 @@ class Served:
     """A node on a port of its own, and its loop."""
 
     def __init__(self, app: Any, port: int) -> None:
+        self.server: Any = None
         self.app = app
         self.port = port
         self.url = f"ws://127.0.0.1:{port}/p2p/ws?streams=peer"
@@ -191,10 +191,10 @@ def served(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         timeout_graceful_shutdown=1,
         ws=BoundedWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
-        ws_ping_interval=0.2,
-        ws_ping_timeout=0.2,
+        ws_ping_interval=0.5,
+        ws_ping_timeout=0.5,
     )
-    server: uvicorn.Server = QuietServer(settings)
+    node.server = server = QuietServer(settings)
 
     async def serve() -> None:
         node.loop = asyncio.get_running_loop()
@@ -244,6 +244,19 @@ def test_attack_a_reader_that_never_reads_holds_nobody_up_and_loses_its_socket(
         with suppress(ConnectionError):
             while stuck.recv(65_536):
                 pass  # what was in the sockets; then it is over
+
+
+def test_attack_a_flood_of_pings_piles_up_no_answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WRITE_S", 5)
+    pings = (b"\x89\xfd" + bytes(4) + bytes(125)) * 1_000
+    with raw_reader(served.port) as stranger:
+        until(lambda: len(served.hub) == 1)
+        (connection,) = served.server.server_state.connections
+        stranger.settimeout(0.1)
+        with suppress(OSError):
+            for _ in range(80):
+                stranger.sendall(pings)
+        assert connection.transport.get_write_buffer_size() < 1024 * 1024
 
 
 def test_a_silent_connection_is_pinged_and_left(served: Served) -> None:

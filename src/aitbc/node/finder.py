@@ -69,6 +69,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """None: it only asks."""
     agent: str
 
+    def __repr__(self) -> str:
+        """Without the secret: logs and tracebacks write records out."""
+        return f"Identity({self.node_key})"
+
     @property
     def node_key(self) -> str:
         return public_key_of(self.static).hex()

@@ -150,10 +150,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.transport.pause_reading()  # or pings that it sends would pile up answers that it does not read
         self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._write_timer.cancel()
+        if not self.read_paused:
+            self.transport.resume_reading()
         super().resume_writing()
 
     async def send(self, message: Any) -> None:
