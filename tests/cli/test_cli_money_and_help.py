@@ -14,6 +14,7 @@ from aitbc.cli.money import parse_money
 from aitbc.cli.submit import MAX_FEE_TEXT
 from aitbc.client.transactions import MAX_FEE
 from aitbc.core.jobs.reasons import JobReason
+from aitbc.core.peer.records import RecordReason
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Reason
 
@@ -137,7 +138,7 @@ def test_usage_errors_are_one_line_and_exit_2(
 
 
 def test_every_reason_is_explained() -> None:
-    assert [reason for reason in (*Reason, *JobReason) if reason not in EXPLANATIONS] == []
+    assert [reason for reason in (*Reason, *JobReason, *RecordReason) if reason not in EXPLANATIONS] == []
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:

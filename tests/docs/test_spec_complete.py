@@ -26,12 +26,14 @@ from aitbc.core.peer.kinds import (
     PeerAddress,
     PeerList,
     Ping,
+    RecordKey,
     Status,
     Transactions,
     Welcome,
     Wids,
 )
 from aitbc.core.peer.reasons import PeerReason
+from aitbc.core.peer.records import NodeRecord, RecordReason, Removal
 from aitbc.core.peer.scores import POINTS
 from aitbc.core.types.blocks import Candidate, Header
 from aitbc.core.types.reasons import Reason
@@ -247,6 +249,14 @@ def test_every_metric_is_specified() -> None:
     assert set(listed) >= {*metrics.SCALARS, *metrics.BY_VALIDATOR, *metrics.BY_LABEL, *metrics.HISTOGRAMS}
 
 
+def test_what_followers_are_told_is_specified() -> None:
+    from aitbc.node.subscriptions import STREAMS, Ended
+
+    text = section(chapter("rpc.md"), "Following")
+    assert set(rows(text)) == {*STREAMS, "hello", "subscribed", "error"}
+    assert_names(text, [str(reason) for reason in Ended])
+
+
 # Between nodes
 
 
@@ -289,6 +299,7 @@ def test_every_kind_is_published_with_its_limits() -> None:
         PeerList,
         Ping,
         Bye,
+        RecordKey,
         Wids,
         Transactions,
         Fill,
@@ -305,3 +316,19 @@ def test_every_peer_record_is_published_in_its_order(record: type[msgspec.Struct
     ]
     places = [line.index(f" {field.encode_name}") for field in msgspec.structs.fields(record)]
     assert places == sorted(places)
+
+
+def test_everything_of_a_discovery_service_is_published() -> None:
+    from aitbc.discovery import limits, metrics, problems, routes
+
+    text = chapter("discovery.md")
+    assert_names(section(text, "Records"), defaults_of(NodeRecord))
+    assert set(defaults_of(Removal)) <= set(re.findall(r"\w+", section(text, "Records")))
+    published = {name: row.split("|")[2].strip() for name, row in rows(section(text, "Reasons")).items()}
+    assert published == {str(reason): str(answer.status.value) for reason, answer in problems.ANSWERS.items()}
+    assert set(published) == {str(reason) for reason in RecordReason}
+    assert set(rows(section(text, "Metrics"))) >= set(metrics.METRICS)
+    for route in routes.ROUTES:
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert f"`{method} {route.path}" in text
+    assert f"{limits.ASKS.per_second} a second, {limits.ASKS.burst} at once" in text

@@ -28,7 +28,7 @@ class _Deaf:
 
 class _Deafened(NodeNetwork):
     def _perform(self, effects: Sequence[Any]) -> None:
-        skipped = ("Delivered", "TransactionsCame", "Requested", "Replied", "Heard", "PeerUp")
+        skipped = ("Delivered", "TransactionsCame", "Requested", "Replied", "Heard", "PeerUp", "PeerDown")
         super()._perform([effect for effect in effects if type(effect).__name__ not in skipped])
 
 

@@ -31,6 +31,7 @@ TABLE: dict[str, Entry] = {
     "node": Entry("aitbc.cli.node:command", "Programs", "Run a node, or see how one does."),
     "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
+    "discovery": Entry("aitbc.cli.discovery:command", "Programs", "Help nodes find their first peers."),
     "workshop": Entry("aitbc.cli.workshop:command", "Programs", "Take part in a plain workshop network."),
     "sim": Entry(
         "aitbc.cli.sim:command", "Programs", "Simulate validators that crash, lose messages and lie."

@@ -325,6 +325,51 @@ EXPLANATIONS: dict[str, Explanation] = {
     "replaced": Explanation("The same provider connected again.", "Run it once for each key."),
     "busy": Explanation("The provider has no free place.", "The hub asks another one."),
     "price_too_low": Explanation("The job pays less than the provider asks.", "Get a new quote."),
+    # following a node
+    "too_slow": Explanation(
+        "More waited than this connection took in time.", "Read faster, follow less, or send it all at once."
+    ),
+    "too_many_mistakes": Explanation(
+        "Too many orders of this reader were refused.", "See docs/spec/rpc.md for what may be said."
+    ),
+    # discovery
+    "wrong_id": Explanation("The path names another node than the record.", "Use the record's node_key."),
+    "record_expired": Explanation("The node record is too old.", "Sign a new one; check the node's clock."),
+    "record_from_future": Explanation("The node record is from the future.", "Set the node's clock."),
+    "record_lives_too_long": Explanation(
+        "A node record lives two hours at most.", "Let it expire sooner and publish again."
+    ),
+    "bad_endpoint": Explanation(
+        "An endpoint is no numeric address in its usual spelling.", "Give it like 203.0.113.7:7070."
+    ),
+    "private_endpoint": Explanation(
+        "An endpoint cannot be reached in public.",
+        "Announce a public address; on a local network: aitbc discovery --allow-private.",
+    ),
+    "record_forged": Explanation(
+        "A node record is not signed by its record key.", "Publish from the node itself."
+    ),
+    "not_owner": Explanation(
+        "Another record key has published this node.", "Use that key, or wait two hours."
+    ),
+    "stale_sequence": Explanation(
+        "The service knows a newer record or removal of this node.", "Sign again; check the node's clock."
+    ),
+    "unknown_node": Explanation("The service does not know this node.", "Nothing has to be removed."),
+    "group_full": Explanation(
+        "The service lists enough nodes of this network or address.", "Use another discovery service."
+    ),
+    "directory_full": Explanation("The service lists as many nodes as it can.", "Try again later."),
+    "node_unreachable": Explanation(
+        "The service called the node back, and nobody with its node key answered on its chain.",
+        "Open its port; check --announce, --p2p-host and --p2p-port.",
+    ),
+    "not_vouched": Explanation(
+        "The node answered the service, but the record is not signed by the key that it names.",
+        "Publish from the node itself: aitbc node start --announce.",
+    ),
+    "asked_too_often": Explanation("Too many requests from you to this service.", "Wait a minute."),
+    "too_many_checks": Explanation("The service calls as many nodes as it can.", "Try again in a minute."),
     # client
     "bad_quote": Explanation(
         "The hub's quote is not for what was asked; nothing was paid.", "Use another hub."
@@ -344,7 +389,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "dropped": Explanation("The node dropped the transaction before it was in a block.", "Send it again."),
     "loopback_only": Explanation("Admin routes answer on the node's own machine only.", "Call from there."),
-    "no_browsers": Explanation("Admin routes do not answer web pages.", "Use the command line."),
+    "no_browsers": Explanation("This route does not answer pages of other places.", "Use the command line."),
     "bad_answer": Explanation("The server's answer is not what its interface promises.", "Check the URL."),
     "proof_missing": Explanation("The node does not prove this transaction.", "Ask another node with --rpc."),
     "unreachable": Explanation("Nothing answered at the URL.", "Start a devnet, or set --rpc and --hub."),

@@ -12,6 +12,7 @@ from aitbc.cli.show import answer
 
 if TYPE_CHECKING:
     from aitbc.client.signing import KeySigner
+    from aitbc.core.peer.records import Endpoint
 
 MAX_KEY_FILE_BYTES = 4096
 
@@ -97,6 +98,19 @@ def command() -> None:
     help="A node to ask for others while there is nobody else; repeatable; BOOTSTRAP_PEERS.",
 )
 @click.option(
+    "--discovery",
+    "discovery",
+    multiple=True,
+    envvar="DISCOVERY_URLS",
+    metavar="URL",
+    help="A discovery service to ask for others; repeatable; DISCOVERY_URLS.",
+)
+@click.option(
+    "--announce",
+    metavar="HOST:PORT",
+    help="Where others reach this node (numeric): told to peers, and published at the discovery services.",
+)
+@click.option(
     "--attest-url",
     "attest_urls",
     multiple=True,
@@ -114,6 +128,8 @@ def start(
     p2p_port: int | None,
     peers: tuple[str, ...],
     bootstrap: tuple[str, ...],
+    discovery: tuple[str, ...],
+    announce: str | None,
     attest_urls: tuple[str, ...],
 ) -> int:
     """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
@@ -136,6 +152,8 @@ def start(
         p2p_port=p2p_port,
         peers=peers,
         bootstrap=bootstrap,
+        discovery=_services(discovery),
+        announce=_announced(announce, p2p_port),
         attest_urls=attest_urls,
     )
     try:
@@ -159,6 +177,35 @@ def status(settings: Settings) -> None:
     with NodeClient(settings.rpc) as node:
         consensus, peers = node.consensus(), node.peers()
     answer(settings, {"consensus": consensus, "peers": peers}, *lines_of(consensus, peers))
+
+
+def _services(urls: tuple[str, ...]) -> tuple[str, ...]:
+    from aitbc.client.http import checked_url
+    from aitbc.node.finder import MAX_SERVICES
+
+    if len(urls) > MAX_SERVICES:
+        raise CliError(
+            f"{len(urls)} discovery services", f"name at most {MAX_SERVICES}: one is enough", code="usage"
+        )
+    return tuple(checked_url(url) for url in urls)
+
+
+def _announced(where: str | None, p2p_port: int | None) -> "Endpoint | None":
+    from aitbc.core.peer.addresses import numeric_where, split_where
+    from aitbc.core.peer.records import Endpoint
+
+    if where is None:
+        return None
+    if p2p_port is None:
+        raise CliError(
+            "nobody can connect to a node without --p2p-port", "add it, or leave out --announce", code="usage"
+        )
+    numeric = numeric_where(where)
+    parts = split_where(numeric) if numeric else None
+    if parts is None:
+        fix = "give it like 203.0.113.7:7070 or [2001:db8::7]:7070: names are not told to others"
+        raise CliError(f"{where} is no numeric address that others could dial", fix, code="usage")
+    return Endpoint(host=parts[0], port=parts[1])
 
 
 def _signer(path: Path) -> "KeySigner":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from aitbc.core.peer.records import Endpoint
 from aitbc.ports import Signer
 
 
@@ -29,10 +30,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: tuple[str, ...] = ()
     """`host:port` of nodes to ask for others while there is nobody else (BOOTSTRAP_PEERS)."""
 
+    discovery: tuple[str, ...] = ()
+    """URLs of discovery services to ask for others (DISCOVERY_URLS)."""
+    announce: Endpoint | None = None
+    """Where others reach this node: told to peers and published at the discovery services."""
+
     @property
     def talks(self) -> bool:
         """Are there to be other nodes?"""
-        return self.p2p_port is not None or bool(self.peers or self.bootstrap)
+        return self.p2p_port is not None or bool(self.peers or self.bootstrap or self.discovery)
 
     timeout_ms: int = 600
     """How long a slot's leader is waited for at first: three network delays and the time to execute a block."""

@@ -7,6 +7,7 @@ from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.ledger.elector import mode_of
 from aitbc.core.ledger.state import Overlay
 from aitbc.node.runtime import NodeRuntime
+from aitbc.node.subscriptions import incident_to_plain
 
 Json = dict[str, Any]
 MAX_EVENTS = 32
@@ -47,14 +48,7 @@ def consensus_view(runtime: NodeRuntime) -> Json:
             for charge in runtime.accuser.charges.values()
         ],
         "events": [
-            {
-                "what": incident.what,
-                "epoch": incident.epoch,
-                "slot": incident.slot,
-                "leader": incident.leader,
-                "lateMs": incident.late_ms,
-                "timestampMs": at_ms,
-            }
+            incident_to_plain(incident, at_ms)
             for at_ms, incident in list(runtime.measures.incidents)[: -MAX_EVENTS - 1 : -1]
         ],
     }

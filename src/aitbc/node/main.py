@@ -37,12 +37,15 @@ from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
+from aitbc.core.peer.records import record_key_of
 from aitbc.core.types.reasons import Rejected, Stops
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
+from aitbc.node.finder import Finder, Identity
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import HOT, ROUTERS
+from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer, StorageError, Store
@@ -211,12 +214,35 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
             key=transport.key,
             settings_hash=genesis_hash,
             agent=f"aitbc/{__version__}",
-            listen="" if config.p2p_port is None else f":{config.p2p_port}",
+            listen=_listen_of(config),
+            record_key=record_key_of(static) if config.announce else b"",
             features=(VOTES,),
             bootstrap=config.bootstrap,
         ),
         configured=[ConfiguredPeer(where) for where in config.peers],
         status=Status(height, head.hash, height),
+        clock=SystemClock(),
+    )
+
+
+def _listen_of(config: NodeConfig) -> str:
+    """What a hello says: the address that was announced, or the port at the address this node is seen at."""
+    if config.announce is not None:
+        return config.announce.where
+    return "" if config.p2p_port is None else f":{config.p2p_port}"
+
+
+def _finder(config: NodeConfig, runtime: NodeRuntime, network: NodeNetwork) -> Finder:
+    return Finder(
+        config.discovery,
+        network=network,
+        identity=Identity(
+            chain_id=runtime.executor.head.block.header.chain_id,
+            genesis_hash=runtime.executor.loaded.hash.hex(),
+            static=load_or_create_node_key(config.data / NODE_KEY_FILE),
+            endpoint=config.announce,
+            agent=f"aitbc/{__version__}",
+        ),
         clock=SystemClock(),
     )
 
@@ -237,13 +263,16 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()
         runtime.network = network = _network(config, runtime)
-        if network is not None:
+        finder = _finder(config, runtime, network) if network is not None else None
+        if network is not None and finder is not None:
             await network.start()
+            finder.start()
         runtime.start()
         try:
             yield
         finally:
-            if network is not None:
+            if network is not None and finder is not None:
+                await finder.stop()
                 await network.stop()
             await runtime.stop()
             node.close()
@@ -271,10 +300,21 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
     import uvicorn
 
+    from aitbc.adapters.http.protocol import BoundedWebSocket
     from aitbc.adapters.http.serving import http_settings
 
     app = create_app(config, opened)
-    settings = http_settings(app, host=config.rpc_host, port=config.rpc_port, timeout_graceful_shutdown=3)
+    settings = http_settings(
+        app,
+        host=config.rpc_host,
+        port=config.rpc_port,
+        timeout_graceful_shutdown=3,
+        ws=BoundedWebSocket,
+        ws_max_size=MAX_ORDER_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        ws_per_message_deflate=False,
+    )
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
     await server.serve()

@@ -90,6 +90,7 @@ from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.catching_up import SYNC_KINDS, CatchUp
 from aitbc.node.ranges import read_blocks, read_ends, read_headers
+from aitbc.node.subscriptions import Subscriptions
 from aitbc.ports import Clock, Store, Transport
 
 T = TypeVar("T")
@@ -146,6 +147,8 @@ class Part(msgspec.Struct):
 
 class Host(Protocol):
     """What the network asks of the node's loop."""
+
+    subscriptions: Subscriptions
 
     def engine(self) -> Simplex: ...
 
@@ -269,6 +272,15 @@ class NodeNetwork:
     def checking(self) -> int:
         """Messages of agreement between arrival and verdict."""
         return self._checking
+
+    @property
+    def needs_more(self) -> bool:
+        """Fewer peers than half of the maximum."""
+        return self._network.needs_more
+
+    def hear_addresses(self, peers: Sequence[kinds.PeerAddress], *, source: str) -> None:
+        """Addresses that a discovery service told; `source`: the network it is in."""
+        self._network.hear_addresses(self._now(), peers, source=source)
 
     def view(self) -> list[PeerView]:
         return self._network.view(self._now())
@@ -436,6 +448,7 @@ class NodeNetwork:
                 case PeerUp():
                     self._greet(effect)
                 case PeerDown():
+                    self._host.subscriptions.peer_left(effect.key, effect.reason)
                     log.info(
                         "peer left: %s",
                         effect.reason,
@@ -471,6 +484,7 @@ class NodeNetwork:
 
     def _greet(self, effect: PeerUp) -> None:
         log.info("peer joined", extra={"component": "p2p", "event": "up", "peer": effect.key.hex()[:16]})
+        self._host.subscriptions.peer_joined(effect.key, effect.hello.agent)
         status = self._host.engine().status()
         self._perform(self._network.say(self._now(), effect.key, CONSENSUS_STATUS, pack(status)))
 

@@ -62,6 +62,7 @@ from aitbc.node.evidence import Accuser
 from aitbc.node.measures import Measures
 from aitbc.node.network import NodeNetwork
 from aitbc.node.queues import Line, too_busy
+from aitbc.node.subscriptions import Subscriptions
 from aitbc.ports import Clock, StorageError, Store
 
 T = TypeVar("T")
@@ -136,6 +137,7 @@ class NodeRuntime:
             timeout_ms=timeout_ms,
         )
         self.network: NodeNetwork | None = None
+        self.subscriptions = Subscriptions(clock.now_ms())
         self._effects: deque[Effect] = deque()
         self._writing = False
         """Log or guard are being written: effects wait."""
@@ -525,6 +527,7 @@ class NodeRuntime:
         while incidents:
             incident = incidents.popleft()
             self.measures.incidents.append((self._clock.now_ms(), incident))
+            self.subscriptions.incident(incident, self._clock.now_ms())
             log.info(
                 _INCIDENTS[incident.what],
                 extra={
@@ -548,6 +551,7 @@ class NodeRuntime:
     def _end(self) -> None:
         """Nobody may wait for what will not come."""
         self.stopped.set()
+        self.subscriptions.stop()
         stopped = Rejected(Reason.NODE_STOPPED, "this node has stopped; ask another, or look again later")
         for future in self._tickets.values():
             if not future.done():
@@ -588,6 +592,7 @@ class NodeRuntime:
                     self.network.tell(effect.message, effect.peer, effect.block)
             case Relay():
                 self._taken.append(effect.tx.wid)
+                self.subscriptions.transaction(effect.tx, self._clock.now_ms())
             case Fetch():
                 if self.network is not None and not self._is_far_behind():
                     self.network.fetch(effect.hash, effect.above)
@@ -826,6 +831,7 @@ class NodeRuntime:
                 "latency_ms": self.measures.last_commit_ms,
             },
         )
+        self.subscriptions.block(block)
         for outcome in block.outcomes:
             self._wake(outcome.tx_id)
         if header.height % self.executor.tip.epoch_length == 0:

@@ -18,6 +18,7 @@ from aitbc.core.peer.kinds import (
     KINDS,
     PING,
     PULL,
+    RECORD_KEY,
     VOTE,
     BlockRange,
     Bye,
@@ -192,7 +193,7 @@ def test_only_some_kinds_come_before_hello(kind: Kind) -> None:
     stranger = Session(0)
     head = frame(Type.REQUEST if kind.asks else Type.PLAIN, 1, kind.wire, b"")
     if kind.before_hello:
-        assert kind in (HELLO, GET_PEERS, BYE)
+        assert kind in (HELLO, GET_PEERS, RECORD_KEY, BYE)
         hear(stranger, 0, head)
     else:
         assert ended(stranger, head) is PeerReason.NOT_INTRODUCED

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from aitbc.adapters.http.problems import problem_body
 
@@ -142,6 +143,37 @@ class BoundedProtocol(HttpToolsProtocol):
         self.loop.call_later(LAST_WORDS_S, self.transport.close)
         with contextlib.suppress(OSError):  # the peer may be gone
             self.transport.write_eof()
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket whose other side must read: closing waits for that, and a socket that is never read would stay."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()  # or pings that it sends would pile up answers that it does not read
+        self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._write_timer.cancel()
+        if not self.read_paused:
+            self.transport.resume_reading()
+        super().resume_writing()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = (
+                True  # a refusal is an answer, which uvicorn would log as an error of ours
+            )
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.writable.is_set():
+            self._write_timer.cancel()
+        super().connection_lost(exc)
 
 
 async def _answer_too_large(_scope: Any, _receive: Any, send: Any) -> None:

@@ -490,7 +490,8 @@ class _Connection(asyncio.Protocol):
         """All is said: end our direction and let the other side read it; a close at once could tear it up."""
         assert self._transport is not None
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the other side has torn it up, and we have not heard yet
+                self._transport.write_eof()
         if self._holds:
             self._holds.clear()
             self._transport.resume_reading()

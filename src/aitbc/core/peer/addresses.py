@@ -2,8 +2,10 @@
 docs/spec/p2p.md "Addresses"
 """
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
+GIVEN_OUT = IPv6Network("2000::/3")
+"""All of IPv6 that anybody has been given for use in public."""
 LOCAL = "local"
 """The group of everything that is not routed in public: one machine, one house, one test."""
 
@@ -44,6 +46,15 @@ def group_of(where: str) -> str:
     if isinstance(address, IPv4Address):
         return "v4 " + ".".join(str(address).split(".")[:2])
     return "v6 " + address.exploded[:9]
+
+
+def is_public(where: str) -> bool:
+    """Whether connections to it leave for the open network, whoever asks for them. Of IPv6 that is 2000::/3 without
+    6to4: an address with an IPv4 address inside may end at a neighbour's door."""
+    address = _address_of(where)
+    if address is None or not address.is_global or address.is_multicast:
+        return False
+    return isinstance(address, IPv4Address) or (address in GIVEN_OUT and address.sixtofour is None)
 
 
 def owner_of(where: str) -> str:

@@ -111,6 +111,12 @@ class Transactions(_Record, frozen=True):
     txs: Annotated[list[bytes], msgspec.Meta(max_length=MAX_WIDS)]
 
 
+class RecordKey(_Record, frozen=True):
+    """Which key signs the sender's node records (docs/spec/discovery.md)."""
+
+    key: Hash
+
+
 class BlockRange(_Record, frozen=True):
     start: Height
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOCKS)]
@@ -252,6 +258,17 @@ PING = Kind(
 BYE = Kind(
     name="p2p:bye", schema=Bye, limit=1 * KB, count=Rate(1, 2), size=Rate(1 * KB, 2 * KB), before_hello=True
 )
+RECORD_KEY = Kind(
+    name="p2p:record_key",
+    limit=0,
+    count=Rate(1, 4),
+    size=Rate(1, 1),
+    asks=True,
+    answer=RecordKey,
+    answer_limit=64,
+    timeout_ms=5_000,
+    before_hello=True,
+)
 ANNOUNCE = Kind(
     name="tx:announce",
     schema=Wids,
@@ -371,6 +388,7 @@ KINDS = (
     GET_PEERS,
     PING,
     BYE,
+    RECORD_KEY,
     ANNOUNCE,
     PULL,
     CANDIDATE,

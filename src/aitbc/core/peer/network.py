@@ -24,6 +24,7 @@ from aitbc.core.peer.kinds import (
     SEARCH_TRANSACTION,
     VOTE,
     Kind,
+    PeerAddress,
     Status,
 )
 from aitbc.core.peer.links import LinkEvent
@@ -148,6 +149,15 @@ class Network:
     def set_status(self, status: Status) -> None:
         """How far this node is; heartbeats tell it."""
         self._peering.status = status
+
+    @property
+    def needs_more(self) -> bool:
+        """Fewer peers than half of the maximum."""
+        return self._peering.needs_more
+
+    def hear_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str) -> None:
+        """Addresses that no peer told, such as a discovery service's; `source`: the network of who did."""
+        self._peering.hear_addresses(now_ms, peers, source=source)
 
     def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
         """Replace the peers that are always dialled and never banned: the other validators."""

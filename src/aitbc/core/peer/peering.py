@@ -17,12 +17,14 @@ from aitbc.core.peer.kinds import (
     HELLO,
     MAX_LISTED,
     PING,
+    RECORD_KEY,
     Bye,
     Hello,
     Kind,
     PeerAddress,
     PeerList,
     Ping,
+    RecordKey,
     Status,
     Welcome,
     pack_answer,
@@ -153,6 +155,11 @@ class Peering:
     def is_configured(self, key: bytes) -> bool:
         return self._dialler.is_configured(key)
 
+    @property
+    def needs_more(self) -> bool:
+        """Fewer peers than half of the maximum."""
+        return self._introduced() < (self.settings.max_peers + 1) // 2
+
     def hello_of(self, key: bytes) -> Hello | None:
         link = self._by_key.get(key)
         return link.hello if link else None
@@ -260,6 +267,10 @@ class Peering:
         if link is None:
             return [Refusal(key, reason, message)]
         return self._fault(now_ms, link, reason, message)
+
+    def hear_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str) -> None:
+        """Somebody who is no peer told addresses: they count as if a peer of network `source` had."""
+        self._note_addresses(now_ms, peers[:MAX_LISTED], source=source, hints=self.needs_more)
 
     def credit(self, now_ms: int, key: bytes) -> None:
         """A peer told us something new that was good."""
@@ -440,7 +451,15 @@ class Peering:
         if item.kind is PING:
             link.status = item.message.status
             return self._reply(link, item, Ping(item.message.number, self.status))
+        if item.kind is RECORD_KEY:
+            return self._vouch(link, item)
         return [Requested(link.key, link.id, item.id, item.kind, item.message)]
+
+    def _vouch(self, link: _Link, item: Asked) -> list[PeerEffect]:
+        """Say whose signature under a node record is ours; who asks needs no introduction."""
+        if not self.settings.record_key:
+            return [Send(link.id, link.session.refuse(item.id, PeerReason.UNAVAILABLE), RECORD_KEY.lane)]
+        return self._reply(link, item, RecordKey(self.settings.record_key))
 
     def _reply(self, link: _Link, item: Asked, message: Any) -> list[PeerEffect]:
         data = link.session.answer(item.id, pack_answer(item.kind, message))
@@ -454,7 +473,7 @@ class Peering:
         if kind is HELLO:
             return self._welcomed(now_ms, link, message)
         if kind is GET_PEERS:
-            self._hear_addresses(now_ms, link, message.peers, hints=self._needs_more())
+            self._hear_addresses(now_ms, link, message.peers, hints=self.needs_more)
             return []
         assert kind is PING
         link.latency_ms = now_ms - item.request.sent_ms
@@ -635,11 +654,13 @@ class Peering:
         up = list(self._up())
         if not up:
             return []
-        self._ask_at_ms = now_ms + (ASK_PEERS_MS if self._needs_more() else ASK_PEERS_FULL_MS)
+        self._ask_at_ms = now_ms + (ASK_PEERS_MS if self.needs_more else ASK_PEERS_FULL_MS)
         return self._ask(now_ms, self._dialler.draws.one_of(up), GET_PEERS, b"", -1)
 
     def _hear_addresses(self, now_ms: int, link: _Link, peers: list[PeerAddress], *, hints: bool) -> None:
-        source = group_of(link.where)
+        self._note_addresses(now_ms, peers, source=group_of(link.where), hints=hints)
+
+    def _note_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str, hints: bool) -> None:
         for peer in peers:
             if peer.key == self.settings.key:
                 continue
@@ -681,9 +702,6 @@ class Peering:
 
     def _strangers(self) -> int:
         return sum(1 for link in self._links.values() if not self.is_configured(link.key))
-
-    def _needs_more(self) -> bool:
-        return self._introduced() < (self.settings.max_peers + 1) // 2
 
     def _ask(self, now_ms: int, link: _Link, kind: Kind, message: Any, ticket: int) -> list[PeerEffect]:
         data = link.session.ask(now_ms, kind, pack_message(kind, message), ticket)

@@ -37,6 +37,8 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_peers: int = 20
     """Half of them are dialled by us: ten, from different networks."""
     features: tuple[str, ...] = ()
+    record_key: bytes = b""
+    """Signs what discovery services tell about us (docs/spec/discovery.md); empty: nothing does."""
     bootstrap: tuple[str, ...] = ()
     """Dialled while there is nobody else."""
     version_min: int = PROTOCOL_VERSION

@@ -1,8 +1,16 @@
 """The RPC, a file per group of routes; a new route is a function here and a line in docs/spec/rpc.md."""
 
-from aitbc.node.routes import admin, chain, proofs, receipts, status, transactions
+from aitbc.node.routes import admin, chain, follow, proofs, receipts, status, transactions
 
-ROUTERS = (chain.router, transactions.router, receipts.router, proofs.router, admin.router, status.router)
+ROUTERS = (
+    chain.router,
+    transactions.router,
+    receipts.router,
+    proofs.router,
+    admin.router,
+    status.router,
+    follow.router,
+)
 
 HOT = {("POST", "/rpc/sendTx"): transactions.send_tx, ("POST", "/rpc/send_tx"): transactions.send_tx}
 """Routes that skip the framework: docs/spec/rpc.md has them with the others."""

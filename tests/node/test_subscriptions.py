@@ -1,0 +1,129 @@
+"""The queues of those who follow a node: numbered, bounded, and never waited for."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from aitbc.core.consensus.simplex.record import Incident
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.subscriptions import (
+    MAX_READERS,
+    MAX_READERS_AT_OWNER,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    STREAMS,
+    TX_RATE,
+    Ended,
+    Reader,
+    Subscriptions,
+)
+from support.chain import Chain
+from support.people import ALICE, BOB
+
+KEY = bytes(32)
+
+
+def play(story: Callable[[Subscriptions], Awaitable[Any]]) -> Any:
+    async def whole() -> Any:
+        return await asyncio.wait_for(story(Subscriptions(0)), 10)  # type: ignore[arg-type]
+
+    return asyncio.run(whole())
+
+
+async def said(reader: Reader) -> Any:
+    text = await reader.next()
+    return None if text is None else json.loads(text)
+
+
+def test_each_reader_hears_its_streams_with_their_numbers() -> None:
+    async def story(hub: Subscriptions) -> None:
+        hub.peer_joined(KEY, "early")  # nobody follows, and it is counted
+        peers = hub.join(["peer"], host="127.0.0.1")
+        both = hub.join(["peer", "consensus"], host="127.0.0.1")
+        hub.peer_left(KEY, "idle")
+        hub.incident(Incident("slow", 1, 2, "ait1x", 30), 7)
+        left = {"type": "peer", "seq": 2, "data": {"what": "left", "key": "00" * 32, "reason": "idle"}}
+        assert await said(peers) == await said(both) == left
+        slow = {"what": "slow", "epoch": 1, "slot": 2, "leader": "ait1x", "lateMs": 30, "timestampMs": 7}
+        assert await said(both) == {"type": "consensus", "seq": 1, "data": slow}
+        hub.leave(peers)
+        hub.peer_left(KEY, "lost")
+        assert (await said(both))["seq"] == 3
+        assert hub.numbers == {"block": 0, "tx": 0, "consensus": 1, "peer": 3}
+
+    play(story)
+
+
+def test_a_reader_waits_until_something_happens() -> None:
+    async def story(hub: Subscriptions) -> None:
+        reader = hub.join(STREAMS, host="")
+        waiting = asyncio.create_task(said(reader))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        hub.peer_joined(KEY, "x")
+        assert (await waiting)["data"]["agent"] == "x"
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x" * (MAX_WAITING_BYTES // 100)], ids=["too many events", "too many bytes"]
+)
+def test_attack_a_reader_that_does_not_read_is_let_go_and_keeps_nothing(text: str) -> None:
+    async def story(hub: Subscriptions) -> None:
+        slow, good = hub.join(["peer"], host=""), hub.join(["peer"], host="")
+        for _ in range(MAX_WAITING + 1):
+            hub.peer_joined(KEY, text)
+            assert (await said(good))["data"]["agent"] == text
+        assert slow.ended is Ended.TOO_SLOW
+        assert len(slow._texts) == 0
+        assert await said(slow) is None
+
+    play(story)
+
+
+def test_attack_there_are_so_many_places_and_fewer_for_one_address() -> None:
+    async def story(hub: Subscriptions) -> None:
+        for _ in range(MAX_READERS_AT_OWNER):
+            hub.join(STREAMS, host="9.9.9.9")
+        with pytest.raises(Rejected, match=r"at 9\.9\.9\.9"):
+            hub.join(STREAMS, host="9.9.9.9")
+        readers = [hub.join(STREAMS, host="127.0.0.1") for _ in range(MAX_READERS - MAX_READERS_AT_OWNER)]
+        with pytest.raises(Rejected) as caught:
+            hub.join(STREAMS, host="8.8.8.8")
+        assert caught.value.reason is Reason.TOO_BUSY
+        hub.leave(readers[0])
+        hub.join(STREAMS, host="8.8.8.8")
+
+    play(story)
+
+
+def test_transactions_above_the_rate_are_counted_and_left_out() -> None:
+    chain = Chain()
+    tx = chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
+
+    async def story(hub: Subscriptions) -> None:
+        reader = hub.join(["tx"], host="")
+        for _ in range(TX_RATE.burst + 50):
+            hub.transaction(tx, 0)
+        hub.transaction(tx, 1_000)
+        numbers = [(await said(reader))["seq"] for _ in range(TX_RATE.burst + 1)]
+        assert numbers == [*range(1, TX_RATE.burst + 1), TX_RATE.burst + 51]
+
+    play(story)
+
+
+def test_nobody_follows_a_node_that_has_stopped() -> None:
+    async def story(hub: Subscriptions) -> None:
+        reader = hub.join(STREAMS, host="")
+        hub.stop()
+        assert await said(reader) is None
+        assert reader.ended is Ended.NODE_STOPPED
+        with pytest.raises(Rejected) as caught:
+            hub.join(STREAMS, host="")
+        assert caught.value.reason is Reason.NODE_STOPPED
+
+    play(story)
