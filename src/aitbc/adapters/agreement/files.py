@@ -18,7 +18,7 @@ from aitbc.core.consensus.simplex.guard import (
     made_anew,
     raise_floor,
 )
-from aitbc.core.consensus.simplex.wal import VoteRecord, log_head
+from aitbc.core.consensus.simplex.wal import VoteRecord
 from aitbc.core.types.reasons import Rejected, Stops
 
 CLOCKS_DIFFER_MS = 5_000
@@ -28,17 +28,15 @@ CLOCKS_DIFFER_MS = 5_000
 class LogFile:
     """The write-ahead log; on return from every change it is safe."""
 
-    def __init__(self, path: Path, genesis_hash: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            _replace(path, log_head(genesis_hash))
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
     def read(self) -> bytes:
         return self._path.read_bytes()
 
-    def append(self, batch: bytes) -> None:
-        _write_all(self._file, batch)
+    def append(self, frame: bytes) -> None:
+        _write_all(self._file, frame)
         os.fdatasync(self._file)
 
     def cut(self, length: int) -> None:
