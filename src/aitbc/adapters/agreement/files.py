@@ -68,7 +68,8 @@ class GuardFile:
             self._guard = decode_guard(data, genesis_hash)
             self.was_lost = False
         except Rejected:
-            self.was_lost = bool(data) or not is_new
+            never_finished = not any(data[HALF_BYTES:])  # a crash in the first start: nothing was signed
+            self.was_lost = not (is_new and never_finished)
             vote_after_ms = now_ms + CLOCKS_DIFFER_MS if self.was_lost else 0
             self._guard = Guard(genesis_hash=genesis_hash, vote_after_ms=vote_after_ms)
         self._write(self._guard)
@@ -108,11 +109,17 @@ class GuardFile:
         """One half after the other, each safe before the next is touched."""
         content = encode_half(guard)
         for start in (0, HALF_BYTES):
-            os.pwrite(self._file, content, start)
+            self._write_at(start, content)
             if os.fstat(self._file).st_size < 2 * HALF_BYTES:
                 os.ftruncate(self._file, 2 * HALF_BYTES)
             os.fsync(self._file)
         self._guard = guard
+
+    def _write_at(self, start: int, content: bytes) -> None:
+        """All of it: a full disk may take a part only and says so at the next attempt."""
+        done = 0
+        while done < len(content):
+            done += os.pwrite(self._file, content[done:], start + done)
 
     def close(self) -> None:
         """Let another process have it."""
