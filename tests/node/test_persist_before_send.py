@@ -170,14 +170,14 @@ BOTH: Script = {
 }
 
 
-@pytest.mark.parametrize(
-    ("part", "error", "done"),
-    [
-        ("log", OSError(28, "No space left on device"), []),
-        ("guard", OSError(5, "Input/output error"), ["log 1"]),
-        ("guard", GuardRefuses("this key has signed something else"), ["log 1"]),
-    ],
-)
+FAILURES: list[tuple[str, Exception, list[str]]] = [
+    ("log", OSError(28, "No space left on device"), []),
+    ("guard", OSError(5, "Input/output error"), ["log 1"]),
+    ("guard", GuardRefuses("this key has signed something else"), ["log 1"]),
+]
+
+
+@pytest.mark.parametrize(("part", "error", "done"), FAILURES)
 def test_when_the_disk_or_the_guard_fails_the_node_stops_and_tells_nothing(
     part: str, error: Exception, done: list[str]
 ) -> None:

@@ -5,8 +5,10 @@ every system call, the power fails or not, it dies again while it recovers; what
 """
 
 import random
+import secrets
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -172,15 +174,21 @@ def test_every_call_on_the_disk_in_its_order(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_a_part_at_a_time_gets_all_of_it(tmp_path: Path) -> None:
-    with Disk(tmp_path, most_bytes=37).used() as disk:
-        scribe = opened(tmp_path)
-        scribe.write([log(1), sign(1), log_block(2), sign(2)])
-        scribe.rewrite([vote(1), vote(2)])
-        scribe.close()
-    folder = restored(tmp_path / "again", disk.after_a_power_cut(None))
-    again = opened(folder)
-    assert again.records == [vote(1), vote(2)] * 2 and again.vote_after_ms == 0
+    (folder := tmp_path / "life").mkdir()
+    with Disk(folder, most_bytes=37).used() as disk:
+        scribe = opened(folder)
+        scribe.write([log(1), sign(1), log(2), sign(2)])
+        assert found_in(tmp_path / "one", disk) == [vote(1), vote(2)] * 2
+        scribe.rewrite([vote(1)])
+        assert found_in(tmp_path / "two", disk) == [vote(1), vote(1), vote(2)]
+
+
+def found_in(folder: Path, disk: Disk) -> list[LogRecord]:
+    """By a process that starts after a power cut now."""
+    again = opened(restored(folder, disk.after_a_power_cut(None)))
     again.close()
+    assert again.vote_after_ms == 0
+    return again.records
 
 
 def test_a_second_process_does_not_touch_the_log(tmp_path: Path) -> None:
@@ -335,7 +343,8 @@ def check_deaths(
     while is_dead:
         life = Life()
         folder = restored(tmp_path / "life", files)
-        with Disk(folder, dies_at=dies_at).used() as disk:
+        marks = random.Random(dies_at).randbytes
+        with Disk(folder, dies_at=dies_at).used() as disk, patch.object(secrets, "token_bytes", marks):
             live_(folder, life)
         is_dead = disk.is_dead
         assert is_dead or life.signed == life.asked

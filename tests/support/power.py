@@ -51,10 +51,15 @@ def _torn(old: bytes, new: bytes, draw: random.Random) -> bytes:
 
 
 def _mixed(old: bytes, new: bytes, draw: random.Random) -> bytes:
-    """Sectors of both, as long as the new one; what was never written there is zeros."""
-    old = old.ljust(len(new), b"\0")
-    parts = [(old, new)[draw.randrange(2)][at : at + SECTOR] for at in range(0, len(new), SECTOR)]
-    return b"".join(parts)
+    """Sectors of both, some of them half written, as long as the new one; what was never written there is zeros."""
+    mixed = bytearray(old.ljust(len(new), b"\0")[: len(new)])
+    for at in range(0, len(new), SECTOR):
+        before, after = mixed[at : at + SECTOR], new[at : at + SECTOR]
+        changed = [place for place in range(len(after)) if before[place] != after[place]]
+        if changed:
+            written = draw.choice((0, draw.choice(changed), draw.choice(changed), len(after)))
+            mixed[at : at + written] = after[:written]
+    return bytes(mixed)
 
 
 class Disk:
