@@ -331,8 +331,8 @@ def fetch_once(self: Any, now_ms: int, name: bytes) -> Any:
     return [effect for effect in Replica._fetch(self, now_ms, name) if not isinstance(effect, SetTimer)]
 
 
-def old_set(self: Any) -> Any:
-    began, running = Replica._epoch_began(self), self.engine.epoch
+def old_set(self: Any, certificate: Any) -> Any:
+    began, running = Replica._epoch_began(self, certificate), self.engine.epoch
     epoch = Epoch(
         number=began.epoch.number,
         validators=running.validators,
