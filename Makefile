@@ -54,9 +54,10 @@ MINUTES ?= 60
 sim-long: install
 	$(BIN)/python tools/sim_long.py $(MINUTES)
 
-# every mistake that is planted in the rules must be found, and by which seed
+# every mistake that is planted in the rules must be found, and by which seed; in the real host, by which story
 mutants: install
 	$(BIN)/python tests/simulation/mutants.py
+	PYTHONPATH=tests $(BIN)/python tests/node/mutants.py
 
 bench: install
 	$(BIN)/python bench/run_all.py

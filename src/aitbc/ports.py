@@ -46,10 +46,10 @@ class ConsensusLog(Protocol):
     change it survives `kill -9` and a power cut."""
 
     def read(self) -> bytes:
-        """All of it, torn tail included; a new log is its head."""
+        """All of it, torn tail included; a new log is empty."""
         ...
 
-    def append(self, batch: bytes) -> None: ...
+    def append(self, frame: bytes) -> None: ...
 
     def cut(self, length: int) -> None:
         """Keep so many bytes from the beginning."""

@@ -9,13 +9,15 @@ from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
 from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
 from aitbc.core.consensus.engine import Statement
 from aitbc.core.consensus.simplex.guard import HALF_BYTES, GuardRefuses
-from aitbc.core.consensus.simplex.wal import HEAD_BYTES, VoteRecord, encode_batch, read_log
+from aitbc.core.consensus.simplex.wal import MARK_BYTES, VoteRecord, encode_frame, log_head, read_log
 from aitbc.core.types.reasons import Stops
 from aitbc.ports import ConsensusLog, SignerGuard
 
 CHAIN = bytes(32)
 A, B = b"a" * 32, b"b" * 32
 NOTAR = VoteRecord("notar", 0, 1, A)
+MARK = bytes(range(MARK_BYTES))
+HEAD, FRAME = log_head(CHAIN, MARK), encode_frame([NOTAR], MARK)
 
 
 def vote(kind: str, slot: int, candidate: bytes) -> Statement:
@@ -27,24 +29,26 @@ def file_guard(folder: Path, *, now_ms: int = 0, is_new: bool = True) -> GuardFi
 
 
 LOGS: list[Callable[[Path], ConsensusLog]] = [
-    lambda folder: LogFile(folder / "log", CHAIN),
-    lambda _: MemoryLog(CHAIN),
+    lambda folder: LogFile(folder / "log"),
+    lambda _: MemoryLog(),
 ]
 GUARDS: list[Callable[[Path], SignerGuard]] = [file_guard, lambda _: MemoryGuard(CHAIN)]
 
 
 @pytest.mark.parametrize("make", LOGS)
 def test_a_log_grows_is_cut_and_replaced(make: Callable[[Path], ConsensusLog], tmp_path: Path) -> None:
-    log, batch = make(tmp_path), encode_batch([NOTAR])
-    log.append(batch)
-    log.append(batch[:5])
+    log = make(tmp_path)
+    assert log.read() == b"", "a new log is empty"
+    log.replace(HEAD)
+    log.append(FRAME)
+    log.append(FRAME[:25])
     read = read_log(log.read(), CHAIN)
-    assert read.records == [NOTAR] and read.length == HEAD_BYTES + len(batch)
+    assert read.records == [NOTAR] and read.length == len(HEAD + FRAME)
     log.cut(read.length)
-    log.append(batch)
-    assert read_log(log.read(), CHAIN).records == [NOTAR, NOTAR]
-    log.replace(log.read()[:HEAD_BYTES])
-    log.append(batch)
+    log.append(FRAME)
+    assert log.read() == HEAD + FRAME + FRAME
+    log.replace(HEAD)
+    log.append(FRAME)
     assert read_log(log.read(), CHAIN).records == [NOTAR]
     log.close()
 
@@ -68,8 +72,10 @@ def test_a_guard_says_no_to_the_second_of_two(make: Callable[[Path], SignerGuard
 
 
 def test_a_log_file_outlives_its_process(tmp_path: Path) -> None:
-    LogFile(tmp_path / "log", CHAIN).append(encode_batch([NOTAR]))
-    assert read_log(LogFile(tmp_path / "log", CHAIN).read(), CHAIN).records == [NOTAR]
+    log = LogFile(tmp_path / "log")
+    log.replace(HEAD)
+    log.append(FRAME)
+    assert read_log(LogFile(tmp_path / "log").read(), CHAIN).records == [NOTAR]
 
 
 def test_a_guard_file_outlives_its_process_and_never_grows(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def play(chain: Chain, story: Story) -> None:
         store = MemoryStore(chain.genesis_hash)
         store.commit(chain.executor.loaded.first)
         scribe = Scribe(
-            log=MemoryLog(chain.genesis_hash),
+            log=MemoryLog(),
             guard=MemoryGuard(chain.genesis_hash),
             signer=VALIDATOR,
             genesis_hash=chain.genesis_hash,

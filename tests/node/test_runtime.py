@@ -52,7 +52,7 @@ def run(
         opened.commit(chain.executor.loaded.first)
         genesis_hash = chain.genesis_hash
         scribe = Scribe(
-            log=MemoryLog(genesis_hash),
+            log=MemoryLog(),
             guard=MemoryGuard(genesis_hash),
             signer=VALIDATOR,
             genesis_hash=genesis_hash,

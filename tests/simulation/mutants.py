@@ -18,10 +18,11 @@ from aitbc.core.consensus.simplex.guard import Guard, encode_half
 from aitbc.core.consensus.simplex.messages import NOTAR
 from aitbc.core.consensus.simplex.rules import Parent, Simplex
 from aitbc.core.consensus.simplex.slots import Slot
-from aitbc.core.consensus.simplex.wal import VoteRecord, encode_batch
+from aitbc.core.consensus.simplex.wal import HEAD_BYTES, VoteRecord, encode_frame
 from aitbc.core.replica import Check, Checked, Commit, Committed, Log, Replica, Tell
 from aitbc.core.types.reasons import Reason
 from aitbc.sim import keys
+from aitbc.sim.disk import MARK
 from aitbc.sim.epochs import GENESIS_HASH
 from aitbc.sim.node import Node
 from aitbc.sim.process import Died
@@ -209,12 +210,12 @@ def vote_at_once_without_guard(self: Any) -> Any:
 
 
 def log_without_block(self: Any, records: Any) -> None:
-    self.disk.log += encode_batch(records)
+    self.disk.log += encode_frame(records, MARK)
     self.write("log")
 
 
 def rewrite_empty(self: Any) -> None:
-    self.disk.log = self.disk.log[:40]
+    self.disk.log = self.disk.log[:HEAD_BYTES]
     self.disk.sync()
 
 
@@ -330,8 +331,8 @@ def fetch_once(self: Any, now_ms: int, name: bytes) -> Any:
     return [effect for effect in Replica._fetch(self, now_ms, name) if not isinstance(effect, SetTimer)]
 
 
-def old_set(self: Any) -> Any:
-    began, running = Replica._epoch_began(self), self.engine.epoch
+def old_set(self: Any, certificate: Any) -> Any:
+    began, running = Replica._epoch_began(self, certificate), self.engine.epoch
     epoch = Epoch(
         number=began.epoch.number,
         validators=running.validators,

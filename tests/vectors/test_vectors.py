@@ -31,6 +31,7 @@ from aitbc.core.codec.views import (
 )
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.simplex.certificates import check_certificate, quorum_of
+from aitbc.core.consensus.simplex.wal import LogRecord, encode_frame, log_head, read_log
 from aitbc.core.crypto.address import address_of, decode_address, encode_address
 from aitbc.core.crypto.hashing import digest
 from aitbc.core.crypto.indexed_tree import (
@@ -996,6 +997,34 @@ def test_weight(case: Json) -> None:
 
 
 # Between nodes
+
+
+def log_frames() -> list[list[LogRecord]]:
+    return [
+        [unpack(bytes.fromhex(record), LogRecord, limit=WIRE_LIMIT) for record in records]  # type: ignore[arg-type]
+        for records in vectors("logs")["frames"]
+    ]
+
+
+def test_a_log_is_written_as_published() -> None:
+    case = vectors("logs")
+    mark = bytes.fromhex(case["mark"])
+    frames = b"".join(encode_frame(records, mark) for records in log_frames())
+    (whole,) = [found for found in case["logs"] if found["name"] == "whole"]
+    assert (log_head(bytes.fromhex(case["genesis_hash"]), mark) + frames).hex() == whole["log"]
+
+
+@cases("logs", "logs")
+def test_log(case: Json) -> None:
+    read = read_log(bytes.fromhex(case["log"]), bytes.fromhex(vectors("logs")["genesis_hash"]))
+    assert read.records == [record for records in log_frames()[: case["frames"]] for record in records]
+    assert (read.length, read.mark.hex()) == (case["length"], case["mark"])
+
+
+@cases("logs", "refused")
+def test_refused_log(case: Json) -> None:
+    log, genesis_hash = bytes.fromhex(case["log"]), bytes.fromhex(vectors("logs")["genesis_hash"])
+    assert reason_of(lambda: read_log(log, genesis_hash)) == case["reason"]
 
 
 def test_a_conversation_of_two_nodes() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import batches
 import blocks
 import by_the_book as book
+import logs
 import p2p
 import schemes
 import signatures
@@ -42,6 +43,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "records.json": blocks.records,
     "genesis.json": blocks.genesis,
     "jobs.json": work.jobs,
+    "logs.json": logs.logs,
     "p2p.json": p2p.p2p,
 }
 

@@ -1,5 +1,6 @@
 """What a validator writes down and signs: log, guard and key behind one thread. docs/spec/simplex.md"""
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,11 @@ from pathlib import Path
 from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
 from aitbc.core.consensus.engine import SignStatements
 from aitbc.core.consensus.simplex.wal import (
+    MARK_BYTES,
     MAX_LOG_BYTES,
-    BlockRecord,
     LogRecord,
-    encode_batch,
+    encode_frame,
+    frames_of,
     log_head,
     read_log,
 )
@@ -21,8 +23,6 @@ from aitbc.core.types.reasons import Rejected
 from aitbc.node.measures import DISK_S, Histogram
 from aitbc.ports import ConsensusLog, Signer, SignerGuard
 
-MAX_JOINED = 64
-"""Records of one frame that holds several batches: certificates of 8 KiB leave room for the largest block."""
 LOG_FILE, GUARD_FILE = "agreement.log", "guard"
 
 
@@ -31,20 +31,6 @@ def _timed(histogram: Histogram) -> Iterator[None]:
     started = time.perf_counter()
     yield
     histogram.take(time.perf_counter() - started)
-
-
-def _frames(logs: Sequence[Log]) -> list[list[LogRecord]]:
-    """The records of several batches in few frames: of blocks, which may be large, one batch in each."""
-    frames: list[list[LogRecord]] = []
-    has_block = False
-    for effect in logs:
-        block = any(isinstance(record, BlockRecord) for record in effect.records)
-        if not frames or (block and has_block) or len(frames[-1]) + len(effect.records) > MAX_JOINED:
-            frames.append([])
-            has_block = False
-        frames[-1] += effect.records
-        has_block |= block
-    return frames
 
 
 class Scribe:
@@ -64,7 +50,7 @@ class Scribe:
         """How long they took to be safe."""
         self._log, self._guard, self._signer = log, guard, signer
         self._genesis_hash, self._now_ms = genesis_hash, now_ms
-        self._size = 0
+        self._mark, self._size = b"", 0
         self._closed = False
         self._read()
 
@@ -76,15 +62,14 @@ class Scribe:
         except Rejected:
             self.log_was_damaged = True
             self._guard.begin_anew(self._now_ms + CLOCKS_DIFFER_MS)
-            self._log.replace(log_head(self._genesis_hash))
-            self._size = len(log_head(self._genesis_hash))
+            self.rewrite(())
         else:
-            if not found.length:
-                self._log.replace(log_head(self._genesis_hash))
+            self.records += found.records
+            self._mark, self._size = found.mark, found.length
+            if not found.mark:
+                self.rewrite(found.records)
             elif found.length < len(data):
                 self._log.cut(found.length)
-            self.records += found.records
-            self._size = found.length
         self.records += self._guard.signed
 
     @property
@@ -111,13 +96,14 @@ class Scribe:
         return self._size > MAX_LOG_BYTES
 
     def write(self, work: Sequence[Log | SignStatements]) -> list[list[bytes]]:
-        """First all that is logged, then the guard for all that is signed, each as one write; then the signatures of
-        each `SignStatements`. Raises GuardRefuses, a Stops."""
-        for records in _frames([effect for effect in work if isinstance(effect, Log)]):
-            batch = encode_batch(records)
+        """First all that is logged, frame by frame, each safe before the next one begins; then the guard for all that
+        is signed, as one write; then the signatures of each `SignStatements`. Raises GuardRefuses, a Stops."""
+        batches = [effect.records for effect in work if isinstance(effect, Log)]
+        for records in frames_of(batches):
+            frame = encode_frame(records, self._mark)
             with _timed(self.log_writes):
-                self._log.append(batch)
-            self._size += len(batch)
+                self._log.append(frame)
+            self._size += len(frame)
         asked = [effect.statements for effect in work if isinstance(effect, SignStatements)]
         if asked:
             with _timed(self.guard_writes):
@@ -125,10 +111,13 @@ class Scribe:
         return [[self._signer.sign(statement.digest) for statement in statements] for statements in asked]
 
     def rewrite(self, records: Sequence[LogRecord]) -> None:
-        """Begin the log anew with what is still needed; the records in as many frames."""
-        data = log_head(self._genesis_hash) + b"".join(encode_batch([record]) for record in records)
+        """Begin the log anew with what is still needed, each record in a frame of its own, under a new mark: frames
+        of the old file that the disk may bring up again are not this one's."""
+        mark = secrets.token_bytes(MARK_BYTES)
+        frames = b"".join(encode_frame([record], mark) for record in records)
+        data = log_head(self._genesis_hash, mark) + frames
         self._log.replace(data)
-        self._size = len(data)
+        self._mark, self._size = mark, len(data)
 
     def raise_floor(self, epoch: int, slot: int) -> None:
         """A block of that slot is final and on disk; the guard hears of it in its turn."""
@@ -148,5 +137,5 @@ def open_scribe(folder: Path, *, signer: Signer, genesis_hash: bytes, now_ms: in
     """With the files of a data folder; raises Stops when another process holds the guard. `is_new`: the key has never
     voted on this chain."""
     guard = GuardFile(folder / GUARD_FILE, genesis_hash, now_ms=now_ms, is_new=is_new)
-    log = LogFile(folder / LOG_FILE, genesis_hash)
+    log = LogFile(folder / LOG_FILE)
     return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash, now_ms=now_ms)

@@ -561,14 +561,14 @@ class NodeRuntime:
             self._wake(tx_id)
 
     def _perform(self, effects: list[Effect]) -> None:
-        """In order; those behind a write wait for it, but for those that say and keep nothing. Who never votes has
-        nothing to write down: what it knew it asks for again."""
+        """In order; those behind a write wait for it, but for those that say and keep nothing. Who has stopped performs
+        none. Who never votes has nothing to write down: what it knew it asks for again."""
         for effect in effects:
             if self._writing and isinstance(effect, _FREE):
                 self._perform_one(effect)
             else:
                 self._effects.append(effect)
-        while self._effects and not self._writing:
+        while self._effects and not self._writing and not self.stopped.is_set():
             effect = self._effects.popleft()
             if isinstance(effect, Log) and self.scribe is None:
                 continue

@@ -3,15 +3,18 @@
 import random
 
 from aitbc.core.consensus.simplex.guard import HALF_BYTES, Guard, encode_half
-from aitbc.core.consensus.simplex.wal import log_head
+from aitbc.core.consensus.simplex.wal import MARK_BYTES, log_head
 from aitbc.sim.blocks import GENESIS, GENESIS_BLOCK_HASH, OpaqueBlock, Stored
+
+MARK = bytes(range(256 - MARK_BYTES, 256))
+"""Of every log: nobody here tries to write another's frames."""
 
 
 class Disk:
     """Outlives its node. What is `safe` survives a crash; the rest of the log survives in part, or not."""
 
     def __init__(self, genesis_hash: bytes) -> None:
-        self.log = log_head(genesis_hash)
+        self.log = log_head(genesis_hash, MARK)
         self.safe = len(self.log)
         self.guard: list[bytes] = [encode_half(Guard(genesis_hash=genesis_hash))] * 2
 

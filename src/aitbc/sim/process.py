@@ -21,11 +21,11 @@ from aitbc.core.consensus.simplex.guard import (
 )
 from aitbc.core.consensus.simplex.messages import Message, Proposal, Verified
 from aitbc.core.consensus.simplex.rules import Simplex
-from aitbc.core.consensus.simplex.wal import LogRecord, encode_batch, log_head, read_log
+from aitbc.core.consensus.simplex.wal import LogRecord, encode_frame, frames_of, log_head, read_log
 from aitbc.core.types.blocks import Candidate
 from aitbc.core.types.reasons import Rejected
 from aitbc.sim import keys
-from aitbc.sim.disk import Disk
+from aitbc.sim.disk import MARK, Disk
 
 if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
@@ -149,11 +149,11 @@ class Process:
         try:
             read = read_log(self.disk.log, genesis_hash)
             records += read.records
-            self.disk.log = self.disk.log[: read.length] or log_head(genesis_hash)
+            self.disk.log = self.disk.log[: read.length]
         except Rejected as rejection:
             self.cluster.note(self, f"watches: {rejection.message}")
             guard = made_anew(guard, self.now_ms() + CLOCKS_DIFFER_MS)
-            self.disk.log = log_head(genesis_hash)
+            self.disk.log = log_head(genesis_hash, MARK)
         self.disk.sync()
         self.disk.guard = [encode_half(guard)] * 2
         return guard, [*records, *guard.signed], guard.vote_after_ms
@@ -224,7 +224,7 @@ class Process:
             raise Died
 
     def write_log(self, records: list[LogRecord]) -> None:
-        self.disk.log += encode_batch(records)
+        self.disk.log += b"".join(encode_frame(frame, MARK) for frame in frames_of([records]))
         self.write("log")
 
     def sign(self, effect: SignStatements) -> None:
@@ -254,8 +254,8 @@ class Process:
         """As a file is replaced: the new one is whole before its name is."""
         records = self.live_records()
         self.maybe_die()
-        frames = [encode_batch([record]) for record in records]
-        self.disk.log = log_head(self.cluster.genesis_hash) + b"".join(frames)
+        frames = [encode_frame([record], MARK) for record in records]
+        self.disk.log = log_head(self.cluster.genesis_hash, MARK) + b"".join(frames)
         self.disk.sync()
         self.maybe_die()
 

@@ -18,7 +18,7 @@ from aitbc.core.consensus.simplex.guard import (
     made_anew,
     raise_floor,
 )
-from aitbc.core.consensus.simplex.wal import VoteRecord, log_head
+from aitbc.core.consensus.simplex.wal import VoteRecord
 from aitbc.core.types.reasons import Rejected, Stops
 
 CLOCKS_DIFFER_MS = 5_000
@@ -28,17 +28,15 @@ CLOCKS_DIFFER_MS = 5_000
 class LogFile:
     """The write-ahead log; on return from every change it is safe."""
 
-    def __init__(self, path: Path, genesis_hash: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            _replace(path, log_head(genesis_hash))
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
     def read(self) -> bytes:
         return self._path.read_bytes()
 
-    def append(self, batch: bytes) -> None:
-        _write_all(self._file, batch)
+    def append(self, frame: bytes) -> None:
+        _write_all(self._file, frame)
         os.fdatasync(self._file)
 
     def cut(self, length: int) -> None:
@@ -70,7 +68,8 @@ class GuardFile:
             self._guard = decode_guard(data, genesis_hash)
             self.was_lost = False
         except Rejected:
-            self.was_lost = bool(data) or not is_new
+            never_finished = not any(data[HALF_BYTES:])  # a crash in the first start: nothing was signed
+            self.was_lost = not (is_new and never_finished)
             vote_after_ms = now_ms + CLOCKS_DIFFER_MS if self.was_lost else 0
             self._guard = Guard(genesis_hash=genesis_hash, vote_after_ms=vote_after_ms)
         self._write(self._guard)
@@ -114,11 +113,17 @@ class GuardFile:
         """One half after the other, each safe before the next is touched."""
         content = encode_half(guard)
         for start in (0, HALF_BYTES):
-            os.pwrite(self._file, content, start)
+            self._write_at(start, content)
             if os.fstat(self._file).st_size < 2 * HALF_BYTES:
                 os.ftruncate(self._file, 2 * HALF_BYTES)
             os.fsync(self._file)
         self._guard = guard
+
+    def _write_at(self, start: int, content: bytes) -> None:
+        """All of it: a full disk may take a part only and says so at the next attempt."""
+        done = 0
+        while done < len(content):
+            done += os.pwrite(self._file, content[done:], start + done)
 
     def close(self) -> None:
         """Let another process have it."""

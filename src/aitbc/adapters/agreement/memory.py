@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 from aitbc.core.consensus.engine import Statement
 from aitbc.core.consensus.simplex.guard import Guard, admit, made_anew, raise_floor
-from aitbc.core.consensus.simplex.wal import VoteRecord, log_head
+from aitbc.core.consensus.simplex.wal import VoteRecord
 
 
 class MemoryLog:
-    def __init__(self, genesis_hash: bytes) -> None:
-        self._data = log_head(genesis_hash)
+    def __init__(self) -> None:
+        self._data = b""
 
     def read(self) -> bytes:
         return self._data
 
-    def append(self, batch: bytes) -> None:
-        self._data += batch
+    def append(self, frame: bytes) -> None:
+        self._data += frame
 
     def cut(self, length: int) -> None:
         self._data = self._data[:length]
