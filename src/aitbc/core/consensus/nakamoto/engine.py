@@ -4,8 +4,8 @@ The host's side of the contract stands on each event and effect. Effects of one 
 they cause comes back as a new event, never from within.
 
 The host also answers other nodes by itself, from the chain that it stands on:
-* a question for headers: those after the first hash of the locator that is on its chain, at most `MAX_HEADERS`, and
-  none when it knows no hash of it;
+* a question for headers: those after the first hash of the locator that is on its chain, at most `MAX_HEADERS`, or
+  that no hash of it is;
 * a question for blocks: those that it holds, also of branches that it left, until `ForgetBlocks`;
 * a new link: its head is announced there (`HeaderAnnounced` at the other end), and `PeerJoined` told here.
 """
@@ -44,6 +44,8 @@ class HeadersArrived(msgspec.Struct, frozen=True, tag=True):
     """Answers `FetchHeaders`, from that peer and to that question, late or not; at most `MAX_HEADERS`, unchecked."""
 
     peer: str
+    meets: bool
+    """Is a hash of the locator on the peer's chain?"""
     headers: list[Header]
 
 

@@ -60,12 +60,12 @@ POLL_MS = 10_000
 """An announcement that got lost costs at most so long."""
 QUIET_MS = 10_000
 """A peer whose branch is too light, or does not meet ours, is not asked again before: headers cost time to check."""
-ALONE_MS = 5_000
-"""A node that has heard no peer for so long mines on what it has; earlier it would only begin a branch of its own."""
+HOLD_MS = 5_000
+"""A miner waits so long after its start, and after each step of catching up, before it mines on what it has: earlier it
+would only begin a branch of its own. Not for ever: the blocks of a better branch may never come."""
 MAX_BEHIND = 2
-"""Up to so many headers ahead of the head it mines all the same: their blocks may never come."""
-WITHHELD_MS = 30_000
-"""So long a better branch of which no block comes keeps a miner from its own."""
+"""More headers or blocks than so many at once are catching up. An attacker who held miners back with headers alone
+would need that many blocks' work in each `HOLD_MS`."""
 MAX_PATHS = 64
 """Paths to the branches that are looked at, remembered while the head stays."""
 
@@ -75,8 +75,6 @@ class Peer(msgspec.Struct):
 
     owes_headers: bool = False
     asked_ms: int = 0
-    asked_for_orphan: bool = False
-    """When it was asked, it had announced a header that stands on nothing here."""
     quiet_until_ms: int = 0
     has_more: bool = False
     """Its last answer was full and good."""
@@ -114,9 +112,6 @@ class Nakamoto:
         self._effects: list[NakamotoEffect] = []
         self._now_ms = 0
         self._mines_from_ms = 0
-        self._progress_ms = 0
-        """When a better branch was first seen, or last came nearer."""
-        self._was_behind = False
         for header in chain:
             link = self._tree.add(header, "").link
             self._blocks[link.hash] = None
@@ -152,7 +147,7 @@ class Nakamoto:
 
     def start(self, now_ms: int) -> list[NakamotoEffect]:
         self._now_ms = now_ms
-        self._mines_from_ms = now_ms + ALONE_MS
+        self._hold_mining()
         self._set_timer(POLL, now_ms + POLL_MS)
         return self._go_on()
 
@@ -170,7 +165,7 @@ class Nakamoto:
             case HeaderAnnounced():
                 self._hear_header(event.peer, event.header)
             case HeadersArrived():
-                self._hear_headers(event.peer, event.headers)
+                self._hear_headers(event)
             case BlockArrived():
                 self._take_block(event.peer, event.hash)
             case BlockMissed():
@@ -191,7 +186,6 @@ class Nakamoto:
 
     def _go_on(self) -> list[NakamotoEffect]:
         self._trim()
-        self._note_progress()
         self._switch()
         self._fetch()
         self._pursue_headers()
@@ -273,29 +267,26 @@ class Nakamoto:
             self._peers[peer].tip = link.hash
             self._fetching.has_shown(peer, link.weight)
 
-    def _hear_headers(self, peer: str, headers: list[Header]) -> None:
-        asked = self._peers.get(peer)
+    def _hear_headers(self, event: HeadersArrived) -> None:
+        asked = self._peers.get(event.peer)
         if asked is None or not asked.owes_headers:
             return
         asked.owes_headers = asked.has_more = False
-        timely = list(takewhile(lambda header: not self._is_early(header), headers[:MAX_HEADERS]))
+        timely = list(takewhile(lambda header: not self._is_early(header), event.headers[:MAX_HEADERS]))
         if timely:
-            self._take_branch(peer, asked, timely)
-        elif not headers:
-            self._mines_from_ms = min(self._mines_from_ms, self._now_ms)
-            self._hear_nothing(peer, asked)
+            self._take_branch(event.peer, asked, timely)
+        elif not event.meets:
+            self._learn_apart(event.peer, asked)
+        elif not event.headers:
+            self._learn_level()
 
-    def _hear_nothing(self, peer: str, asked: Peer) -> None:
-        """Who announced a header above our final block, and has nothing on any block that we named, is on a branch
-        that left ours below it."""
-        if not self._orphans.has_of(peer):
-            return
-        if not asked.asked_for_orphan:
-            self._ask_headers(peer)
-            return
-        self._orphans.forget_peer(peer)
+    def _learn_apart(self, peer: str, asked: Peer) -> None:
+        """A peer without our final block has not come so far yet, unless it announced a header above: then it is on a
+        branch that left ours below."""
         self._be_quiet(asked)
-        self._penalise(peer, Reason.BELOW_FINAL)
+        if self._orphans.has_of(peer):
+            self._orphans.forget_peer(peer)
+            self._penalise(peer, Reason.BELOW_FINAL)
 
     def _take_branch(self, peer: str, asked: Peer, headers: list[Header]) -> None:
         is_full = len(headers) == MAX_HEADERS
@@ -313,7 +304,9 @@ class Nakamoto:
         self._has_shown(peer, self._tree.link(header_hash_of(headers[-1])))
         asked.has_more = is_full
         if not new:
-            self._mines_from_ms = min(self._mines_from_ms, self._now_ms)
+            self._learn_level()
+        elif len(new) > MAX_BEHIND:
+            self._hold_mining()
         for entry in new:
             for orphan in self._orphans.take_children(entry.link.hash):
                 self._hear_header(orphan.peer, orphan.header)
@@ -329,7 +322,6 @@ class Nakamoto:
         if asked.owes_headers and self._now_ms < asked.asked_ms + STALL_MS:
             return False
         asked.owes_headers, asked.asked_ms = True, self._now_ms
-        asked.asked_for_orphan = self._orphans.has_of(peer)
         start = self._tree.best.hash
         if asked.tip in self._tree and self._tree.link(asked.tip).weight >= self._tree.head.weight:
             start = asked.tip
@@ -390,7 +382,6 @@ class Nakamoto:
         self._fetching.arrived(hash_)
         if hash_ in self._tree:
             self._blocks[hash_] = None
-            self._progress_ms = self._now_ms
         else:
             self._effects.append(ForgetBlocks([hash_]))
 
@@ -433,9 +424,11 @@ class Nakamoto:
     def _learn_switched(self, hash_: bytes) -> None:
         assert hash_ == self._switching, "a switch is answered before another is asked for"
         self._switching = None
-        self._tree.head = self._tree.link(hash_)
+        new_head = self._tree.link(hash_)
+        if new_head.height - self._tree.head.height > MAX_BEHIND:
+            self._hold_mining()
+        self._tree.head = new_head
         self._paths.clear()
-        self._progress_ms = self._now_ms
         self._effects.append(Announce(self._tree.entry(hash_).header))
         self._finalize()
 
@@ -464,11 +457,13 @@ class Nakamoto:
         if self._mining is not None:
             self._mining.note_transactions()
 
-    def _note_progress(self) -> None:
-        is_behind = self._tree.best.height - self._tree.head.height > MAX_BEHIND
-        if is_behind and not self._was_behind:
-            self._progress_ms = self._now_ms
-        self._was_behind = is_behind
+    def _hold_mining(self) -> None:
+        self._mines_from_ms = self._now_ms + HOLD_MS
+
+    def _learn_level(self) -> None:
+        """A peer has nothing that is missing here."""
+        if self._tree.best.height - self._tree.head.height <= MAX_BEHIND:
+            self._mines_from_ms = min(self._mines_from_ms, self._now_ms)
 
     def _mine(self) -> None:
         if self._mining is None or self._switching is not None:
@@ -476,14 +471,11 @@ class Nakamoto:
         head, mining = self._tree.head, self._mining
         if mining.parent and mining.parent != head.hash:
             self._stop_mining(mining)
-        from_ms = self._mines_from_ms
-        if self._was_behind:
-            from_ms = max(from_ms, self._progress_ms + WITHHELD_MS)
         chance = mining.chance(self._now_ms, head, transactions_wait=self._transactions_wait())
         if chance is None:
             self._stop_mining(mining)
             return
-        from_ms = max(from_ms, chance.begin_ms)
+        from_ms = max(self._mines_from_ms, chance.begin_ms)
         if self._now_ms < from_ms:
             self._stop_mining(mining)
             self._set_timer(PACE, from_ms)
