@@ -26,6 +26,8 @@ START_MS = 1_700_000_000_000
 FAULTS_MS = 120_000
 HEAL_MS = 60_000
 """Everybody has so long to agree: many times the time between blocks, which alone ends a tie."""
+HASHRATE = 8
+"""Hashes a second of each node that mines."""
 LOOK_MS = 500
 """Promises are checked so often."""
 ACTORS: dict[str, type[Node]] = {
@@ -47,8 +49,8 @@ POW = NakamotoSettings(
 """Blocks come every two seconds, a finality depth in eighty: longer than any cut."""
 POA_POW = NakamotoSettings(
     mode="poa-pow",
-    difficulty=16,
-    least_difficulty=4,
+    difficulty=4,
+    least_difficulty=2,
     min_interval_ms=500,
     interval_ms=1_500,
     take_over_ms=2_000,
@@ -99,7 +101,7 @@ class Run:
                 miner_named(name),
                 rules=rules,
                 genesis=genesis,
-                hashrate=0 if name == "follower" else 64,
+                hashrate=0 if name == "follower" else HASHRATE,
                 skew_ms=self._draw.randrange(-100, 100),
             )
             for name in [*names, "follower"]
@@ -110,7 +112,7 @@ class Run:
                 miner_named(name),
                 rules=rules,
                 genesis=genesis,
-                hashrate=0 if name == "liar" else 64,
+                hashrate=0 if name == "liar" else HASHRATE,
             )
             for name in actors
         ]

@@ -40,6 +40,8 @@ class Fetching:
         """The oldest first."""
         self._tried: dict[bytes, dict[str, int]] = {}
         """Peers that had their chance with a block that is still wanted, and when."""
+        self._failures: dict[bytes, int] = {}
+        """How often a block was asked for in vain."""
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -48,6 +50,13 @@ class Fetching:
         """When there is something to do again, if nothing happens before."""
         first = next(iter(self._requests.values()), None)
         return (now_ms if first is None else first.at_ms) + STALL_MS
+
+    def failures(self, hash_: bytes) -> int:
+        return self._failures.get(hash_, 0)
+
+    def forget(self, hash_: bytes) -> None:
+        """The block is not in the tree any more."""
+        self._failures.pop(hash_, None)
 
     # What happened
 
@@ -67,6 +76,7 @@ class Fetching:
     def arrived(self, hash_: bytes) -> None:
         request = self._close(hash_)
         self._tried.pop(hash_, None)
+        self._failures.pop(hash_, None)
         source = self.sources.get(request.peer) if request else None
         if source is not None:
             source.allowance = min(MAX_PER_PEER, source.allowance + 1)
@@ -125,6 +135,7 @@ class Fetching:
         return min(free, key=lambda peer: (tried.get(peer, -1), self.sources[peer].in_flight), default=None)
 
     def _note(self, hash_: bytes, peer: str, at_ms: int) -> None:
+        self._failures[hash_] = self.failures(hash_) + 1
         tried = self._tried.setdefault(hash_, {})
         tried[peer] = at_ms
         if len(tried) > MAX_TRIED:

@@ -43,7 +43,7 @@ from aitbc.core.consensus.nakamoto.fetching import STALL_MS, Fetching
 from aitbc.core.consensus.nakamoto.headers import HeaderRules, Link
 from aitbc.core.consensus.nakamoto.mining import Mining
 from aitbc.core.consensus.nakamoto.orphans import Orphans
-from aitbc.core.consensus.nakamoto.tree import MAX_AHEAD, Path, TooLight, Tree, header_hash_of
+from aitbc.core.consensus.nakamoto.tree import MAX_AHEAD, TooLight, Tree, header_hash_of
 from aitbc.core.types.blocks import Header
 from aitbc.core.types.reasons import Reason, Rejected
 
@@ -66,8 +66,8 @@ would only begin a branch of its own. Not for ever: the blocks of a better branc
 MAX_BEHIND = 2
 """More headers or blocks than so many at once are catching up. An attacker who held miners back with headers alone
 would need that many blocks' work in each `HOLD_MS`."""
-MAX_PATHS = 64
-"""Paths to the branches that are looked at, remembered while the head stays."""
+MAX_BRANCHES = 16
+"""Branches better than the head whose blocks are fetched together. Each of them cost its author a block's work."""
 
 
 class Peer(msgspec.Struct):
@@ -104,17 +104,17 @@ class Nakamoto:
         self._mining = Mining(miner, rules) if miner is not None else None
         self._blocks: dict[bytes, None] = {}
         """In the tree, and held by the host."""
+        self._ready: dict[bytes, None] = {root.hash: None}
+        """Of those, and the root: blocks of which all ancestors are held too."""
         self._peers: dict[str, Peer] = {}
         self._switching: bytes | None = None
-        self._paths: dict[bytes, Path] = {}
-        """From the head to the tips that are looked at."""
         self._timers: dict[str, int] = {}
         self._effects: list[NakamotoEffect] = []
         self._now_ms = 0
         self._mines_from_ms = 0
         for header in chain:
             link = self._tree.add(header, "").link
-            self._blocks[link.hash] = None
+            self._hold(link.hash)
             self._tree.head = link
 
     # What others may ask
@@ -301,7 +301,9 @@ class Nakamoto:
             self._be_quiet(asked)
             self._penalise(peer, rejection.reason)
             return
-        self._has_shown(peer, self._tree.link(header_hash_of(headers[-1])))
+        last = header_hash_of(headers[-1])
+        if last in self._tree:
+            self._has_shown(peer, self._tree.link(last))
         asked.has_more = is_full
         if not new:
             self._learn_level()
@@ -348,29 +350,24 @@ class Nakamoto:
 
     # Blocks
 
-    def _path(self, tip: bytes) -> Path:
-        path = self._paths.get(tip)
-        if path is None:
-            if len(self._paths) >= MAX_PATHS:
-                self._paths.clear()
-            path = self._paths[tip] = self._tree.path(self._tree.head.hash, tip)
-        return path
-
-    def _needed(self, path: Path) -> int:
-        """How many blocks of a path must be here before the head can move along it: until it is better."""
-        if not path.undo:
-            return 1
-        head = self._tree.head
-        for count, hash_ in enumerate(path.apply, start=1):
-            if self._tree.beats(self._tree.link(hash_), head):
-                return count
-        raise AssertionError("a candidate is better than the head")
+    def _lacking(self, tip: Link) -> list[bytes]:
+        """A branch from the first block on that is not ready."""
+        branch: list[bytes] = []
+        hash_ = tip.hash
+        while hash_ not in self._ready:
+            branch.append(hash_)
+            hash_ = self._tree.entry(hash_).parent
+        return branch[::-1]
 
     def _fetch(self) -> None:
+        """Of the best branches that are not here, those first that did not fail: blocks that are withheld cannot keep
+        others away."""
+        rivals = [self._lacking(tip) for tip in self._tree.rivals()]
+        lacking = [branch for branch in rivals if branch]
+        lacking.sort(key=lambda branch: self._fetching.failures(branch[0]))
         wanted: dict[bytes, int] = {}
-        for tip in self._tree.candidates():
-            path = self._path(tip.hash)
-            for hash_ in path.apply[: max(LOOKAHEAD, self._needed(path))]:
+        for branch in lacking[:MAX_BRANCHES]:
+            for hash_ in branch[: max(LOOKAHEAD, self._needed(branch))]:
                 if hash_ not in self._blocks:
                     wanted[hash_] = self._tree.link(hash_).weight
         for peer, hashes in self._fetching.plan(self._now_ms, list(wanted.items())).items():
@@ -378,10 +375,17 @@ class Nakamoto:
         if wanted:
             self._set_timer(STALL, self._fetching.next_look_ms(self._now_ms))
 
+    def _needed(self, branch: list[bytes]) -> int:
+        """How many of these blocks, the lowest first, make a branch better than the head."""
+        for count, hash_ in enumerate(branch, start=1):
+            if self._tree.beats(self._tree.link(hash_), self._tree.head):
+                return count
+        raise AssertionError("the branch of a rival is better than the head")
+
     def _take_block(self, peer: str, hash_: bytes) -> None:
         self._fetching.arrived(hash_)
         if hash_ in self._tree:
-            self._blocks[hash_] = None
+            self._hold(hash_)
         else:
             self._effects.append(ForgetBlocks([hash_]))
 
@@ -390,11 +394,20 @@ class Nakamoto:
         if event.reason is not None:
             self._penalise(event.peer, event.reason)
 
+    def _hold(self, hash_: bytes) -> None:
+        """A block is here; it is ready when all below it are, and may make those above ready."""
+        self._blocks[hash_] = None
+        family = [hash_] if self._tree.entry(hash_).parent in self._ready else []
+        for ready in family:
+            self._ready[ready] = None
+            family += [child for child in self._tree.children(ready) if child in self._blocks]
+
     def _forget(self, gone: list[bytes]) -> None:
         held = [hash_ for hash_ in gone if hash_ in self._blocks]
-        for hash_ in held:
-            del self._blocks[hash_]
-        self._paths.clear()
+        for hash_ in gone:
+            self._blocks.pop(hash_, None)
+            self._ready.pop(hash_, None)
+            self._fetching.forget(hash_)
         if held:
             self._effects.append(ForgetBlocks(held))
 
@@ -408,18 +421,18 @@ class Nakamoto:
     # The head
 
     def _switch(self) -> None:
-        """To the best branch of which enough is here."""
+        """To the best branch that is ready; a long way forward is gone in steps."""
         if self._switching is not None:
             return
-        for tip in self._tree.candidates():
-            path = self._path(tip.hash)
-            here = sum(1 for _ in takewhile(self._blocks.__contains__, path.apply))
-            needed = self._needed(path)
-            if here >= needed:
-                apply = path.apply[: max(needed, min(here, MAX_APPLY))]
-                self._switching = apply[-1]
-                self._effects.append(SwitchHead(apply[-1], path.undo, apply))
-                return
+        head = self._tree.head
+        rivals = [link for link in map(self._tree.link, self._ready) if self._tree.beats(link, head)]
+        if not rivals:
+            return
+        best = max(rivals, key=self._tree.rank)
+        path = self._tree.path(head.hash, best.hash)
+        apply = path.apply[: max(MAX_APPLY, self._needed(path.apply))]
+        self._switching = apply[-1]
+        self._effects.append(SwitchHead(apply[-1], path.undo, apply))
 
     def _learn_switched(self, hash_: bytes) -> None:
         assert hash_ == self._switching, "a switch is answered before another is asked for"
@@ -428,7 +441,6 @@ class Nakamoto:
         if new_head.height - self._tree.head.height > MAX_BEHIND:
             self._hold_mining()
         self._tree.head = new_head
-        self._paths.clear()
         self._effects.append(Announce(self._tree.entry(hash_).header))
         self._finalize()
 
@@ -444,10 +456,13 @@ class Nakamoto:
         if height <= self._tree.root.height:
             return
         final = self._tree.ancestor(self._tree.head.hash, height)
-        below = self._tree.path(self._tree.root.hash, final.hash).apply
+        root = self._tree.root
+        below = self._tree.path(root.hash, final.hash).apply
         self._forget(self._tree.make_final(final.hash))
         for hash_ in below:
             del self._blocks[hash_]
+        for hash_ in [root.hash, *below[:-1]]:
+            del self._ready[hash_]
         self._orphans.forget_below(height)
         self._effects.append(Finalize(final))
 
@@ -519,5 +534,5 @@ class Nakamoto:
             return
         template, header = found
         link = self._tree.add(header, "").link
-        self._blocks[link.hash] = None
+        self._hold(link.hash)
         self._effects.append(SealBlock(template, header))

@@ -21,8 +21,6 @@ MAX_SIDE = 1_024
 it shows it again."""
 MAX_INVALID = 1_024
 """Hashes that are remembered as invalid; a forgotten one would be executed once more."""
-MAX_CANDIDATES = 4
-"""Branches better than the head that are looked at together: a block that nobody hands out does not stop the others."""
 
 TieRule = Literal["first seen", "lowest hash"]
 
@@ -85,7 +83,14 @@ class Tree:
     @property
     def best(self) -> Link:
         """The tip of the best branch, whether or not its blocks are here."""
-        return max((self.link(leaf) for leaf in self._leaves), key=self._rank)
+        return max((self.link(leaf) for leaf in self._leaves), key=self.rank)
+
+    def rank(self, link: Link) -> tuple[int, int]:
+        """Greater is better: more weight, then the lowest hash or who was seen first. The root is nobody's rival."""
+        if self._tie == "lowest hash":
+            return link.weight, -int.from_bytes(link.hash, "big")
+        entry = self._entries.get(link.hash)
+        return link.weight, -entry.order if entry else 0
 
     def beats(self, one: Link, other: Link) -> bool:
         """Would this node leave `other`, where it is, for `one`? Of equals the first seen stays."""
@@ -93,10 +98,13 @@ class Tree:
             return one.weight > other.weight
         return one.hash < other.hash
 
-    def candidates(self) -> list[Link]:
-        """The best tips for which the head would be left, the best first."""
+    def rivals(self) -> list[Link]:
+        """The tips for which the head would be left, if their blocks were here; the best first."""
         tips = [link for link in map(self.link, self._leaves) if self.beats(link, self.head)]
-        return sorted(tips, key=self._rank, reverse=True)[:MAX_CANDIDATES]
+        return sorted(tips, key=self.rank, reverse=True)
+
+    def children(self, hash_: bytes) -> list[bytes]:
+        return list(self._children[hash_])
 
     def path(self, start: bytes, end: bytes) -> Path:
         undo, apply = self.link(start), self.link(end)
@@ -131,18 +139,22 @@ class Tree:
     # Growing
 
     def add(self, header: Header, peer: str) -> Entry:
-        """A header whose parent is here; raises Rejected."""
-        return self.extend([header], peer, least_weight=0)[-1]
+        """A new header whose parent is here; raises Rejected."""
+        link, _ = self._step(header, self._parent_of(header))
+        return self._put(header, link, peer)
 
     def extend(self, headers: Sequence[Header], peer: str, *, least_weight: int) -> list[Entry]:
         """A chain of headers whose first one's parent is here: all of it, or Rejected and nothing.
 
         `least_weight`: what its end must weigh, so that a flood of cheap headers takes no room. What is known already
-        is skipped; the answer holds what was new.
+        is skipped, also what became final since it was asked for; the answer holds what was new.
         """
+        above = [header for header in headers if header.height > self.root.height]
+        if not above:
+            return []
         new: list[tuple[Header, Link]] = []
-        link = self._parent_of(headers[0])
-        for header in headers:
+        link = self._parent_of(above[0])
+        for header in above:
             link, is_new = self._step(header, link)
             if is_new:
                 new.append((header, link))
@@ -155,7 +167,7 @@ class Tree:
             raise Rejected(Reason.INVALID_PARENT, f"block {header.height} on {header.parent.hex()}")
         if header.parent in self:
             return self.link(header.parent)
-        if header.height <= self.root.height:
+        if header.height <= self.root.height + 1:
             raise Rejected(Reason.BELOW_FINAL, f"a branch at {header.height}; {self.root.height} is final")
         raise Rejected(Reason.WRONG_PARENT, f"{header.parent.hex()} is not known")
 
@@ -210,9 +222,7 @@ class Tree:
         """Forget the weakest branches, never the head's, until the tree has its size."""
         gone: list[bytes] = []
         while len(self._entries) > self._limit:
-            weakest = min(
-                (self.link(leaf) for leaf in self._leaves if leaf != self.head.hash), key=self._rank
-            )
+            weakest = min((self.link(leaf) for leaf in self._leaves if leaf != self.head.hash), key=self.rank)
             gone += self._cut(weakest.hash)
         return gone
 
@@ -234,13 +244,6 @@ class Tree:
         for member in family:
             family += self._children[member]
         return family
-
-    def _rank(self, link: Link) -> tuple[int, int]:
-        """Greater is better. The root is nobody's rival."""
-        if self._tie == "lowest hash":
-            return link.weight, -int.from_bytes(link.hash, "big")
-        entry = self._entries.get(link.hash)
-        return link.weight, -entry.order if entry else 0
 
 
 def header_hash_of(header: Header) -> bytes:
