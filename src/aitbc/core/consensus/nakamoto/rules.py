@@ -360,13 +360,8 @@ class Nakamoto:
         return branch[::-1]
 
     def _fetch(self) -> None:
-        """Of the best branches that are not here, those first that did not fail: blocks that are withheld cannot keep
-        others away."""
-        rivals = [self._lacking(tip) for tip in self._tree.rivals()]
-        lacking = [branch for branch in rivals if branch]
-        lacking.sort(key=lambda branch: self._fetching.failures(branch[0]))
         wanted: dict[bytes, int] = {}
-        for branch in lacking[:MAX_BRANCHES]:
+        for branch in self._branches_to_fetch():
             for hash_ in branch[: max(LOOKAHEAD, self._needed(branch))]:
                 if hash_ not in self._blocks:
                     wanted[hash_] = self._tree.link(hash_).weight
@@ -374,6 +369,20 @@ class Nakamoto:
             self._effects.append(FetchBlocks(peer, hashes))
         if wanted:
             self._set_timer(STALL, self._fetching.next_look_ms(self._now_ms))
+
+    def _branches_to_fetch(self) -> list[list[bytes]]:
+        """Of the branches that are better than the head and not here, those first that did not fail, then each peer's
+        first before anybody's second, then the best: who withholds blocks cannot keep away those of others."""
+        shown: dict[str, int] = {}
+        ordered: list[tuple[int, int, list[bytes]]] = []
+        for tip in self._tree.rivals():
+            branch = self._lacking(tip)
+            if branch:
+                peer = self._tree.entry(branch[0]).peer
+                ordered.append((self._fetching.failures(branch[0]), shown.get(peer, 0), branch))
+                shown[peer] = shown.get(peer, 0) + 1
+        ordered.sort(key=lambda candidate: candidate[:2])
+        return [branch for _, _, branch in ordered[:MAX_BRANCHES]]
 
     def _needed(self, branch: list[bytes]) -> int:
         """How many of these blocks, the lowest first, make a branch better than the head."""

@@ -55,7 +55,7 @@ class Tree:
         self.root = root
         self.head = root
         self._rules = rules
-        self._tie: TieRule = "lowest hash" if rules.is_signed else "first seen"
+        self.tie: TieRule = "lowest hash" if rules.is_signed else "first seen"
         self._entries: dict[bytes, Entry] = {}
         self._children: dict[bytes, dict[bytes, None]] = {root.hash: {}}
         self._leaves: dict[bytes, None] = {root.hash: None}
@@ -87,14 +87,14 @@ class Tree:
 
     def rank(self, link: Link) -> tuple[int, int]:
         """Greater is better: more weight, then the lowest hash or who was seen first. The root is nobody's rival."""
-        if self._tie == "lowest hash":
+        if self.tie == "lowest hash":
             return link.weight, -int.from_bytes(link.hash, "big")
         entry = self._entries.get(link.hash)
         return link.weight, -entry.order if entry else 0
 
     def beats(self, one: Link, other: Link) -> bool:
         """Would this node leave `other`, where it is, for `one`? Of equals the first seen stays."""
-        if one.weight != other.weight or self._tie == "first seen":
+        if one.weight != other.weight or self.tie == "first seen":
             return one.weight > other.weight
         return one.hash < other.hash
 
