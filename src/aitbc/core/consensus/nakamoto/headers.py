@@ -105,7 +105,7 @@ class HeaderRules:
             raise Rejected(Reason.OUT_OF_RANGE, f"version {header.version}, height {header.height}")
         if not 0 <= header.timestamp_ms <= MAX_SIGNED:
             raise Rejected(Reason.BAD_TIMESTAMP, f"{header.timestamp_ms} ms is not within 0 and 2^53 - 1")
-        if len(header.extra) > MAX_EXTRA_BYTES or len(header.proposer) > MAX_PROPOSER_BYTES:
+        if len(header.extra) > MAX_EXTRA_BYTES or len(header.proposer.encode()) > MAX_PROPOSER_BYTES:
             raise Rejected(Reason.TOO_LARGE, "extra or proposer of a header is too long")
         hashes = (
             header.parent,
