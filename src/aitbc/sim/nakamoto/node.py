@@ -174,7 +174,8 @@ class Node:
                 self._ask_blocks(effect)
             case ForgetBlocks():
                 for hash_ in effect.hashes:
-                    self.blocks.pop(hash_, None)
+                    if hash_ not in self.chain:
+                        self.blocks.pop(hash_, None)
             case Finalize():
                 self._finalize(effect)
             case PenalisePeer():

@@ -321,6 +321,26 @@ def test_a_block_without_a_place_is_not_kept() -> None:
     assert story.on(BlockArrived("bob", bytes(32))) == [ForgetBlocks([bytes(32)])]
 
 
+def test_a_second_copy_of_what_is_final_changes_nothing() -> None:
+    story = Story()
+    chain = branch(8)
+    story.follows(chain)
+    assert story.on(BlockArrived("bob", story.engine.final.hash)) == []
+    assert story.on(BlockArrived("bob", names(chain)[-1])) == []
+
+
+def test_the_same_full_answer_again_is_not_followed_by_another_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rules_module, "MAX_HEADERS", 2)
+    story = Story()
+    chain = branch(2)
+    story.on(PeerJoined("mallory"))
+    effects = story.on(HeadersArrived("mallory", True, chain))
+    assert [type(effect) for effect in effects] == [FetchBlocks, FetchHeaders]
+    assert story.on(HeadersArrived("mallory", True, chain)) == []
+
+
 def test_headers_that_are_withheld_do_not_keep_others_away() -> None:
     """More than are looked at together, and each of them heavier than the head."""
     story = Story()

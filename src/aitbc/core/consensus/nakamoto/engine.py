@@ -51,7 +51,8 @@ class HeadersArrived(msgspec.Struct, frozen=True, tag=True):
 
 class BlockArrived(msgspec.Struct, frozen=True, tag=True):
     """Answers a hash of `FetchBlocks`: the host holds a block with this header whose transactions are those of
-    `txs_root`, and keeps it until `ForgetBlocks`."""
+    `txs_root`, and keeps it until `ForgetBlocks`. Also told of one that it held already, which a new engine does not
+    know."""
 
     peer: str
     hash: bytes
@@ -141,7 +142,8 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
 
 
 class ForgetBlocks(msgspec.Struct, frozen=True, tag=True):
-    """Blocks of branches that are given up; those that are not held are no mistake."""
+    """Blocks of branches that are given up. One that is not held, or is on the host's own chain because its second
+    copy came late, is left alone."""
 
     hashes: list[bytes]
 

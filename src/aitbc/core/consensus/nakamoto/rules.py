@@ -77,7 +77,7 @@ class Peer(msgspec.Struct):
     asked_ms: int = 0
     quiet_until_ms: int = 0
     has_more: bool = False
-    """Its last answer was full and good."""
+    """Its last answer was full and good, and held something new."""
     tip: bytes = b""
     """The newest header that it has shown."""
 
@@ -167,7 +167,7 @@ class Nakamoto:
             case HeadersArrived():
                 self._hear_headers(event)
             case BlockArrived():
-                self._take_block(event.peer, event.hash)
+                self._take_block(event.hash)
             case BlockMissed():
                 self._miss_block(event)
             case HeadSwitched():
@@ -304,7 +304,7 @@ class Nakamoto:
         last = header_hash_of(headers[-1])
         if last in self._tree:
             self._has_shown(peer, self._tree.link(last))
-        asked.has_more = is_full
+        asked.has_more = is_full and bool(new)
         if not new:
             self._learn_level()
         elif len(new) > MAX_BEHIND:
@@ -391,10 +391,11 @@ class Nakamoto:
                 return count
         raise AssertionError("the branch of a rival is better than the head")
 
-    def _take_block(self, peer: str, hash_: bytes) -> None:
+    def _take_block(self, hash_: bytes) -> None:
         self._fetching.arrived(hash_)
         if hash_ in self._tree:
-            self._hold(hash_)
+            if hash_ != self._tree.root.hash:
+                self._hold(hash_)
         else:
             self._effects.append(ForgetBlocks([hash_]))
 
