@@ -39,6 +39,7 @@ def test_the_bounds_are_the_codes() -> None:
     for number in (
         f"{tree.MAX_AHEAD:,} ahead",
         f"{tree.MAX_SIDE:,} beside",
+        f"| tips | {tree.MAX_TIPS} |",
         f"remembered ({tree.MAX_INVALID:,})",
         f"{orphans.MAX_ORPHANS}, {orphans.MAX_ORPHAN_BYTES // 1024} KiB, {orphans.MAX_ORPHANS_PER_PEER} of a",
         f"| {fetching.MAX_IN_FLIGHT}, {fetching.MAX_PER_PEER} of a peer",

@@ -252,6 +252,21 @@ def test_the_weakest_branches_make_room(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(tree) == 8
 
 
+def test_a_crowd_of_tips_pushes_out_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_module, "MAX_TIPS", 4)
+    tree = tree_of()
+    (ours,) = chain_on(tree, GENESIS, 1, b"ours")
+    tree.head = tree.link(header_hash(ours))
+    shown = []
+    for number in range(8):
+        shown.append(tree.add(child_of(tree, ours, b"%d" % number), "mallory"))
+        tree.trim()
+    late = tree.add(child_of(tree, ours, b"late"), "bob")
+    assert tree.trim() == [shown[3].link.hash]
+    assert late.link in tree.rivals()
+    assert len(tree.rivals()) == 4
+
+
 def test_what_is_remembered_as_invalid_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_module, "MAX_INVALID", 2)
     tree = tree_of()

@@ -4,7 +4,7 @@ All branches stand on the root, the newest final block, so none can undo more th
 invalid leaves the tree with all that stands on it, and its hash is remembered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -19,6 +19,8 @@ MAX_AHEAD = 2_048
 MAX_SIDE = 1_024
 """Headers beside the chain. Each cost its author work; beyond, the weakest branch is forgotten, and whoever builds on
 it shows it again."""
+MAX_TIPS = 128
+"""Ends of branches: each is looked at in every step. A healthy network has one or two."""
 MAX_INVALID = 1_024
 """Hashes that are remembered as invalid; a forgotten one would be executed once more."""
 
@@ -219,12 +221,25 @@ class Tree:
         return gone
 
     def trim(self) -> list[bytes]:
-        """Forget the weakest branches, never the head's, until the tree has its size."""
+        """Forget branches, never the head's, until the tree has its size: of too many tips the weakest of who shows
+        most, so that a crowd pushes out its own, and of too many headers the weakest of all."""
         gone: list[bytes] = []
+        while len(self._leaves) > MAX_TIPS:
+            gone += self._cut(self._weakest(self._crowd()))
         while len(self._entries) > self._limit:
-            weakest = min((self.link(leaf) for leaf in self._leaves if leaf != self.head.hash), key=self.rank)
-            gone += self._cut(weakest.hash)
+            gone += self._cut(self._weakest(self._leaves))
         return gone
+
+    def _crowd(self) -> list[bytes]:
+        """The tips of the peer that has shown most of them."""
+        shown: dict[str, list[bytes]] = {}
+        for leaf in self._leaves:
+            if leaf != self.head.hash:
+                shown.setdefault(self._entries[leaf].peer, []).append(leaf)
+        return max(shown.values(), key=len)
+
+    def _weakest(self, leaves: Iterable[bytes]) -> bytes:
+        return min((self.link(leaf) for leaf in leaves if leaf != self.head.hash), key=self.rank).hash
 
     def _cut(self, hash_: bytes) -> list[bytes]:
         parent = self._entries[hash_].parent
