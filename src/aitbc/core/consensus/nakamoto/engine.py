@@ -74,7 +74,8 @@ class HeadSwitched(msgspec.Struct, frozen=True, tag=True):
 
 
 class SwitchRefused(msgspec.Struct, frozen=True, tag=True):
-    """Answers `SwitchHead`: a block of `apply` is invalid; head and state are what they were before."""
+    """Answers `SwitchHead`: a block of `apply` is invalid for everybody; head and state are what they were before. Not
+    for a full disk or a version that this release does not know: these stop the node."""
 
     hash: bytes
     """The head that was asked for."""

@@ -55,8 +55,9 @@ class NakamotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     empty_blocks: bool = True
     max_ahead_ms: Annotated[int, msgspec.Meta(ge=0, le=7_200_000)] = 2_000
     """How far a header may be ahead of the reader's clock: a condition for taking it now, not of validity."""
-    finality_depth: Annotated[int, msgspec.Meta(ge=1, le=MAX_FINALITY_DEPTH)] = 100
-    """A block with so many on top is reported as final and never undone."""
+    finality_depth: Annotated[int, msgspec.Meta(ge=1, le=MAX_FINALITY_DEPTH)] = 60
+    """A block with so many on top is reported as final and never undone. So far the journal of the state reaches (64),
+    unless blocks are very full."""
     reward: RewardSettings = RewardSettings()
 
 
