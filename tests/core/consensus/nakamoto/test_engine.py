@@ -269,6 +269,13 @@ def test_the_good_part_of_a_branch_is_taken_when_its_end_is_invalid() -> None:
     assert effects[-1] == SwitchHead(names(chain)[1], [], names(chain)[:2])
 
 
+@pytest.mark.parametrize(("height", "final_height"), [(6, 0), (7, 1), (8, 2)])
+def test_final_is_what_has_the_finality_depth_on_top(height: int, final_height: int) -> None:
+    story = Story()
+    story.follows(branch(height))
+    assert (story.engine.head.height, story.engine.final.height) == (height, final_height)
+
+
 def test_what_has_enough_on_top_is_final_and_its_rivals_are_forgotten() -> None:
     story = Story()
     chain, rival = branch(8), branch(2, name=b"rival")

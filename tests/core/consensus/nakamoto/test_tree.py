@@ -154,6 +154,8 @@ def test_of_equals_the_lowest_hash_leads_under_poa_pow() -> None:
     tree = tree_of(POA)
     links = [tree.add(child_of(tree, GENESIS, b"%d" % number), "").link for number in range(5)]
     assert tree.best.hash == min(link.hash for link in links)
+    assert [tree.beats(link, tree.best) for link in links] == [False] * 5
+    assert [tree.beats(tree.best, link) for link in links].count(True) == 4
 
 
 def test_fewer_blocks_with_more_work_lead() -> None:

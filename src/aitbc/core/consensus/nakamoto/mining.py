@@ -104,8 +104,6 @@ class Mining:
 
     def begin(self, now_ms: int, head: Link) -> None:
         """A template is asked for; the one that is searched stays until the new one can be."""
-        if self.parent != head.hash:
-            self.stop()
         self.parent, self._asked_ms = head.hash, now_ms
         self._is_building, self._has_news = True, False
         self._empty_from_ms = head.timestamp_ms + self._settings.interval_ms
