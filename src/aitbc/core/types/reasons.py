@@ -113,6 +113,10 @@ class Reason(StrEnum):
     BAD_PROOF = "bad_proof"
     BAD_CERTIFICATE = "bad_certificate"
     DUPLICATE_TRANSACTION = "duplicate_transaction"
+    NOT_ENOUGH_WORK = "not_enough_work"
+    EMPTY_BLOCK = "empty_block"
+    INVALID_PARENT = "invalid_parent"
+    BELOW_FINAL = "below_final"
     BAD_GENESIS = "bad_genesis"
     DAMAGED = "damaged"
 
