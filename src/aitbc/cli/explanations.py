@@ -227,6 +227,16 @@ EXPLANATIONS: dict[str, Explanation] = {
     "wrong_version": Explanation("A block version that this node does not know.", "Upgrade the node."),
     "wrong_chain": Explanation("It belongs to another chain.", "Compare: aitbc head, and the hub's /v1/hub."),
     "wrong_height": Explanation("The block is not the next one.", _REPORT),
+    "not_enough_work": Explanation(
+        "A header's hash is above its target, or a branch shows less work than the chain that it would replace.",
+        _REPORT,
+    ),
+    "empty_block": Explanation("A block without transactions, on a chain that has none.", _REPORT),
+    "invalid_parent": Explanation("A block that builds on one that was found invalid.", _REPORT),
+    "below_final": Explanation(
+        "A branch that leaves the chain below what is final here.",
+        "Two networks have grown apart for longer than finality takes: ask others which one is theirs.",
+    ),
     "wrong_parent": Explanation("The block does not follow the head.", _REPORT),
     "wrong_proposer": Explanation("Someone proposed out of turn.", _REPORT),
     "bad_timestamp": Explanation(
