@@ -85,7 +85,10 @@ def test_nodes_find_each_other_through_a_discovery_service_alone(genesis: Path, 
         stack.enter_context(running(*words, "--allow-private", log=tmp_path / "discovery.log"))
         until(lambda: ask(f"{service}/v1/health"), 10)
         stack.enter_context(
-            running(*node(0, "--proposer-key", str(tmp_path / "author.key")), log=tmp_path / "0.log")
+            running(
+                *node(0, "--proposer-key", str(tmp_path / "author.key"), "--never-voted"),
+                log=tmp_path / "0.log",
+            )
         )
         until(lambda: ask(f"{service}/v1/health")["listed"] == 1, 10)
         follower = stack.enter_context(running(*node(1), log=tmp_path / "1.log"))
