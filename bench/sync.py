@@ -226,7 +226,11 @@ def main() -> None:
                     figures["transfers_per_s"] = figures["blocks_per_s"] * per_block
                 results[f"{label} from {count}"] = figures
                 print(label, count, figures, file=sys.stderr, flush=True)
-    save("sync", "transfers >= 8,000 a second, empty blocks >= 1,500 a second, never slower with more peers", results)
+    save(
+        "sync",
+        "transfers >= 8,000 a second, empty blocks >= 1,500 a second, never slower with more peers",
+        results,
+    )
 
 
 if __name__ == "__main__":
