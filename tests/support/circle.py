@@ -22,6 +22,7 @@ from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.network import NodeNetwork
 from aitbc.node.runtime import SystemClock
+from aitbc.node.subscriptions import Subscriptions
 from support.chain import Chain
 from support.people import VALIDATOR
 
@@ -51,6 +52,7 @@ class Friend:
         self.name = name
         self.genesis_hash = circle.chain.genesis_hash
         self.executor = circle.chain.executor
+        self.subscriptions = Subscriptions(0)
         self.known: dict[bytes, VerifiedTransaction] = {}
         self.blocks: dict[bytes, Block] = {}
         self.asked: Counter[str] = Counter()
