@@ -87,8 +87,8 @@ class _Follower:
         self._errors = 0
 
     async def run(self) -> None:
+        self._reader.tell(self._standing("hello"))  # before anything that happens while it is let in
         await self._websocket.accept()
-        self._reader.tell(self._standing("hello"))
         writer = asyncio.create_task(self._write())
         listener = asyncio.create_task(self._listen())
         try:
