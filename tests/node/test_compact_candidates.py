@@ -15,7 +15,9 @@ from aitbc.core.peer.gossip import MAX_FRESH
 from aitbc.core.peer.kinds import CANDIDATE, CONSENSUS_GET, FILL
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.transactions import VerifiedTransaction
-from aitbc.node.network import MAX_PARKED, MAX_PARKED_OF_PEER, MAX_PARTS, Offer
+from aitbc.node.network import NodeNetwork
+from aitbc.node.talk.agreement import Offer
+from aitbc.node.talk.puzzles import MAX_PARKED, MAX_PARKED_OF_PEER, MAX_PARTS
 from support.chain import Chain
 from support.circle import AGAIN_S, Circle, Friend, until
 from support.people import ALICE, BOB
@@ -80,7 +82,7 @@ def test_who_passes_a_proposal_on_answers_when_it_has_the_block_itself() -> None
         name = circle.propose("leader", circle.block(*transfers(circle.chain, 20)))
         await circle.all_have(name)
         assert circle["middle"].asked == circle["end"].asked == {FILL.name: 1}
-        assert circle["middle"].network._parked == []
+        assert circle["middle"].network.puzzles.parked == []
 
     play(LINE, story)
 
@@ -131,7 +133,7 @@ def test_an_answer_that_nobody_honest_gives_is_held_against_its_sender(answer: C
             filled = kinds.Filled(answer([pack(tx) for tx in block.txs]))
             teller._perform(teller._network.answer(effect, filled))
 
-        teller._answer_fill = answered  # type: ignore[method-assign]
+        teller.puzzles._answer = answered  # type: ignore[method-assign]
         name = circle.propose("leader", block)
         await until(lambda: name in circle["peer"].blocks)
         assert "leader" not in circle["peer"].friends, "banned"
@@ -146,7 +148,7 @@ def test_a_teller_that_is_silent_costs_half_a_second() -> None:
 
         async def silent(effect: Any) -> None: ...
 
-        circle["leader"].network._answer_fill = silent  # type: ignore[method-assign]
+        circle["leader"].network.puzzles._answer = silent  # type: ignore[method-assign]
         started = asyncio.get_running_loop().time()
         name = circle.propose("leader", block)
         await until(lambda: name in circle["peer"].blocks)
@@ -159,18 +161,18 @@ def test_an_answer_that_comes_after_the_block_changes_nothing() -> None:
     async def story(circle: Circle) -> None:
         block = circle.block(*transfers(circle.chain, 4))
         circle["honest"].blocks[header_hash(block.header)] = block
-        real = circle["leader"].network._answer_fill
+        real = circle["leader"].network.puzzles._answer
 
         async def late(effect: Any) -> None:
             await asyncio.sleep(AGAIN_S + 0.3)
             await real(effect)
 
-        circle["leader"].network._answer_fill = late  # type: ignore[method-assign]
+        circle["leader"].network.puzzles._answer = late  # type: ignore[method-assign]
         name = circle.propose("leader", block)
         await until(lambda: name in circle["peer"].blocks)
         await asyncio.sleep(0.5)
         assert circle["peer"].blocks[name] == block
-        assert circle["peer"].network._filling == {} and circle["peer"].points == 0
+        assert circle["peer"].network.puzzles.filling == {} and circle["peer"].points == 0
 
     play({"leader": "", "honest": "", "peer": "leader honest"}, story)
 
@@ -205,7 +207,7 @@ def test_a_list_that_was_changed_on_the_way_costs_a_question_and_no_friend() -> 
         changed = msgspec.structs.replace(whole, names=whole.names + b"extra1")
         mallory = circle["mallory"].network
         offer = pack(Offer(circle.proposal(name), changed))
-        mallory._perform(mallory._network.publish(mallory._now(), CANDIDATE, offer))
+        mallory._perform(mallory._network.publish(mallory.wires.now(), CANDIDATE, offer))
         await until(lambda: name in circle["end"].blocks)
         assert circle["end"].blocks[name] == block
         assert circle["mallory"].points == circle["end"].points == 0
@@ -232,11 +234,28 @@ def test_a_list_that_nobody_honest_makes_or_passes_on_bans_its_teller(change: Ca
         wrong = msgspec.structs.replace(whole, **change(whole))
         leader = circle["leader"].network
         offer = pack(Offer(circle.proposal(name), wrong))
-        leader._perform(leader._network.publish(leader._now(), CANDIDATE, offer))
+        leader._perform(leader._network.publish(leader.wires.now(), CANDIDATE, offer))
         await until(lambda: "leader" not in circle["peer"].friends)
         assert circle["peer"].asked == {}
 
     play(PAIR, story)
+
+
+class Curious:
+    """Asks what agreement never asked for, and does nothing with answers."""
+
+    kinds = (FILL,)
+
+    def requested(self, effect: Any) -> None: ...
+
+    def replied(self, effect: Any) -> None: ...
+
+    def unreplied(self, effect: Any) -> None: ...
+
+
+def ask_by_hand(network: NodeNetwork, key: bytes, question: kinds.Fill) -> None:
+    network._subjects[FILL.wire] = Curious()
+    network.wires.ask(key, FILL, question, note=lambda _: None)
 
 
 @pytest.mark.parametrize("places", [[1, 0], [0, 0]])
@@ -246,7 +265,7 @@ def test_a_question_that_nobody_honest_asks_bans_its_asker(places: list[int]) ->
         await circle.all_have(name)
         peer = circle["peer"].network
         leader = peer._network.peers[0]
-        peer._perform(peer._network.ask(peer._now(), leader, FILL, kinds.Fill(name, places), ticket=10**6))
+        ask_by_hand(peer, leader, kinds.Fill(name, places))
         await until(lambda: "peer" not in circle["leader"].friends)
 
     play(PAIR, story)
@@ -258,7 +277,7 @@ def test_a_place_that_the_block_does_not_have_is_refused_and_forgiven() -> None:
         await circle.all_have(name)
         peer = circle["peer"].network
         leader = peer._network.peers[0]
-        peer._perform(peer._network.ask(peer._now(), leader, FILL, kinds.Fill(name, [7]), ticket=10**6))
+        ask_by_hand(peer, leader, kinds.Fill(name, [7]))
         await until(lambda: peer.refused["refused"] == 1)
         assert circle["leader"].points == 0
 
@@ -271,21 +290,21 @@ def test_blocks_that_never_become_whole_and_questions_about_them_are_bounded() -
     async def story(circle: Circle) -> None:
         async def silent(effect: Any) -> None: ...
 
-        circle["leader"].network._answer_fill = silent  # type: ignore[method-assign]
+        circle["leader"].network.puzzles._answer = silent  # type: ignore[method-assign]
         circle["leader"].read_blocks = lambda *_, **__: asyncio.sleep(0, [])  # type: ignore[method-assign]
         for slot in range(1, MAX_PARTS + 9):
             circle.propose("leader", circle.block(*transfers(circle.chain, 1)), slot=slot)
             await asyncio.sleep(0.03)
         middle, end = circle["middle"].network, circle["end"].network
-        assert len(middle._parts) == len(end._parts) == MAX_PARTS
-        (name, *_) = middle._parts
+        assert len(middle.puzzles.parts) == len(end.puzzles.parts) == MAX_PARTS
+        (name, *_) = middle.puzzles.parts
         key = next(key for key in end._network.peers if key == circle["middle"].key)
-        for ticket in range(10**6, 10**6 + 20):
-            end._perform(end._network.ask(end._now(), key, FILL, kinds.Fill(name, [0]), ticket=ticket))
+        for _ in range(20):
+            ask_by_hand(end, key, kinds.Fill(name, [0]))
         await asyncio.sleep(0.1)
-        assert len(middle._parked) <= MAX_PARKED_OF_PEER < MAX_PARKED
+        assert len(middle.puzzles.parked) <= MAX_PARKED_OF_PEER < MAX_PARKED
         middle.set_status(height=10**6, head_hash=bytes(32))
-        assert middle._parts == {} and middle._parked == []
+        assert middle.puzzles.parts == {} and middle.puzzles.parked == []
 
     play(LINE, story)
 
@@ -336,7 +355,7 @@ def test_changed_copies_of_one_proposal_are_pieced_together_once(monkeypatch: py
         for number in range(20):
             changed = msgspec.structs.replace(whole, names=whole.names + number.to_bytes(6, "big"))
             offer = pack(Offer(circle.proposal(name), changed))
-            leader._perform(leader._network.publish(leader._now(), CANDIDATE, offer))
+            leader._perform(leader._network.publish(leader.wires.now(), CANDIDATE, offer))
         await asyncio.sleep(0.3)
         assert looked == [] and circle["peer"].asked == {}
 
@@ -352,11 +371,11 @@ def test_a_silent_teller_does_not_have_the_block_fetched_twice() -> None:
 
         async def silent(effect: Any) -> None: ...
 
-        circle["leader"].network._answer_fill = silent  # type: ignore[method-assign]
+        circle["leader"].network.puzzles._answer = silent  # type: ignore[method-assign]
         name = circle.propose("leader", block)
         await until(lambda: name in circle["peer"].blocks)
         before = circle["peer"].asked[CONSENSUS_GET.name]
-        await until(lambda: circle["peer"].network._filling == {})
+        await until(lambda: circle["peer"].network.puzzles.filling == {})
         assert circle["peer"].asked[CONSENSUS_GET.name] == before
 
     play({"leader": "", "honest": "", "peer": "leader honest"}, story)

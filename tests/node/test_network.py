@@ -14,9 +14,11 @@ from aitbc.core.peer.reasons import PeerReason
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.node.network import MAX_LATER, MAX_TRIES, BlockRequest, NodeNetwork
+from aitbc.node.network import NodeNetwork
 from aitbc.node.queues import too_busy
 from aitbc.node.runtime import SystemClock
+from aitbc.node.talk.blocks import BlockRequest
+from aitbc.node.talk.transactions import MAX_LATER, MAX_TRIES
 from support.chain import Chain
 from support.people import ALICE, BOB
 
@@ -29,11 +31,11 @@ class Behind:
         self.offered = 0
         self.taken: list[Transaction] = []
 
-    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
+    async def take_transactions(self, txs: Sequence[tuple[bytes, Transaction]]) -> list[Rejected | None]:
         self.offered += len(txs)
         if self.blocks:
             return [Rejected(Reason.UNKNOWN_LOCK, "there is no such lock yet")] * len(txs)
-        self.taken += txs
+        self.taken += [tx for _, tx in txs]
         return [None] * len(txs)
 
 
@@ -55,7 +57,7 @@ def play(host: Behind, transactions: list[Transaction], heads: int) -> None:
         await network.start()
         for tx in transactions:
             wid = len(tx.payload).to_bytes(16, "big") + tx.nonce.to_bytes(16, "big")
-            await network._offer([(wid, pack(tx))])
+            await network.transactions.offer([(wid, pack(tx))])
         for height in range(1, heads + 1):
             host.blocks = max(0, host.blocks - 1)
             network.set_status(height=height, head_hash=bytes(32))
@@ -100,7 +102,7 @@ def test_a_node_with_too_much_to_read_refuses_who_asks(monkeypatch: pytest.Monke
     refused: list[Requested] = []
     monkeypatch.setattr(network._network, "refuse", lambda request: refused.append(request) or [])
     request = Requested(bytes(32), 1, 1, CONSENSUS_GET, pack(BlockRequest(bytes(32), 0)))
-    asyncio.run(network._answer(request))
+    asyncio.run(network.blocks.answer(request))
     assert refused == [request]
 
 
@@ -127,9 +129,9 @@ class Peers:
 def test_a_block_that_one_peer_lacks_is_asked_of_the_next(have_none: str, looking: str, asked: int) -> None:
     network = network_of(Behind(0))
     peers = Peers({name.encode() for name in have_none}, {name.encode() for name in looking})
-    network._network = peers  # type: ignore[assignment]
+    network.wires.network = peers  # type: ignore[assignment]
     network.fetch(bytes(32), 7)
     assert len(peers.asked) == len(set(peers.asked)) <= asked
     assert looking == "" or peers.asked[-1].decode() in looking
-    assert len(network._asked) == (1 if looking else 0)
+    assert len(network.blocks.asked) == (1 if looking else 0)
     assert peers.searched == ([] if looking else [bytes(32)]), "when nobody has it, among theirs"

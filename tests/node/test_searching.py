@@ -60,7 +60,7 @@ def test_a_body_that_was_exchanged_goes_one_hop_and_bans_its_sender() -> None:
         async def unchecked(block_hash: bytes) -> bytes | None:
             return pack(exchanged)
 
-        liar._packed_block = unchecked  # type: ignore[method-assign]
+        liar.searches._packed_block = unchecked  # type: ignore[method-assign]
         circle["d"].blocks[name] = block
         circle["a"].want(name)
         await until(lambda: name in circle["a"].blocks)
@@ -91,14 +91,17 @@ def test_a_transaction_that_its_announcers_lost_is_found_behind_them() -> None:
         offered: list[bytes] = []
         asker = circle["asker"].network
 
-        async def offer(packed: list[tuple[bytes, bytes]]) -> None:
+        async def offer(packed: list[tuple[bytes, bytes]]) -> list[Rejected]:
             offered.extend(raw for _, raw in packed)
+            return []
 
-        asker._offer = offer  # type: ignore[method-assign,assignment]
+        asker.transactions.offer = offer  # type: ignore[method-assign,assignment]
         announcement = pack_message(ANNOUNCE, Wids([tx.wid]))
         for name in ("one", "two"):
             teller = circle[name].network
-            teller._perform(teller._network.say(teller._now(), circle["asker"].key, ANNOUNCE, announcement))
+            teller._perform(
+                teller._network.say(teller.wires.now(), circle["asker"].key, ANNOUNCE, announcement)
+            )
         await until(lambda: offered)
         assert offered == [pack(tx.tx)]
 

@@ -120,7 +120,7 @@ class Friend:
             if name in self.wanted:
                 self._keep(name, block)
 
-    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
+    async def take_transactions(self, txs: Sequence[tuple[bytes, Transaction]]) -> list[Rejected | None]:
         return [None] * len(txs)
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:

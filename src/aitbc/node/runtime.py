@@ -418,20 +418,20 @@ class NodeRuntime:
         """What agreement says is of no use before the blocks are here that everybody else has."""
         return self.network is not None and self.network.catching_up.is_fetching
 
-    async def take_transactions(self, txs: Sequence[Transaction]) -> list[Rejected | None]:
-        """What a peer sent: verified together, then offered together."""
+    async def take_transactions(self, txs: Sequence[tuple[bytes, Transaction]]) -> list[Rejected | None]:
+        """What a peer sent under these names: verified together, then offered together."""
         verdicts: list[Rejected | None] = [None] * len(txs)
         if not txs:
             return verdicts
         try:
             with self._checking(len(txs)):
-                checked = [self._verified(tx) for tx in txs]
+                checked = [self._verified(tx) for _, tx in txs]
                 await asyncio.wait(checked)
                 self._refuse_when_stopped()
                 asked: list[tuple[int, asyncio.Future[bytes]]] = []
                 for place, future in enumerate(checked):
                     try:
-                        asked.append((place, self._ask(future.result())))
+                        asked.append((place, self._ask(_named(future.result(), txs[place][0]))))
                     except Rejected as rejection:
                         verdicts[place] = rejection
                 self._work_off()
@@ -855,6 +855,12 @@ class NodeRuntime:
         if len(self.dropped) > MAX_DROPPED:
             self.dropped.popitem(last=False)
         self._wake(effect.tx.id)
+
+
+def _named(tx: VerifiedTransaction, wid: bytes) -> VerifiedTransaction:
+    if tx.wid != wid:
+        raise Rejected(Reason.MALFORMED, f"not the transaction {wid.hex()}")
+    return tx
 
 
 def _all_good(verdicts: list[VerifiedTransaction | Exception]) -> list[VerifiedTransaction]:

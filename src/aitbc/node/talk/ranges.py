@@ -1,0 +1,71 @@
+"""Ranges of the chain that peers ask for, and the questions of this node's own catching up. docs/spec/sync.md"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from aitbc.core.executor import Executor
+from aitbc.core.peer.kinds import ENDS, HEADERS, Kind
+from aitbc.core.peer.peers import Replied, Requested, Unreplied
+from aitbc.core.types.reasons import Rejected
+from aitbc.node.catching_up import SYNC_KINDS
+from aitbc.node.ranges import read_blocks, read_ends, read_headers
+from aitbc.node.talk.wires import Wires
+from aitbc.ports import Store
+
+T = TypeVar("T")
+
+log = logging.getLogger("aitbc.node")
+
+
+class RangeReader(Protocol):
+    @property
+    def executor(self) -> Executor: ...
+
+    async def read_range(self, work: Callable[[Store], T]) -> T:
+        """Do work that reads much of the disk. Raises `too_busy` and `node_stopped`."""
+        ...
+
+
+class Ranges:
+    kinds: tuple[Kind, ...] = SYNC_KINDS
+
+    def __init__(self, wires: Wires, host: RangeReader) -> None:
+        self._wires, self._host = wires, host
+        self._asked: dict[int, Callable[[Any], None]] = {}
+        """Who waits for an answer, by ticket."""
+
+    def ask(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
+        """`done` hears the answer, or None when there will be none."""
+
+        def note(ticket: int) -> None:
+            self._asked[ticket] = done
+
+        self._wires.ask(key, kind, message, note=note)
+
+    def replied(self, effect: Replied) -> None:
+        self._asked.pop(effect.ticket)(effect.message)
+
+    def unreplied(self, effect: Unreplied) -> None:
+        self._asked.pop(effect.ticket)(None)
+
+    def requested(self, effect: Requested) -> None:
+        self._wires.spawn(self._answer(effect))
+
+    async def _answer(self, effect: Requested) -> None:
+        executor, message = self._host.executor, effect.message
+        length, height = executor.loaded.genesis.consensus.epoch_length, executor.head.block.header.height
+
+        def work(store: Store) -> Any:
+            if effect.kind is ENDS:
+                return read_ends(store, epoch=message.epoch, epoch_length=length, height=height)
+            read = read_headers if effect.kind is HEADERS else read_blocks
+            return read(store, start=message.start, count=message.count)
+
+        try:
+            answer = await self._host.read_range(work)
+        except Rejected as rejection:
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            self._wires.refuse(effect)
+        else:
+            self._wires.answer(effect, answer)
