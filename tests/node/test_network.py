@@ -9,6 +9,7 @@ import pytest
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.core.codec.wire import pack
 from aitbc.core.peer.kinds import CONSENSUS_GET, Kind, Status
+from aitbc.core.peer.network import TransactionsCame
 from aitbc.core.peer.peers import PeerSettings, Requested, Unreplied
 from aitbc.core.peer.reasons import PeerReason
 from aitbc.core.types.blocks import Block
@@ -135,3 +136,38 @@ def test_a_block_that_one_peer_lacks_is_asked_of_the_next(have_none: str, lookin
     assert looking == "" or peers.asked[-1].decode() in looking
     assert len(network.blocks.asked) == (1 if looking else 0)
     assert peers.searched == ([] if looking else [bytes(32)]), "when nobody has it, among theirs"
+
+
+class Judging(Behind):
+    """Says the same of everything."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(0)
+        self.reason = reason
+
+    async def take_transactions(self, txs: Sequence[tuple[bytes, Transaction]]) -> list[Rejected | None]:
+        self.offered += len(txs)
+        return [Rejected(self.reason, "so it is")] * len(txs)
+
+
+@pytest.mark.parametrize(
+    ("reason", "raw", "is_blamed", "is_kept"),
+    [
+        (Reason.MALFORMED, None, True, False),
+        (Reason.BAD_SIGNATURE, None, True, False),
+        (Reason.UNKNOWN_LOCK, None, False, True),
+        (Reason.UNKNOWN_LOCK, b"\xc0", True, False),
+    ],
+    ids=["under another name", "forged", "too early", "no transaction"],
+)
+def test_only_what_is_wrong_in_itself_is_held_against_its_giver(
+    reason: Reason, raw: bytes | None, is_blamed: bool, is_kept: bool
+) -> None:
+    network = network_of(Judging(reason))
+    blamed: list[bytes] = []
+    network.wires.penalise = lambda key, _: blamed.append(key)  # type: ignore[method-assign]
+    (tx,) = transfers(1)
+    came = TransactionsCame(b"a" * 32, [(bytes(32), raw or pack(tx))])
+    asyncio.run(network.transactions.take(came))
+    assert blamed == ([b"a" * 32] if is_blamed else [])
+    assert bool(network.transactions._later) == is_kept

@@ -11,6 +11,7 @@ import pytest
 from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core import executor as core_executor
+from aitbc.core.codec.digests import wid_of
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import TimerFired
 from aitbc.core.consensus.simplex.wal import BlockRecord, read_log
@@ -19,7 +20,7 @@ from aitbc.core.ledger.state import Overlay
 from aitbc.core.replica import Drop, Effect
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import Commit
-from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node import agreement
 from aitbc.node import runtime as module
 from aitbc.node.agreement import Scribe
@@ -385,5 +386,26 @@ def test_a_bad_witness_is_verified_once_and_not_on_the_loop(
             await node.submit(tx)
         assert caught.value.reason == Reason.BAD_ATTESTATION_SIGNATURE
         assert threads == ["verify"] * 2, "the provider's signature and the attestation's"
+
+    run(chain, story)
+
+
+def test_a_transaction_that_comes_under_another_name_is_refused_alone(chain: Chain) -> None:
+    good, other = (
+        chain.sign(ALICE, "TRANSFER", {"to": BOB.address, "amount": amount}, nonce=amount)
+        for amount in (1, 2)
+    )
+    forged = Transaction(
+        good.type, good.sender, 3, good.fee, good.payload, good.pubkey, good.sig, good.witness
+    )
+    wids = [wid_of(tx, chain.genesis_hash) for tx in (good, other, forged)]
+
+    async def story(node: NodeRuntime) -> None:
+        verdicts = await node.take_transactions([(wids[0], good), (bytes(32), other), (wids[2], forged)])
+        assert [None if verdict is None else verdict.reason for verdict in verdicts] == [
+            None,
+            Reason.MALFORMED,
+            Reason.BAD_SIGNATURE,
+        ]
 
     run(chain, story)

@@ -7,6 +7,7 @@ from aitbc.core.codec.digests import header_hash
 from aitbc.core.codec.wire import pack
 from aitbc.core.peer.kinds import ANNOUNCE, CONSENSUS_GET, Wids, pack_message
 from aitbc.core.types.blocks import Block
+from aitbc.core.types.reasons import Rejected
 from support.circle import Circle, Friend, until
 from support.people import ALICE, BOB
 

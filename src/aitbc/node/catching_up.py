@@ -75,17 +75,13 @@ class CatchUp:
         loaded = self._writer.executor.loaded
         length = loaded.genesis.consensus.epoch_length
         chain = Chain(loaded.genesis.chain_id, loaded.hash, length, self._writer.executor.verifier)
-        height, block_hash, epoch, validators = self._head()
-        return RangeSync(
-            chain=chain, height=height, block_hash=block_hash, epoch=epoch, validators=validators
-        )
+        height, block_hash, validators = self._head()
+        return RangeSync(chain=chain, height=height, block_hash=block_hash, validators=validators)
 
-    def _head(self) -> tuple[int, bytes, int, list[Validator]]:
-        """Height and hash, epoch and set of the block after it."""
+    def _head(self) -> tuple[int, bytes, list[Validator]]:
+        """Height and hash, and the set of the block after it."""
         executor = self._writer.executor
-        height = executor.head.block.header.height
-        epoch = height // executor.loaded.genesis.consensus.epoch_length
-        return height, executor.head.hash, epoch, validators_of(executor.state)
+        return executor.head.block.header.height, executor.head.hash, validators_of(executor.state)
 
     @property
     def is_fetching(self) -> bool:

@@ -4,14 +4,14 @@ Run where reading large parts of the disk may take a while.
 """
 
 from aitbc.core.codec.wire import pack
-from aitbc.core.peer.kinds import BLOCKS, ENDS, HEADERS, MAX_ENDS, Blocks, Ends, Headers
+from aitbc.core.peer.kinds import BLOCKS, ENDS, HEADERS, MAX_ENDS, MAX_STEP, Blocks, Ends, Headers
 from aitbc.core.sync.answers import End
 from aitbc.ports import Store, StoredHead
 
 ROOM = 1_024
 """Bytes of an answer that are not what is listed."""
-LOOKED_BACK = 64
-"""Blocks from the head down, for one that has a certificate of its own."""
+LOOKED_BACK = 256
+"""Blocks that are looked at for one that has a certificate of its own: a node keeps one of each 48 at least."""
 
 
 class _Sheet:
@@ -29,29 +29,32 @@ class _Sheet:
         return True
 
 
-def read_ends(store: Store, *, epoch: int, epoch_length: int, height: int) -> Ends:
-    """Those of the epochs from `epoch` on, and the newest block of the running one with a certificate; `height`: of the
+def read_ends(store: Store, *, above: int, epoch_length: int, height: int) -> Ends:
+    """Blocks with a certificate, from step to step and at each end of an epoch, up to the newest; `height`: of the
     head."""
     sheet = _Sheet(ENDS.answer_limit)
-    last = (epoch + 1) * epoch_length
-    while last <= height and len(sheet.rows) < MAX_ENDS - 1:
-        head = store.head_at(last)
-        if head is None or head.certificate is None or not sheet.add(pack(_end(store, head))):
+    while above < height and len(sheet.rows) < MAX_ENDS:
+        last = (above // epoch_length + 1) * epoch_length
+        head = _certified(store, above, min(last, above + MAX_STEP, height))
+        if head is None or not sheet.add(pack(_end(store, head, is_last=head.header.height == last))):
             break
-        last += epoch_length
-    if height < last:
-        lowest = max(last - epoch_length, height - LOOKED_BACK)
-        for above in range(height, lowest, -1):
-            head = store.head_at(above)
-            if head is not None and head.certificate is not None:
-                sheet.add(pack(End(head.header, head.certificate, [])))
-                break
+        above = head.header.height
     return Ends([row[0] for row in sheet.rows])
 
 
-def _end(store: Store, head: StoredHead) -> End:
-    assert head.certificate is not None, "asked before"
-    return End(head.header, head.certificate, store.validators(head.header.next_validators_hash) or [])
+def _certified(store: Store, above: int, highest: int) -> StoredHead | None:
+    """The highest with a certificate of its own."""
+    for height in range(highest, max(above, highest - LOOKED_BACK), -1):
+        head = store.head_at(height)
+        if head is not None and head.certificate is not None:
+            return head
+    return None
+
+
+def _end(store: Store, head: StoredHead, *, is_last: bool) -> End:
+    assert head.certificate is not None, "looked for"
+    voters = store.validators(head.header.next_validators_hash) if is_last else None
+    return End(head.header, head.certificate, voters or [])
 
 
 def read_headers(store: Store, *, start: int, count: int) -> Headers:

@@ -16,6 +16,7 @@ from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import ConsensusSettings
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.kinds import BLOCKS, ENDS, HEADERS, Blocks, Ends, Headers
+from aitbc.core.sync import answers
 from aitbc.core.sync.answers import Chain as Rules
 from aitbc.core.sync.ranges import (
     ASKED_OF_PEER,
@@ -30,6 +31,7 @@ from aitbc.core.sync.ranges import (
 )
 from aitbc.core.types.blocks import Block, Candidate, Certificate
 from aitbc.core.types.reasons import Rejected
+from aitbc.node import ranges as served
 from aitbc.node.ranges import read_blocks, read_ends, read_headers
 from support.chain import Chain, genesis
 from support.people import ALICE, BOB, VALIDATOR
@@ -88,7 +90,7 @@ class Peer:
     def answer(self, ask: Ask) -> Any:
         self.asked.append(ask.kind.name)
         if ask.kind is ENDS:
-            return read_ends(self.store, epoch=ask.message.epoch, epoch_length=EPOCH, height=self.height)
+            return read_ends(self.store, above=ask.message.above, epoch_length=EPOCH, height=self.height)
         read = read_headers if ask.kind is HEADERS else read_blocks
         return read(self.store, start=ask.message.start, count=ask.message.count)
 
@@ -158,13 +160,12 @@ class Play:
             chain=rules,
             height=0,
             block_hash=self.executor.head.hash,
-            epoch=0,
             validators=validators_of(self.executor.state),
         )
         self.now_ms = 0
         self.blamed: list[tuple[bytes, str]] = []
         self.states: list[SyncState] = []
-        self.most_asked = 0
+        self.most_asked = self.most_told = 0
         self._heap: list[tuple[int, int, Callable[[], list[Any]]]] = []
         self._order = count()
 
@@ -194,6 +195,7 @@ class Play:
         under_way = self.sync._questions.values()
         for key in self.peers:
             assert sum(one.key == key and one.kind is BLOCKS for one in under_way) <= ASKED_OF_PEER
+        self.most_told = max(self.most_told, len(self.sync._told))
         self.most_asked = max(self.most_asked, sum(one.kind is BLOCKS for one in under_way))
 
     def _ask(self, ask: Ask) -> None:
@@ -299,12 +301,61 @@ def test_who_keeps_others_waiting_is_overtaken(
     assert play.blamed == []
 
 
+class LateProver(Peer):
+    """Tells its proofs when others have told them."""
+
+    def delay_ms(self, ask: Ask) -> int:
+        return 3 * STALL_MS if ask.kind is ENDS else 10
+
+
+def test_a_proof_that_comes_late_is_dropped(elsewhere: tuple[Chain, MemoryStore]) -> None:
+    """It begins where this node no longer is, and another set may vote there."""
+    chain, store = elsewhere
+    late = LateProver(store, height=HEIGHT)
+    play = Play(chain.document, {b"a": Peer(store, height=HEIGHT - 3), b"z": late})
+    play.run(20_000)
+    assert play.height >= HEIGHT - 3 and late.asked[0] == ENDS.name
+    assert play.blamed == []
+
+
+def test_a_long_epoch_is_proved_in_steps(
+    elsewhere: tuple[Chain, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more headers are believed before they lead to a proved block than a step has."""
+    for module in (answers, served):
+        monkeypatch.setattr(module, "MAX_STEP", 7)
+    chain, store = elsewhere
+    play = Play(chain.document, {b"a": Peer(store), b"b": Peer(store)})
+    play.run(10_000)
+    assert play.executor.head.hash == chain.executor.head.hash
+    assert play.most_told <= 7 and play.blamed == []
+
+
+class Jumper(Peer):
+    """Leaves steps out."""
+
+    def answer(self, ask: Ask) -> Any:
+        honest = super().answer(ask)
+        return Ends(honest.ends[1::2]) if ask.kind is ENDS else honest
+
+
+def test_a_proof_further_away_than_a_step_is_a_lie(
+    elsewhere: tuple[Chain, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (answers, served):
+        monkeypatch.setattr(module, "MAX_STEP", 7)
+    chain, store = elsewhere
+    play = Play(chain.document, {b"z": Jumper(store)})
+    play.run(2_000)
+    assert [key for key, _ in play.blamed] == [b"z"] and play.height == 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_whoever_comes_and_goes_the_chain_arrives(elsewhere: tuple[Chain, MemoryStore], seed: int) -> None:
     """An honest peer is enough, among liars and idlers that leave and come back."""
     chain, store = elsewhere
     draw = random.Random(seed)
-    kinds = [HeaderForger, SetForger, BlockSwapper, BodyForger, Silent, Slow, Braggart, Peer]
+    kinds = [HeaderForger, SetForger, BlockSwapper, BodyForger, Silent, Slow, Braggart, LateProver, Peer]
     crowd: dict[bytes, Peer] = {bytes([name]): draw.choice(kinds)(store) for name in range(6)}
     play = Play(chain.document, {b"honest": Peer(store), **crowd})
     for until_ms in range(2_000, 120_000, 2_000):

@@ -25,6 +25,9 @@ MAX_LISTED = 32
 MAX_WIDS = 1_024
 MAX_BLOCKS = 1_024
 MAX_ENDS = 64
+MAX_STEP = 2_048
+"""A proof is at most so many blocks above the one before it: so many headers are believed by nobody before they lead to
+the proved one."""
 SEARCH_HOPS = 3
 """A question is passed on so often after the searcher's own peers had it."""
 MAX_FILLED = 4_096
@@ -129,9 +132,9 @@ class Blocks(_Record, frozen=True):
 
 
 class EndsAsked(_Record, frozen=True):
-    """For the last blocks of epochs from this one on, and the newest final one of the running epoch."""
+    """For proofs of blocks above this height."""
 
-    epoch: Height
+    above: Height
 
 
 class Ends(_Record, frozen=True):

@@ -15,6 +15,7 @@ from aitbc.core.codec.digests import header_hash, validators_hash
 from aitbc.core.codec.wire import unpack
 from aitbc.core.consensus.simplex.certificates import Verifier, check_certificate
 from aitbc.core.crypto.schemes import verify
+from aitbc.core.peer.kinds import MAX_STEP
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block, Certificate, Header, Validator
 from aitbc.core.types.reasons import Reason, Rejected
 
@@ -38,7 +39,7 @@ class Chain(NamedTuple):
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The last block of an epoch, or the newest certified one of the running epoch; on the wire too."""
+    """The last block of an epoch, or a certified one within; on the wire too."""
 
     header: Header
     certificate: Certificate
@@ -65,19 +66,19 @@ class Link(NamedTuple):
 
 
 def check_ends(
-    raw: Sequence[bytes], *, epoch: int, validators: list[Validator], chain: Chain
+    raw: Sequence[bytes], *, above: int, validators: list[Validator], chain: Chain
 ) -> list[Proved]:
-    """The ends of epochs from `epoch` on, of which `validators` is the set; each proves the next set."""
+    """Proved blocks above a height, the set after which is `validators`; the last of an epoch proves the next set."""
     proved: list[Proved] = []
     for packed in raw:
-        if proved and not proved[-1].next_validators:
-            raise Rejected(Reason.MALFORMED, "nothing follows a block within an epoch")
         end = unpack(packed, End, limit=MAX_END_BYTES)
         height, name = end.header.height, _hash_of(end.header)
-        is_last = height == (epoch + 1) * chain.epoch_length
-        if not is_last and not epoch * chain.epoch_length < height < (epoch + 1) * chain.epoch_length:
-            raise Rejected(Reason.WRONG_HEIGHT, f"block {height} is not in epoch {epoch}")
+        epoch = above // chain.epoch_length
+        last = (epoch + 1) * chain.epoch_length
+        if not above < height <= min(last, above + MAX_STEP):
+            raise Rejected(Reason.WRONG_HEIGHT, f"block {height} is no proof that follows block {above}")
         _check_final(end.certificate, name, epoch, validators, chain)
+        is_last = height == last
         if is_last != bool(end.validators):
             raise Rejected(
                 Reason.MALFORMED, "the last block of an epoch comes with the next set, and only that"
@@ -85,7 +86,7 @@ def check_ends(
         if is_last and _hash_of_set(end.validators) != end.header.next_validators_hash:
             raise Rejected(Reason.ROOT_MISMATCH, "the next set is not the one that the header names")
         proved.append(Proved(height, name, epoch, end.certificate, end.validators))
-        epoch, validators = epoch + 1, end.validators
+        above, validators = height, end.validators or validators
     return proved
 
 

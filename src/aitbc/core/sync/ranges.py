@@ -101,10 +101,8 @@ class _Body(NamedTuple):
 class RangeSync:
     """`head` is the newest block on disk."""
 
-    def __init__(
-        self, *, chain: Chain, height: int, block_hash: bytes, epoch: int, validators: list[Validator]
-    ) -> None:
-        """`epoch` and `validators`: of the block after the head."""
+    def __init__(self, *, chain: Chain, height: int, block_hash: bytes, validators: list[Validator]) -> None:
+        """`validators`: the set of the block after the head."""
         self._chain = chain
         self._ticket = 0
         self._questions: dict[int, _Question] = {}
@@ -112,12 +110,12 @@ class RangeSync:
         """Peer → the height of the newest final block that it says it has."""
         self._sulking: dict[bytes, int] = {}
         """Peer → until when it is not asked for proofs."""
-        self._begin(height, block_hash, epoch, validators)
+        self._begin(height, block_hash, validators)
 
-    def _begin(self, height: int, block_hash: bytes, epoch: int, validators: list[Validator]) -> None:
+    def _begin(self, height: int, block_hash: bytes, validators: list[Validator]) -> None:
         self._height = height
-        self._epoch, self._validators = epoch, validators
-        """Of the next proof to be asked for."""
+        self._validators = validators
+        """Of the block after the highest that is proved."""
         self._ends: deque[tuple[Proved, list[Validator]]] = deque()
         """Proved blocks without headers yet, with the set that proved each."""
         self._top = (height, block_hash)
@@ -167,10 +165,10 @@ class RangeSync:
                 self._ask_again(question)
         return self._go_on(now_ms)
 
-    def moved(self, height: int, block_hash: bytes, epoch: int, validators: list[Validator]) -> None:
+    def moved(self, height: int, block_hash: bytes, validators: list[Validator]) -> None:
         """Agreement has written blocks itself while nothing was fetched here."""
         assert self.state is not SyncState.BLOCKS, "agreement rests while blocks are fetched"
-        self._begin(height, block_hash, epoch, validators)
+        self._begin(height, block_hash, validators)
 
     def checker(self, ticket: int, answer: Any) -> Callable[[], Any] | None:
         """What to do with an answer, on any thread; its result goes to `take`, a Rejected to `lied`. None: nobody waits
@@ -179,10 +177,13 @@ class RangeSync:
         if question is None:
             return None
         if question.kind is ENDS:
+            if question.start != self.target:  # more was proved meanwhile, and another set votes perhaps
+                self._give_up(ticket)
+                return None
             return partial(
                 check_ends,
                 answer.ends,
-                epoch=self._epoch,
+                above=question.start,
                 validators=self._validators,
                 chain=self._chain,
             )
@@ -266,16 +267,15 @@ class RangeSync:
     # Taking answers in
 
     def _take_ends(self, now_ms: int, question: _Question, proved: Sequence[Proved]) -> None:
-        sets = [self._validators, *[end.next_validators for end in proved]]
-        news = [(end, voters) for end, voters in zip(proved, sets, strict=False) if end.height > self.target]
-        if not news or (
-            not self._ends and not self._links and news[-1][0].height - self._height < MIN_BEHIND
-        ):
+        if question.start != self.target:
+            return
+        is_live = not self._ends and not self._links
+        if not proved or (is_live and proved[-1].height - self._height < MIN_BEHIND):
             self._sulking[question.key] = now_ms + SULK_MS
             return
-        self._ends.extend(news)
-        if proved[-1].next_validators:
-            self._epoch, self._validators = proved[-1].epoch + 1, proved[-1].next_validators
+        for end in proved:
+            self._ends.append((end, self._validators))
+            self._validators = end.next_validators or self._validators
 
     @property
     def _next_header(self) -> int:
@@ -361,7 +361,7 @@ class RangeSync:
         willing = {key: far for key, far in self._peers.items() if key not in self._sulking}
         furthest = max(willing, key=lambda key: (willing[key], key), default=None)
         if furthest is not None and willing[furthest] >= self.target + behind:
-            effects.append(self._ask(now_ms, furthest, ENDS, self._epoch, 0))
+            effects.append(self._ask(now_ms, furthest, ENDS, self.target, 0))
 
     def _ask_for_headers(self, now_ms: int, effects: list[SyncEffect]) -> None:
         if not self._ends or self._is_asking(HEADERS) or self._top[0] - self._height >= HEADERS_AHEAD:

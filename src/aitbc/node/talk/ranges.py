@@ -58,7 +58,7 @@ class Ranges:
 
         def work(store: Store) -> Any:
             if effect.kind is ENDS:
-                return read_ends(store, epoch=message.epoch, epoch_length=length, height=height)
+                return read_ends(store, above=message.above, epoch_length=length, height=height)
             read = read_headers if effect.kind is HEADERS else read_blocks
             return read(store, start=message.start, count=message.count)
 
