@@ -29,7 +29,7 @@ from aitbc.sim.process import Died
 from aitbc.sim.run import Report, play_seed
 from aitbc.sim.whole import Whole
 
-MAX_SEEDS = 300
+MAX_SEEDS = 1_000
 
 
 class Mutant(NamedTuple):

@@ -99,12 +99,17 @@ def _faults(consensus: Json) -> list[str]:
 def _events(consensus: Json) -> list[str]:
     return [
         f"  slot {event['slot']} of epoch {event['epoch']}: {_WORDS[event['what']]} {_short(event['leader'])}"
-        f" ({event['lateMs']} ms after it was due)"
+        f" ({event['reason'] or str(event['lateMs']) + ' ms after it was due'})"
         for event in consensus["events"][:MAX_EVENTS]
     ]
 
 
-_WORDS = {"timeout": "this node voted to skip", "skipped": "skipped, led by", "slow": "slow leader"}
+_WORDS = {
+    "timeout": "this node voted to skip",
+    "skipped": "skipped, led by",
+    "slow": "slow leader",
+    "invalid": "not valid, from",
+}
 
 
 def _short(address: str) -> str:

@@ -25,7 +25,6 @@ from aitbc.core.consensus.engine import (
     ExecuteBlock,
     Finalize,
     MessageArrived,
-    PenalisePeer,
     Persist,
     ReportFault,
     Send,
@@ -152,7 +151,7 @@ Input = (
     | Abandoned
 )
 
-# Effects. SetTimer, SignStatements, SendEpochEnd, ReportFault, PenalisePeer: as the engine asks.
+# Effects. SetTimer, SignStatements, SendEpochEnd, ReportFault: as the engine asks.
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -232,7 +231,6 @@ Effect = (
     | SignStatements
     | SendEpochEnd
     | ReportFault
-    | PenalisePeer
     | Log
     | Tell
     | Relay
@@ -628,7 +626,7 @@ class Replica:
                     self._owed.append(effect)
                     result += self._pay_owed()
                     asked |= bool(self._owed)
-                case SetTimer() | SignStatements() | SendEpochEnd() | ReportFault() | PenalisePeer():
+                case SetTimer() | SignStatements() | SendEpochEnd() | ReportFault():
                     result.append(effect)
                 case _:
                     assert_never(effect)

@@ -92,6 +92,7 @@ def _member(runtime: NodeRuntime, engine: Simplex, position: int) -> Json:
         "skipped": known.skipped,
         "timeouts": known.timeouts,
         "missed": known.missed,
+        "invalid": known.invalid,
     }
 
 

@@ -33,6 +33,7 @@ BY_VALIDATOR = {
     "blockchain_validator_votes_missed_total": ("missed", "Slots in which no vote of it was seen in time"),
     "blockchain_validator_slots_skipped_total": ("skipped", "Slots of its own that ended without its block"),
     "blockchain_validator_slots_led_total": ("led", "Slots of its own that ended with its candidate"),
+    "blockchain_validator_proposals_invalid_total": ("invalid", "Proposals of its own that were not valid"),
 }
 BY_LABEL = {
     "blockchain_transactions_dropped_total": ("reason", "Transactions dropped after admission"),

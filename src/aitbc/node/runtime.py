@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar, assert_never
 from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
-    PenalisePeer,
     ReportFault,
     SendEpochEnd,
     SetTimer,
@@ -95,6 +94,7 @@ _INCIDENTS = {
     "timeout": "voted to skip a slot: its leader's block was due and did not come, or was not valid",
     "skipped": "a slot was skipped",
     "slow": "a leader was slow",
+    "invalid": "a leader proposed what is not valid",
 }
 
 
@@ -537,6 +537,7 @@ class NodeRuntime:
                     "slot": incident.slot,
                     "leader": incident.leader,
                     "latency_ms": incident.late_ms,
+                    **({} if incident.reason is None else {"reason": incident.reason}),
                 },
             )
 
@@ -600,9 +601,6 @@ class NodeRuntime:
                 self._spawn(self._send_epoch_end(effect))
             case ReportFault():
                 self._spawn(self.accuser.report(effect.fault))
-            case PenalisePeer():
-                if self.network is not None:
-                    self.network.penalise(effect.peer, effect.reason)
             case Answer():
                 self._answer(effect)
             case Announce():

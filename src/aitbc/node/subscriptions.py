@@ -179,5 +179,6 @@ def incident_to_plain(incident: Incident, at_ms: int) -> Json:
         "slot": incident.slot,
         "leader": incident.leader,
         "lateMs": incident.late_ms,
+        "reason": incident.reason,
         "timestampMs": at_ms,
     }

@@ -19,7 +19,6 @@ from aitbc.core.consensus.engine import (
     ExecuteBlock,
     Finalize,
     MessageArrived,
-    PenalisePeer,
     Persist,
     ReportFault,
     Send,
@@ -208,8 +207,6 @@ class Node(Process):
                 self._send_epoch_end(effect)
             case ReportFault():
                 self.cluster.checks.on_fault(self, effect.fault)
-            case PenalisePeer():
-                self.cluster.note(self, f"penalises {effect.peer}: {effect.reason}")
             case _:
                 assert_never(effect)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.codec.digests import header_hash
-from aitbc.core.consensus.engine import PenalisePeer, ReportFault, SendEpochEnd, SetTimer, SignStatements
+from aitbc.core.consensus.engine import ReportFault, SendEpochEnd, SetTimer, SignStatements
 from aitbc.core.consensus.simplex.guard import raise_floor
 from aitbc.core.consensus.simplex.messages import Message, Status, check
 from aitbc.core.consensus.simplex.rules import Simplex
@@ -227,8 +227,6 @@ class Whole(Process):
             case ReportFault():
                 self.cluster.checks.on_fault(self, effect.fault)
                 self.cluster.found_out(effect.fault)
-            case PenalisePeer():
-                self.cluster.note(self, f"penalises {self.cluster.name_of(effect.peer)}: {effect.reason}")
             case Answer():
                 self.cluster.answered(self, effect.ticket, effect.rejection)
             case Announce():

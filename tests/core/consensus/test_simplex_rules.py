@@ -21,7 +21,6 @@ from aitbc.core.consensus.engine import (
     ExecuteBlock,
     Finalize,
     MessageArrived,
-    PenalisePeer,
     Persist,
     ReportFault,
     Send,
@@ -255,8 +254,11 @@ def test_a_parent_needs_a_notar_certificate() -> None:
 def test_an_invalid_block_is_skipped_at_once_and_its_leader_named() -> None:
     node = Story()
     node.propose(A)
-    effects = node.executed(A, height=1, reason=Reason.ROOT_MISMATCH)
-    assert PenalisePeer("v0", Reason.ROOT_MISMATCH) in effects and node.words() == [("skip", 1)]
+    node.executed(A, height=1, reason=Reason.ROOT_MISMATCH)
+    assert node.words() == [("skip", 1)]
+    incident = node.engine.record.incidents[0]
+    assert (incident.what, incident.leader, incident.reason) == ("invalid", "v0", Reason.ROOT_MISMATCH)
+    assert node.engine.record.member(0).invalid == 1
 
 
 def test_a_leader_that_gives_up_is_not_waited_for() -> None:

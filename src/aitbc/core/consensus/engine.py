@@ -199,6 +199,9 @@ class ReportFault(msgspec.Struct, frozen=True, tag=True):
 
 
 class PenalisePeer(msgspec.Struct, frozen=True, tag=True):
+    """Of engines whose peers are links. Under Simplex nobody knows whose link a validator's is, on purpose: who knows
+    could flood a leader in its slot. There evidence punishes, and the record tells the operator."""
+
     peer: str
     reason: Reason
 
@@ -215,7 +218,6 @@ EngineEffect = (
     | SetHead
     | Finalize
     | ReportFault
-    | PenalisePeer
 )
 
 

@@ -8,12 +8,18 @@ from typing import Literal
 
 import msgspec
 
+from aitbc.core.types.reasons import Reason
+
 LATE_SLOTS = 4
 """A vote that has not come when its slot lies so far back is missed: a quorum did without it."""
 SLOW_PART = 2
 """A proposal is slow when it takes half of the time that it is waited for, as T₀ has it."""
 MAX_INCIDENTS = 64
 """Between two looks of the host: older ones go."""
+
+
+What = Literal["timeout", "skipped", "slow", "invalid"]
+"""This node voted to skip · a quorum did · the proposal came, late · or was not valid."""
 
 
 class Member(msgspec.Struct):
@@ -29,6 +35,8 @@ class Member(msgspec.Struct):
     """Slots of its own that this node voted to skip, most often because it had waited long enough."""
     missed: int = 0
     """Slots in which no vote of it was seen in time."""
+    invalid: int = 0
+    """Proposals of its own that were not valid."""
     late_ms: int | None = None
     """How long after it was due its newest proposal came."""
 
@@ -36,12 +44,13 @@ class Member(msgspec.Struct):
 class Incident(msgspec.Struct, frozen=True):
     """Something that an operator may want in a log."""
 
-    what: Literal["timeout", "skipped", "slow"]
-    """This node voted to skip · a quorum did · the proposal came, late."""
+    what: What
     epoch: int
     slot: int
     leader: str
     late_ms: int
+    reason: Reason | None = None
+    """Of one that is `invalid`."""
 
 
 class Record:
@@ -110,7 +119,12 @@ class Record:
         self.member(leader).timeouts += 1
         self._note("timeout", epoch, slot, leader, late_ms)
 
+    def refused(self, *, epoch: int, slot: int, leader: int, late_ms: int, reason: Reason) -> None:
+        """The leader proposed what is not valid."""
+        self.member(leader).invalid += 1
+        self._note("invalid", epoch, slot, leader, late_ms, reason)
+
     def _note(
-        self, what: Literal["timeout", "skipped", "slow"], epoch: int, slot: int, leader: int, late_ms: int
+        self, what: What, epoch: int, slot: int, leader: int, late_ms: int, reason: Reason | None = None
     ) -> None:
-        self.incidents.append(Incident(what, epoch, slot, self._addresses[leader], late_ms))
+        self.incidents.append(Incident(what, epoch, slot, self._addresses[leader], late_ms, reason))

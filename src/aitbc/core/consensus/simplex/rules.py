@@ -27,7 +27,6 @@ from aitbc.core.consensus.engine import (
     Fault,
     Finalize,
     MessageArrived,
-    PenalisePeer,
     Persist,
     ReportFault,
     Send,
@@ -518,7 +517,10 @@ class Simplex(Tables):
     def _refuse(self, slot: Slot, reason: Reason) -> None:
         """An invalid candidate is not waited for any longer."""
         if self._may_skip(slot) and not self._is_over:
-            self._effects.append(PenalisePeer(self._leader_address(slot.number), reason))
+            leader, late_ms = self._epoch.leader_of(slot.number), self._late_ms()
+            self.record.refused(
+                epoch=self._epoch.number, slot=slot.number, leader=leader, late_ms=late_ms, reason=reason
+            )
             self._consider(self._skip, slot.number)
 
     def _may_notarize(self, slot: Slot) -> bool:
