@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from aitbc.core.replica import Abandoned, Answer, Built, Committed, Drop, Relay, Replica, TransactionSubmitted
+from aitbc.core.replica import (
+    Abandoned,
+    Answer,
+    Built,
+    Committed,
+    Drop,
+    Relay,
+    Replica,
+    TransactionsSubmitted,
+)
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.transactions import VerifiedTransaction
 from support.chain import VERSION_2, Chain, genesis
@@ -39,8 +48,8 @@ class Wavering:
         nonce = self.replica.mempool.next_nonce(sender.address)
         payload = {"to": EVE.address, "amount": self.random.randrange(1, 10**6)}
         tx = self.chain.verified(sender, "TRANSFER", payload, nonce=nonce, fee=self.random.randrange(50, 99))
-        effects = self.replica.step(self.chain.now_ms, TransactionSubmitted(tx, 0))
-        assert effects == [Answer(0, tx.id, None), Relay(tx)]
+        effects = self.replica.step(self.chain.now_ms, TransactionsSubmitted([tx], 0))
+        assert effects == [Answer(0, [None]), Relay([tx])]
         self.submitted[tx.id] = tx
 
     def extend(self) -> None:
@@ -102,9 +111,9 @@ def test_what_the_shorter_chain_makes_invalid_is_dropped_with_its_reason() -> No
     chain, replica = node.chain, node.replica
     gift = chain.verified(ALICE, "TRANSFER", {"to": EVE.address, "amount": 10**6})
     spent = chain.verified(EVE, "TRANSFER", {"to": BOB.address, "amount": 10}, nonce=1)
-    replica.step(chain.now_ms, TransactionSubmitted(gift, 0))
+    replica.step(chain.now_ms, TransactionsSubmitted([gift], 0))
     node.extend()
-    replica.step(chain.now_ms, TransactionSubmitted(spent, 0))
+    replica.step(chain.now_ms, TransactionsSubmitted([spent], 0))
     node.extend()
     chain.executor.retract()
     chain.executor.retract()

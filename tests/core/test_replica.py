@@ -20,7 +20,7 @@ from aitbc.core.replica import (
     Log,
     Relay,
     Tell,
-    TransactionSubmitted,
+    TransactionsSubmitted,
 )
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.amounts import MAX_SIGNED
@@ -40,7 +40,7 @@ class Node:
         self.now_ms = self.chain.now_ms + 60_000
 
     def submit(self, tx: VerifiedTransaction) -> Answer:
-        effects = self.replica.step(self.now_ms, TransactionSubmitted(tx, 7))
+        effects = self.replica.step(self.now_ms, TransactionsSubmitted([tx], 7))
         self.dropped = {
             effect.tx.id: effect.rejection.reason for effect in effects if isinstance(effect, Drop)
         }
@@ -85,7 +85,7 @@ def test_strangers_without_coins_cannot_fill_the_pool_with_promised_fees(node: N
             promise = node.chain.verified(
                 stranger, "REFUND", {"lock": "ab" * 32}, nonce=nonce, fee=MAX_SIGNED
             )
-            assert node.submit(promise).rejection is not None
+            assert node.submit(promise).verdicts[0] is not None
     assert len(node.replica.mempool) == 0
 
 
@@ -94,7 +94,7 @@ def test_a_replacement_comes_too_late_for_the_block_being_made(node: Node) -> No
     node.submit(first)
     work = node.begin()
     answer = node.submit(better)
-    assert answer.rejection is not None and answer.rejection.reason == Reason.IN_BLOCK
+    assert answer.verdicts[0] is not None and answer.verdicts[0].reason == Reason.IN_BLOCK
     effects = node.finish(work)
     assert not [effect for effect in effects if isinstance(effect, Drop)]
     assert node.replica.mempool.get(first.id) is None
@@ -140,9 +140,9 @@ def test_a_forged_witness_does_not_hold_the_place_of_the_good_one(node: Node, no
     bad = node.chain.verified(EVE, "RECEIPT_CLAIM", payload, witness=forged, nonce=at)
     good = node.chain.verified(EVE, "RECEIPT_CLAIM", payload, witness=witness, nonce=at)
     assert bad.id == good.id and bad.wid != good.wid
-    rejection = node.submit(bad).rejection
+    rejection = node.submit(bad).verdicts[0]
     assert rejection is not None and rejection.reason == Reason.BAD_ATTESTATION_SIGNATURE
-    assert node.submit(good).rejection is None
+    assert node.submit(good).verdicts[0] is None
     assert node.replica.mempool.get(good.id) == good
 
 
@@ -172,9 +172,9 @@ def test_a_witness_is_judged_long_before_the_transactions_turn(kind: str) -> Non
     }[kind]
     node, at = Node(chain), chain.nonce(BOB) + 5
     bad = chain.verified(BOB, kind, payload, witness={**witness, **spoiled}, nonce=at)
-    rejection = node.submit(bad).rejection
+    rejection = node.submit(bad).verdicts[0]
     assert rejection is not None and rejection.reason == reason
-    assert node.submit(chain.verified(BOB, kind, payload, witness=witness, nonce=at)).rejection is None
+    assert node.submit(chain.verified(BOB, kind, payload, witness=witness, nonce=at)).verdicts[0] is None
 
 
 def test_a_node_without_a_key_only_watches() -> None:
@@ -182,7 +182,7 @@ def test_a_node_without_a_key_only_watches() -> None:
     replica = replica_at_head(chain.executor, address="")
     assert {type(effect) for effect in replica.start(chain.now_ms)} <= {SetTimer, Tell}
     tx = chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1})
-    effects = replica.step(chain.now_ms + 5_000, TransactionSubmitted(tx, 1))
+    effects = replica.step(chain.now_ms + 5_000, TransactionsSubmitted([tx], 1))
     assert [type(effect) for effect in effects] == [Answer, Relay]
 
 
@@ -196,9 +196,9 @@ def waiting(node: Node) -> list[VerifiedTransaction]:
 def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None:
     """Every effect of every step, in order."""
     tx, executor, head = pay(node), node.chain.executor, node.chain.executor.head
-    arrived = node.replica.step(node.now_ms, TransactionSubmitted(tx, 7))
+    arrived = node.replica.step(node.now_ms, TransactionsSubmitted([tx], 7))
     soonest = max(node.now_ms, head.block.header.timestamp_ms + 1_000)
-    assert arrived == [Answer(7, tx.id, None), Relay(tx), SetTimer("pace", soonest)]
+    assert arrived == [Answer(7, [None]), Relay([tx]), SetTimer("pace", soonest)]
 
     assert node.replica.step(node.now_ms, TimerFired("pace")) == [Execute(head.hash, [tx], node.now_ms)]
 
@@ -232,8 +232,8 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
 
 def test_the_same_transaction_twice_waits_once_and_is_welcome_twice(node: Node) -> None:
     tx = pay(node)
-    assert node.submit(tx) == Answer(7, tx.id, None)
-    assert node.replica.step(node.now_ms, TransactionSubmitted(tx, 8)) == [Answer(8, tx.id, None)]
+    assert node.submit(tx) == Answer(7, [None])
+    assert node.replica.step(node.now_ms, TransactionsSubmitted([tx], 8)) == [Answer(8, [None])]
     assert waiting(node) == [tx]
 
 
@@ -243,9 +243,10 @@ def test_a_strangers_key_opens_no_place_in_anybodys_lane(node: Node, nonce: int)
     unsigned = msgspec.structs.replace(pay(node, nonce=nonce).tx, pubkey=EVE.auth_key)
     sig = EVE.sign(transaction_id(unsigned, node.chain.genesis_hash))
     forged = verify_transaction(msgspec.structs.replace(unsigned, sig=sig), node.chain.genesis_hash)
-    (answer,) = node.replica.step(node.now_ms, TransactionSubmitted(forged, 7))
-    assert isinstance(answer, Answer) and answer.rejection is not None
-    assert (answer.ticket, answer.tx_id, answer.rejection.reason) == (7, forged.id, Reason.WRONG_KEY)
+    (answer,) = node.replica.step(node.now_ms, TransactionsSubmitted([forged], 7))
+    assert isinstance(answer, Answer)
+    (rejection,) = answer.verdicts
+    assert rejection is not None and (answer.ticket, rejection.reason) == (7, Reason.WRONG_KEY)
     assert waiting(node) == []
 
 
@@ -267,7 +268,7 @@ def test_a_clock_behind_the_head_admits_only_what_the_next_block_could_hold(
         "claim_until_ms": head_ms + 60_000,
     }
     lock = node.chain.verified(ALICE, "JOB_LOCK", payload)
-    rejection = node.submit(lock).rejection
+    rejection = node.submit(lock).verdicts[0]
     assert (rejection.reason if rejection else None) == reason
     assert waiting(node) == ([] if reason else [lock])
 
@@ -280,7 +281,7 @@ def test_what_the_block_refuses_leaves_the_pool_and_is_reported(node: Node) -> N
     node.replica = replica_at_head(node.chain.executor, address=VALIDATOR.address)
     node.now_ms = node.chain.now_ms + 1_000
     claim = node.chain.verified(PROVIDER, "RECEIPT_CLAIM", payload, witness=witness)
-    assert node.submit(claim).rejection is None
+    assert node.submit(claim).verdicts[0] is None
     work = node.begin()
     assert work.txs == [claim]
     late = msgspec.structs.replace(work, timestamp_ms=node.chain.now_ms + 121_000)

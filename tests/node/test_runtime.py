@@ -21,7 +21,7 @@ from aitbc.core.replica import Drop, Effect
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
 from aitbc.core.types.records import Commit
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
-from aitbc.node import agreement
+from aitbc.node import agreement, intake
 from aitbc.node import runtime as module
 from aitbc.node.agreement import Scribe
 from aitbc.node.runtime import NodeRuntime, SystemClock
@@ -213,14 +213,14 @@ def test_only_so_many_may_wait_for_finality(chain: Chain, monkeypatch: pytest.Mo
 
 def test_only_so_many_transactions_are_checked_at_once(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one is refused before it costs anything; when the first is through there is room again."""
-    monkeypatch.setattr(module, "MAX_VERIFYING", 1)
-    gate, verify = threading.Event(), VerifiedTransactions.verify
+    monkeypatch.setattr(intake, "MAX_VERIFYING", 1)
+    gate, verify_all = threading.Event(), VerifiedTransactions.verify_all
 
-    def slowly(*args: Any) -> VerifiedTransaction:
+    def slowly(*args: Any) -> Any:
         assert gate.wait(NEVER_S)
-        return verify(*args)
+        return verify_all(*args)
 
-    monkeypatch.setattr(VerifiedTransactions, "verify", slowly)
+    monkeypatch.setattr(VerifiedTransactions, "verify_all", slowly)
 
     async def story(node: NodeRuntime) -> None:
         first, second = pay(chain), pay(chain, nonce=2)

@@ -1,6 +1,7 @@
 """`aitbc node`: run a node on a genesis document."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,13 @@ def command() -> None:
     help="Where others reach this node (numeric): told to peers, and published at the discovery services.",
 )
 @click.option(
+    "--verify-processes",
+    type=click.IntRange(0, 16),
+    default=lambda: min(2, max(0, (os.cpu_count() or 1) - 1)),
+    show_default="one less than cores, at most 2",
+    help="Processes that check signatures when many come; 0: the node does it itself.",
+)
+@click.option(
     "--attest-url",
     "attest_urls",
     multiple=True,
@@ -130,6 +138,7 @@ def start(
     bootstrap: tuple[str, ...],
     discovery: tuple[str, ...],
     announce: str | None,
+    verify_processes: int,
     attest_urls: tuple[str, ...],
 ) -> int:
     """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
@@ -154,6 +163,7 @@ def start(
         bootstrap=bootstrap,
         discovery=_services(discovery),
         announce=_announced(announce, p2p_port),
+        verify_processes=verify_processes,
         attest_urls=attest_urls,
     )
     try:

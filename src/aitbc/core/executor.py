@@ -27,8 +27,8 @@ from aitbc.core.consensus.simplex.certificates import check_certificate
 from aitbc.core.crypto.indexed_tree import TreeProof
 from aitbc.core.crypto.mountains import peaks_root
 from aitbc.core.crypto.schemes import verify
-from aitbc.core.ledger.admission import verify_transaction
-from aitbc.core.ledger.context import BlockContext, Verifier
+from aitbc.core.ledger.admission import WellFormed, check_form
+from aitbc.core.ledger.context import BlockContext, ManyVerifier, Verifier
 from aitbc.core.ledger.execution import check_witness
 from aitbc.core.ledger.genesis import LoadedGenesis, load_genesis, parse_genesis
 from aitbc.core.ledger.state import MAX_JOURNAL, Overlay, State, check_whole_supply
@@ -99,16 +99,46 @@ class VerifiedTransactions:
         return list(self._known.values())
 
     def verify(self, tx: Transaction) -> VerifiedTransaction:
-        """Raises Rejected; only good ones are remembered, the oldest forgotten first."""
-        names = names_of(tx, self._genesis_hash)
-        verified = self._known.get(names.wid)
-        if verified is None:
-            verified = verify_transaction(tx, self._genesis_hash, self._verify, names=names)
-            self._known[verified.wid] = verified
-            self._bytes += verified.size
-            while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
-                self._bytes -= self._known.popitem(last=False)[1].size
-        return verified
+        """And remember it; raises Rejected."""
+        (verdict,) = self.verify_all([tx])
+        if isinstance(verdict, Exception):
+            raise verdict
+        self.remember([verdict])
+        return verdict
+
+    def verify_all(
+        self, txs: Sequence[Transaction], check: ManyVerifier | None = None
+    ) -> list[VerifiedTransaction | Exception]:
+        """What each is, or what is wrong with it; may run on any thread. `check`: who looks at the signatures, all at
+        once. What goes wrong with one, a bug too, concerns no other."""
+        looked = [self._look_at(tx) for tx in txs]
+        asked = [one.signed for one in looked if isinstance(one, WellFormed)]
+        good = iter(check(asked) if check is not None else [self._verify(*one) for one in asked])
+        return [_judged(one, next(good)) if isinstance(one, WellFormed) else one for one in looked]
+
+    def _look_at(self, tx: Transaction) -> VerifiedTransaction | WellFormed | Exception:
+        """Everything but a signature that is not known."""
+        try:
+            names = names_of(tx, self._genesis_hash)
+            return self._known.get(names.wid) or check_form(tx, self._genesis_hash, names=names)
+        except Exception as error:
+            return error
+
+    def remember(self, verified: Sequence[VerifiedTransaction]) -> None:
+        """The oldest are forgotten first. Called on one thread."""
+        for tx in verified:
+            if tx.wid not in self._known:
+                self._known[tx.wid] = tx
+                self._bytes += tx.size
+        while len(self._known) > MEMORY_OF_TRANSACTIONS or self._bytes > MEMORY_OF_TRANSACTION_BYTES:
+            self._bytes -= self._known.popitem(last=False)[1].size
+
+
+def _judged(formed: WellFormed, is_good: bool) -> VerifiedTransaction | Rejected:
+    try:
+        return formed.verified(is_good=is_good)
+    except Rejected as rejection:
+        return rejection
 
 
 class StateProof(NamedTuple):

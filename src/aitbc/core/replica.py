@@ -73,10 +73,10 @@ BLOCK_OVERHEAD = 4_096
 # Inputs. TimerFired, StatementsSigned: as the engine hears them.
 
 
-class TransactionSubmitted(msgspec.Struct, frozen=True):
-    tx: VerifiedTransaction
+class TransactionsSubmitted(msgspec.Struct, frozen=True):
+    txs: list[VerifiedTransaction]
     ticket: int
-    """The host's name for whoever waits for the answer; 0: it came from a peer and nobody does."""
+    """The host's name for whoever waits for the answer; 0: nobody does."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -138,7 +138,7 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 Input = (
-    TransactionSubmitted
+    TransactionsSubmitted
     | TimerFired
     | StatementsSigned
     | Heard
@@ -170,9 +170,9 @@ class Tell(msgspec.Struct, frozen=True):
 
 
 class Relay(msgspec.Struct, frozen=True):
-    """A transaction waits here now: peers may like to know."""
+    """Transactions wait here now: peers may like to know."""
 
-    tx: VerifiedTransaction
+    txs: list[VerifiedTransaction]
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -206,11 +206,10 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What became of a submitted transaction; no rejection means that it waits."""
+    """What became of submitted transactions, in their order; no rejection means that one waits."""
 
     ticket: int
-    tx_id: bytes
-    rejection: Rejected | None
+    verdicts: list[Rejected | None]
 
 
 class Announce(msgspec.Struct, frozen=True):
@@ -297,7 +296,7 @@ class Replica:
 
     def step(self, now_ms: int, message: Input) -> list[Effect]:
         match message:
-            case TransactionSubmitted():
+            case TransactionsSubmitted():
                 return self._submit(now_ms, message)
             case TimerFired():
                 return self._timer_fired(now_ms, message)
@@ -353,24 +352,32 @@ class Replica:
     def _account(self, address: str) -> Account:
         return self._state.account(address)
 
-    def _submit(self, now_ms: int, message: TransactionSubmitted) -> list[Effect]:
-        tx = message.tx
-        try:
-            evicted = self._admit(now_ms, tx)
-        except Rejected as rejection:
-            if rejection.reason is Reason.ALREADY_KNOWN:
-                return [Answer(message.ticket, tx.id, None)]
-            return [Answer(message.ticket, tx.id, rejection)]
-        drops = _drops(evicted, PUSHED_OUT)
+    def _submit(self, now_ms: int, message: TransactionsSubmitted) -> list[Effect]:
+        context = self.context(now_ms)
+        verdicts: list[Rejected | None] = []
+        taken: list[VerifiedTransaction] = []
+        evicted: list[VerifiedTransaction] = []
+        for tx in message.txs:
+            try:
+                evicted += self._admit(now_ms, context, tx)
+            except Rejected as rejection:
+                verdicts.append(None if rejection.reason is Reason.ALREADY_KNOWN else rejection)
+            else:
+                verdicts.append(None)
+                taken.append(tx)
+        answer = Answer(message.ticket, verdicts)
+        if not taken:
+            return [answer]
         wake = self._tell_engine(now_ms, TransactionsArrived())
-        return [*drops, Answer(message.ticket, tx.id, None), Relay(tx), *wake]
+        return [*_drops(evicted, PUSHED_OUT), answer, Relay(taken), *wake]
 
-    def _admit(self, now_ms: int, tx: VerifiedTransaction) -> list[VerifiedTransaction]:
+    def _admit(
+        self, now_ms: int, context: BlockContext, tx: VerifiedTransaction
+    ) -> list[VerifiedTransaction]:
         """Cheap checks first; a transaction whose turn it is must also succeed on the head's state."""
         kind = TYPES[tx.tx.type]
         account = self._account(tx.tx.sender)
         check_sender(account, tx)
-        context = self.context(now_ms)
         check_active(context, tx)
         free = check_fee(context, Overlay(self._state), tx, kind)
         if self.mempool.get(tx.id) is None:
@@ -592,7 +599,7 @@ class Replica:
         drops: list[Effect] = []
         for tx in message.txs:
             try:
-                pushed_out = self._admit(now_ms, tx)
+                pushed_out = self._admit(now_ms, self.context(now_ms), tx)
             except Rejected as rejection:
                 drops.append(Drop(tx, rejection))
             else:

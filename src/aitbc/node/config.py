@@ -42,6 +42,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     timeout_ms: int = 600
     """How long a slot's leader is waited for at first: three network delays and the time to execute a block."""
+    verify_processes: int = 0
+    """How many processes check signatures once there are many; 0: the node does it itself."""
     faucet: Signer | None = None
     """Signs FAUCET transactions for /admin/mintFaucet; devnet only."""
     synthetic_attester: Signer | None = None

@@ -259,6 +259,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             scribe=node.scribe,
             clock=SystemClock(),
             timeout_ms=config.timeout_ms,
+            processes=config.verify_processes,
         )
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()

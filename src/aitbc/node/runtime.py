@@ -5,15 +5,15 @@ at once. A bug in a step stops the node: a ledger that may be wrong must not go 
 """
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar, assert_never
 
+from aitbc.adapters.signatures import SignaturePool
 from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
@@ -48,7 +48,7 @@ from aitbc.core.replica import (
     Relay,
     Synced,
     Tell,
-    TransactionSubmitted,
+    TransactionsSubmitted,
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.sync.ranges import Apply, Final
@@ -58,6 +58,7 @@ from aitbc.core.types.records import Commit as StoreCommit
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.agreement import Scribe
 from aitbc.node.evidence import Accuser
+from aitbc.node.intake import Intake, Verdict
 from aitbc.node.measures import Measures
 from aitbc.node.network import NodeNetwork
 from aitbc.node.queues import Line, too_busy
@@ -82,10 +83,6 @@ MAX_DROPPED = 10_000
 """Refusals after admission remembered for `getTx`."""
 MAX_ENVELOPE_BYTES = 64 * 1024
 """A transaction on the wire is about 26 KB at most."""
-MAX_BATCH = 128
-"""Verified at once: ten milliseconds of a core, so that nobody waits long for company."""
-MAX_VERIFYING = 4_096
-"""Transactions between arrival and admission."""
 
 
 _FREE = Answer | Relay | Drop | Announce | Fetch | Execute | Check
@@ -116,10 +113,17 @@ class NodeRuntime:
     """One running node. `start` and everything else are called on one event loop."""
 
     def __init__(
-        self, executor: Executor, store: Store, *, scribe: Scribe | None, clock: Clock, timeout_ms: int = 600
+        self,
+        executor: Executor,
+        store: Store,
+        *,
+        scribe: Scribe | None,
+        clock: Clock,
+        timeout_ms: int = 600,
+        processes: int = 0,
     ) -> None:
         """`scribe`: for a node that votes when its key is in the validator set; others follow. `timeout_ms`: how long a
-        leader is waited for at first."""
+        leader is waited for at first. `processes`: how many check signatures once there are many."""
         self.executor = executor
         self.store = store
         self.scribe = scribe
@@ -146,15 +150,18 @@ class NodeRuntime:
         self._taken: list[bytes] = []
         """Transactions that wait now and that peers have not heard of."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tickets: dict[int, asyncio.Future[bytes]] = {}
+        self._tickets: dict[int, asyncio.Future[list[Rejected | None]]] = {}
         self._next_ticket = 0
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
         self._waiting = 0
-        self._verifying = 0
-        self._to_verify: list[tuple[Transaction, asyncio.Future[VerifiedTransaction]]] = []
         self.dropped: OrderedDict[bytes, Rejected] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="executor")
-        self._checker = ThreadPoolExecutor(1, thread_name_prefix="verify")
+        self.intake = Intake(
+            executor,
+            context=lambda: self.replica.context(clock.now_ms()),
+            pool=SignaturePool(processes),
+            spawn=self._spawn,
+        )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._committing: deque[Commit | _Range] = deque()
         self._much_reader = ThreadPoolExecutor(1, thread_name_prefix="read-much")
@@ -194,8 +201,7 @@ class NodeRuntime:
 
     async def _take_up_waiting(self) -> None:
         """What waited when the node stopped waits again (seed 000 §12)."""
-        loop = asyncio.get_running_loop()
-        self._not_taken_up.extend(await loop.run_in_executor(self._checker, take_waiting, self.store))
+        self._not_taken_up.extend(await self.intake.run(lambda: take_waiting(self.store)))
         while self._not_taken_up and not self.stopped.is_set():
             try:
                 await self.submit(unpack(self._not_taken_up[0], Transaction, limit=MAX_ENVELOPE_BYTES))
@@ -220,7 +226,7 @@ class NodeRuntime:
         if self.scribe is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.scribe.close)
         self._worker.shutdown(wait=True)
-        self._checker.shutdown(wait=True)
+        await asyncio.get_running_loop().run_in_executor(None, self.intake.stop)
         self._readers.shutdown(wait=True)
         self._much_reader.shutdown(wait=True)
 
@@ -228,58 +234,87 @@ class NodeRuntime:
 
     async def submit(self, tx: Transaction) -> bytes:
         """Verify a transaction and offer it to the replica; returns its id. Raises Rejected."""
+        (verdict,) = await self.submit_all([tx])
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+    async def submit_all(self, txs: Sequence[Transaction]) -> list[bytes | Exception]:
+        """Verify transactions and offer them to the replica together: the id of each, or why it was not taken. Raises
+        Rejected when none of them is looked at."""
         if not self.takes_transactions:
             raise Rejected(
                 Reason.CANNOT_INCLUDE, "this node has no proposer key and nobody to pass transactions on to"
             )
-        tx = self.with_pubkey(tx)
-        with self._checking():
-            verified = await self._verified(tx)
+        self._refuse_when_stopped()
+        with self.intake.room_for(len(txs)):
+            result = await self._take(txs)
+            refused = [
+                place for place, one in enumerate(result) if isinstance(one.verdict, Rejected) and one.id
+            ]
+            if refused and not self.stopped.is_set():
+                # sent again, perhaps while the block that holds it was being written
+                final = await self._are_final([result[place].id for place in refused])
+                for place, is_final in zip(refused, final, strict=True):
+                    if is_final:
+                        result[place] = _Taken(result[place].id, None)
+        return [one.id if one.verdict is None else one.verdict for one in result]
+
+    async def _take(self, txs: Sequence[Transaction]) -> list["_Taken"]:
+        result: list[_Taken] = []
+        complete: list[Transaction] = []
+        for tx in txs:
             try:
-                return await self._offer(verified)
-            except Rejected:
-                if self.stopped.is_set() or not await self._is_final(verified.id):
-                    raise
-                return verified.id  # sent again, perhaps while the block that holds it was being written
+                complete.append(self.with_pubkey(tx))
+                result.append(_Taken(b"", None))
+            except Rejected as rejection:
+                result.append(_Taken(b"", rejection))
+        verdicts = iter(await self.intake.verified(complete)) if complete else iter(())
+        good: list[tuple[int, VerifiedTransaction]] = []
+        for place, one in enumerate(result):
+            if one.verdict is None:
+                verdict = next(verdicts)
+                if isinstance(verdict, Exception):
+                    result[place] = _Taken(b"", verdict)
+                else:
+                    good.append((place, verdict))
+        refusals = await self._offer([verified for _, verified in good])
+        for (place, verified), refusal in zip(good, refusals, strict=True):
+            result[place] = _Taken(verified.id, refusal)
+            if refusal is None:
+                self.dropped.pop(verified.id, None)
+        return result
 
     async def check(self, work: Callable[[], T]) -> T:
         """Do work that verifies signatures on the thread for that; refused when too much of it waits."""
-        with self._checking():
-            return await asyncio.get_running_loop().run_in_executor(self._checker, work)
-
-    @contextlib.contextmanager
-    def _checking(self, count: int = 1) -> Iterator[None]:
         self._refuse_when_stopped()
-        if self._verifying + count > MAX_VERIFYING:
-            raise too_busy("transactions that are checked", MAX_VERIFYING)
-        self._verifying += count
-        try:
-            yield
-        finally:
-            self._verifying -= count
+        with self.intake.room_for(1):
+            return await self.intake.run(work)
 
     async def submit_next(self, tx: Transaction) -> bytes | None:
         """Submit if its nonce is still the sender's next one, so that nothing that waits is replaced; else None."""
-        with self._checking():
-            verified = await self._verified(tx)
+        self._refuse_when_stopped()
+        with self.intake.room_for(1):
+            (verified,) = await self.intake.verified([tx])
+            if isinstance(verified, Exception):
+                raise verified
             if self.replica.mempool.next_nonce(tx.sender) != tx.nonce:
                 return None
-            return await self._offer(verified)
+            (refusal,) = await self._offer([verified])
+            if refusal is not None:
+                raise refusal
+            return verified.id
 
-    async def _offer(self, verified: VerifiedTransaction) -> bytes:
-        """Ask the replica to take it in."""
+    async def _offer(self, txs: list[VerifiedTransaction]) -> list[Rejected | None]:
+        """Ask the replica to take them in."""
+        if not txs:
+            return []
         self._refuse_when_stopped()
-        answer = self._ask(verified)
-        self._work_off()
-        return await answer
-
-    def _ask(self, verified: VerifiedTransaction) -> asyncio.Future[bytes]:
-        """Put the question among the inputs."""
         self._next_ticket += 1
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[Rejected | None]] = asyncio.get_running_loop().create_future()
         self._tickets[self._next_ticket] = answer
-        self._inputs.append(TransactionSubmitted(verified, self._next_ticket))
-        return answer
+        self.feed(TransactionsSubmitted(txs, self._next_ticket))
+        return await answer
 
     def _refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
@@ -290,49 +325,12 @@ class NodeRuntime:
         return {
             "inputs": len(self._inputs),
             "effects": len(self._effects),
-            "verifying": self._verifying,
+            "verifying": self.intake.under_way,
             "reading": self._light.taken + self._heavy.taken + self._on_state.taken,
             "committing": len(self._committing),
             "waiting_for_finality": self._waiting,
             "checking": self.network.checking if self.network else 0,
         }
-
-    def _verified(self, tx: Transaction) -> asyncio.Future[VerifiedTransaction]:
-        """What comes while others are verified is verified together: a thread is woken for many, not for each."""
-        future: asyncio.Future[VerifiedTransaction] = asyncio.get_running_loop().create_future()
-        self._to_verify.append((tx, future))
-        if len(self._to_verify) == 1:
-            self._spawn(self._verify_all())
-        return future
-
-    async def _verify_all(self) -> None:
-        while self._to_verify:
-            batch = self._to_verify[:MAX_BATCH]
-            txs = [tx for tx, _ in batch]
-            verdicts = await asyncio.get_running_loop().run_in_executor(self._checker, self._verify, txs)
-            del self._to_verify[: len(batch)]
-            for (_, future), verdict in zip(batch, verdicts, strict=True):
-                if future.done():  # whoever asked has gone
-                    continue
-                if isinstance(verdict, Exception):
-                    future.set_exception(verdict)
-                else:
-                    future.set_result(verdict)
-
-    def _verify(self, txs: Sequence[Transaction]) -> list[VerifiedTransaction | Exception]:
-        """Everything that takes long and needs no order: signatures of the sender and of a witness. What goes wrong
-        with one, a bug too, is its sender's answer and nobody else's."""
-        verdicts: list[VerifiedTransaction | Exception] = []
-        context = self.replica.context(self._clock.now_ms())
-        for tx in txs:
-            try:
-                verified = self.executor.transactions.verify(tx)
-                self.executor.warm(verified, context)
-            except Exception as error:
-                verdicts.append(error)
-            else:
-                verdicts.append(verified)
-        return verdicts
 
     def with_pubkey(self, tx: Transaction) -> Transaction:
         """JSON may leave the key out once the chain knows it."""
@@ -363,9 +361,16 @@ class NodeRuntime:
         return await self._on_state.do(work)
 
     async def _is_final(self, tx_id: bytes) -> bool:
-        """Whether the transaction is in a block on disk. Who asks is counted already, so this is never refused."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self.store.find_transaction, tx_id) is not None
+        (is_final,) = await self._are_final([tx_id])
+        return is_final
+
+    async def _are_final(self, tx_ids: Sequence[bytes]) -> list[bool]:
+        """Whether each is in a block on disk. Who asks is counted already, so this is never refused."""
+
+        def look() -> list[bool]:
+            return [self.store.find_transaction(tx_id) is not None for tx_id in tx_ids]
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, look)
 
     async def wait_final(self, tx_id: bytes, timeout_s: float) -> None:
         """Return when the transaction is final or dropped, or after the timeout."""
@@ -420,29 +425,17 @@ class NodeRuntime:
 
     async def take_transactions(self, txs: Sequence[tuple[bytes, Transaction]]) -> list[Rejected | None]:
         """What a peer sent under these names: verified together, then offered together."""
-        verdicts: list[Rejected | None] = [None] * len(txs)
         if not txs:
-            return verdicts
+            return []
         try:
-            with self._checking(len(txs)):
-                checked = [self._verified(tx) for _, tx in txs]
-                await asyncio.wait(checked)
-                self._refuse_when_stopped()
-                asked: list[tuple[int, asyncio.Future[bytes]]] = []
-                for place, future in enumerate(checked):
-                    try:
-                        asked.append((place, self._ask(_named(future.result(), txs[place][0]))))
-                    except Rejected as rejection:
-                        verdicts[place] = rejection
-                self._work_off()
-                for place, answer in asked:
-                    try:
-                        await answer
-                    except Rejected as rejection:
-                        verdicts[place] = rejection
+            self._refuse_when_stopped()
+            with self.intake.room_for(len(txs)):
+                verified = await self.intake.verified([tx for _, tx in txs])
+                good, verdicts = _named_rightly(txs, verified)
+                answers = iter(await self._offer(good))
         except Rejected as rejection:  # too much waits, or the node has stopped
             return [rejection] * len(txs)
-        return verdicts
+        return [next(answers) if verdict is None else verdict for verdict in verdicts]
 
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
         """Undecided ones first, then what is on disk; no more than an answer holds."""
@@ -558,6 +551,7 @@ class NodeRuntime:
             if not future.done():
                 future.set_exception(stopped)
         self._tickets.clear()
+        self.intake.refuse_all(stopped)
         for tx_id in list(self._waiters):
             self._wake(tx_id)
 
@@ -592,8 +586,9 @@ class NodeRuntime:
                 if self.network is not None:
                     self.network.tell(effect.message, effect.peer, effect.block)
             case Relay():
-                self._taken.append(effect.tx.wid)
-                self.subscriptions.transaction(effect.tx, self._clock.now_ms())
+                self._taken += [tx.wid for tx in effect.txs]
+                for tx in effect.txs:
+                    self.subscriptions.transaction(tx, self._clock.now_ms())
             case Fetch():
                 if self.network is not None and not self._is_far_behind():
                     self.network.fetch(effect.hash, effect.above)
@@ -684,7 +679,8 @@ class NodeRuntime:
     async def _check(self, effect: Check) -> None:
         def check() -> Checked:
             try:
-                return Checked(effect.hash, self.executor.apply(effect.block))
+                verified = _all_good(self.intake.verify(effect.block.txs))
+                return Checked(effect.hash, self.executor.apply(effect.block, verified))
             except Rejected as rejection:
                 return Checked(effect.hash, None, rejection)
 
@@ -707,7 +703,7 @@ class NodeRuntime:
         blocks = [
             final for final in work.blocks if final.block.header.height > executor.head.block.header.height
         ]
-        verified = [self._checker.submit(self._verify, final.block.txs) for final in blocks]
+        verified = [self.intake.begin(final.block.txs) for final in blocks]
         written: list[tuple[BuiltBlock, StoreCommit]] = []
 
         def publish() -> None:
@@ -808,11 +804,7 @@ class NodeRuntime:
         future = self._tickets.pop(effect.ticket, None)
         if future is None or future.done():
             return
-        if effect.rejection is None:
-            self.dropped.pop(effect.tx_id, None)
-            future.set_result(effect.tx_id)
-        else:
-            future.set_exception(effect.rejection)
+        future.set_result(effect.verdicts)
 
     def _announce(self, block: CommittedBlock) -> None:
         header = block.block.header
@@ -855,13 +847,34 @@ class NodeRuntime:
         self._wake(effect.tx.id)
 
 
-def _named(tx: VerifiedTransaction, wid: bytes) -> VerifiedTransaction:
-    if tx.wid != wid:
-        raise Rejected(Reason.MALFORMED, f"not the transaction {wid.hex()}")
-    return tx
+class _Taken(NamedTuple):
+    """A submitted transaction."""
+
+    id: bytes
+    """Empty for one whose signature is not good."""
+    verdict: Exception | None
 
 
-def _all_good(verdicts: list[VerifiedTransaction | Exception]) -> list[VerifiedTransaction]:
+def _named_rightly(
+    asked: Sequence[tuple[bytes, Transaction]], verified: Sequence[Verdict]
+) -> tuple[list[VerifiedTransaction], list[Rejected | None]]:
+    """Those that are good and what was asked for, and what is wrong with the others; raises what only we can cause."""
+    good: list[VerifiedTransaction] = []
+    verdicts: list[Rejected | None] = []
+    for (wid, _), verdict in zip(asked, verified, strict=True):
+        if isinstance(verdict, VerifiedTransaction) and verdict.wid == wid:
+            good.append(verdict)
+            verdicts.append(None)
+        elif isinstance(verdict, VerifiedTransaction):
+            verdicts.append(Rejected(Reason.MALFORMED, f"not the transaction {wid.hex()}"))
+        elif isinstance(verdict, Rejected):
+            verdicts.append(verdict)
+        else:
+            raise verdict
+    return good, verdicts
+
+
+def _all_good(verdicts: Sequence[Verdict]) -> list[VerifiedTransaction]:
     """Nothing unless all are: what is wrong is then found where it is told to the peer that is to blame."""
     good = [verdict for verdict in verdicts if isinstance(verdict, VerifiedTransaction)]
     return good if len(good) == len(verdicts) else []

@@ -41,7 +41,7 @@ from aitbc.core.replica import (
     Relay,
     Replica,
     Tell,
-    TransactionSubmitted,
+    TransactionsSubmitted,
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.types.blocks import Block
@@ -198,7 +198,7 @@ class Whole(Process):
         if self.disk.store.find_transaction(verified.id) is not None:
             return
         self.executor.warm(verified, self.replica.context(self.now_ms()))
-        self.step(TransactionSubmitted(verified, gossip.ticket))
+        self.step(TransactionsSubmitted([verified], gossip.ticket))
 
     # Effects
 
@@ -219,7 +219,8 @@ class Whole(Process):
             case Tell():
                 self._tell(effect)
             case Relay():
-                self.cluster.broadcast(self, Envelope(TxGossip(effect.tx.tx)))
+                for tx in effect.txs:
+                    self.cluster.broadcast(self, Envelope(TxGossip(tx.tx)))
             case Fetch():
                 self.cluster.send_to_anybody(self, Envelope(BlockRequest(effect.hash, effect.above)))
             case SendEpochEnd():
@@ -228,7 +229,8 @@ class Whole(Process):
                 self.cluster.checks.on_fault(self, effect.fault)
                 self.cluster.found_out(effect.fault)
             case Answer():
-                self.cluster.answered(self, effect.ticket, effect.rejection)
+                (rejection,) = effect.verdicts
+                self.cluster.answered(self, effect.ticket, rejection)
             case Announce():
                 self.cluster.checks.on_announced(self, effect.block)
             case Drop():

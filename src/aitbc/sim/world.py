@@ -26,7 +26,7 @@ from aitbc.core.replica import (
     Execute,
     Input,
     Log,
-    TransactionSubmitted,
+    TransactionsSubmitted,
 )
 from aitbc.core.start import replica_at_head
 from aitbc.core.types.blocks import CommittedBlock
@@ -53,6 +53,8 @@ class World:
         self.now_ms = start_ms
         self.trace: list[str] = []
         self.answers: dict[bytes, Rejected | None] = {}
+        self._submitted: list[bytes] = []
+        """Ids, by ticket."""
         self._random = random.Random(seed)  # noqa: S311 - a simulation repeats, it does not hide
         self._genesis = genesis
         self._signer = signer
@@ -86,7 +88,8 @@ class World:
 
     def submit(self, tx: VerifiedTransaction, *, after_ms: int = 0) -> None:
         """A client's transaction arrives after a while; it is lost if the process dies before."""
-        self._schedule(after_ms, TransactionSubmitted(tx, 0))
+        self._submitted.append(tx.id)
+        self._schedule(after_ms, TransactionsSubmitted([tx], len(self._submitted)))
 
     def run(self, until_ms: int) -> None:
         """Let events happen up to a time."""
@@ -147,8 +150,9 @@ class World:
                     if self._commit(effect):
                         return
                 case Answer():
-                    self.answers[effect.tx_id] = effect.rejection
-                    self._note(f"answer {effect.tx_id.hex()[:8]} {effect.rejection or 'waits'}")
+                    tx_id, (rejection,) = self._submitted[effect.ticket - 1], effect.verdicts
+                    self.answers[tx_id] = rejection
+                    self._note(f"answer {tx_id.hex()[:8]} {rejection or 'waits'}")
                 case Announce():
                     header = effect.block.block.header
                     self._note(

@@ -3,6 +3,8 @@
 Checks run from cheap to dear, the signature last; the first that fails names the reason.
 """
 
+from typing import Any, NamedTuple
+
 import msgspec
 
 from aitbc.core.codec.canonical import parse_jcs
@@ -23,25 +25,44 @@ from aitbc.core.types.transactions import (
 )
 
 
-def verify_transaction(
-    tx: Transaction,
-    genesis_hash: bytes,
-    verifier: Verifier = verify,
-    *,
-    names: TransactionNames | None = None,
-) -> VerifiedTransaction:
-    """Check form, then the signature under the key that the transaction carries; raises Rejected. `names`: where they
-    are known already."""
+class WellFormed(NamedTuple):
+    """A transaction that is right but for its signature, which nobody has looked at."""
+
+    tx: Transaction
+    id: bytes
+    wid: bytes
+    payload: Any
+    witness: msgspec.Struct | None
+
+    @property
+    def signed(self) -> tuple[bytes, bytes, bytes]:
+        """What a verifier is asked."""
+        return self.tx.pubkey, self.id, self.tx.sig
+
+    def verified(self, *, is_good: bool) -> VerifiedTransaction:
+        """Once the verifier has answered; raises Rejected."""
+        if not is_good:
+            raise Rejected(
+                Reason.BAD_SIGNATURE, "the signature is not good for this transaction under its pubkey"
+            )
+        return VerifiedTransaction(self.tx, self.id, self.wid, self.payload, self.witness, len(pack(self.tx)))
+
+
+def check_form(tx: Transaction, genesis_hash: bytes, *, names: TransactionNames | None = None) -> WellFormed:
+    """Everything but the signature; raises Rejected. `names`: where they are known already."""
     kind = _check_envelope(tx)
     payload = parse_jcs(tx.payload, kind.payload)
     witness = _decode_witness(tx, kind)
     kind.check(payload, witness, genesis_hash)
-    tx_id, wid = names or names_of(tx, genesis_hash)
-    if not verifier(tx.pubkey, tx_id, tx.sig):
-        raise Rejected(
-            Reason.BAD_SIGNATURE, "the signature is not good for this transaction under its pubkey"
-        )
-    return VerifiedTransaction(tx, tx_id, wid, payload, witness, len(pack(tx)))
+    return WellFormed(tx, *(names or names_of(tx, genesis_hash)), payload, witness)
+
+
+def verify_transaction(
+    tx: Transaction, genesis_hash: bytes, verifier: Verifier = verify
+) -> VerifiedTransaction:
+    """Check form, then the signature under the key that the transaction carries; raises Rejected."""
+    formed = check_form(tx, genesis_hash)
+    return formed.verified(is_good=verifier(*formed.signed))
 
 
 def _check_envelope(tx: Transaction) -> TransactionType:

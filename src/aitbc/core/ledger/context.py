@@ -1,6 +1,6 @@
 """What a transaction may know while it executes: the block it is in and the chain's parameters. No clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -10,6 +10,8 @@ from aitbc.core.types.amounts import MAX_SIGNED
 
 Verifier = Callable[[bytes, bytes, bytes], bool]
 """(auth key, digest, signature) → is it good. A host may pass one that remembers."""
+ManyVerifier = Callable[[Sequence[tuple[bytes, bytes, bytes]]], Sequence[bool]]
+"""The same of many at once, in their order."""
 
 
 class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
