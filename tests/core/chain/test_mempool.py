@@ -1,5 +1,8 @@
 """Lanes, replacement and bounds of the mempool."""
 
+import random
+from contextlib import suppress
+
 import pytest
 
 from aitbc.core.chain import mempool as module
@@ -409,3 +412,75 @@ def test_gaps_that_others_leave_are_bounded_too(
     pool.remove(first_of[BOB])
     assert [(tx.tx.sender, tx.tx.nonce) for tx in pool.trim()] == [(BOB.address, 2), (BOB.address, 3)]
     assert len(pool) == 2 and pool.trim() == []
+
+
+class Slow:
+    """The same questions, each answered by looking at everything that waits."""
+
+    def __init__(self, pool: Mempool, accounts: dict[str, Account]) -> None:
+        self.waiting = {(tx.tx.sender, tx.tx.nonce): tx for tx in pool.waiting()}
+        self.accounts = accounts
+
+    def next_nonce(self, address: str) -> int:
+        nonce = self.accounts[address].nonce + 1
+        while (address, nonce) in self.waiting:
+            nonce += 1
+        return nonce
+
+    def gapped(self) -> int:
+        return sum(nonce > self.next_nonce(address) for address, nonce in self.waiting)
+
+    def ready(self) -> bool:
+        return any(self.next_nonce(address) > account.nonce + 1 for address, account in self.accounts.items())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_the_sums_are_those_of_what_waits(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comes, is replaced, pushed out, put into blocks, taken back, removed; balances run short."""
+    monkeypatch.setattr(module, "MAX_TXS", 24)
+    monkeypatch.setattr(module, "MAX_LEFT", 4)
+    draw, chain = random.Random(seed), Chain()
+    senders = [ALICE, BOB, EVE, HUB]
+    accounts = {who.address: Account(2_000, 0, who.auth_key) for who in senders}
+    pool, in_blocks = Mempool(lambda address: accounts[address]), list[list[VerifiedTransaction]]()
+    made: dict[tuple[str, int, int], VerifiedTransaction] = {}
+    for step in range(300):
+        who = draw.choice(senders)
+        match draw.randrange(10):
+            case 0:
+                block = pool.select(max_txs=draw.randrange(1, 9), max_bytes=10**6)
+                for tx in block:
+                    account = accounts[tx.tx.sender]
+                    accounts[tx.tx.sender] = Account(account.balance - tx.tx.fee, tx.tx.nonce, account.auth)
+                in_blocks.append(block)
+                pool.settle(block)
+            case 1 if in_blocks:
+                block = in_blocks.pop()
+                for tx in reversed(block):
+                    account = accounts[tx.tx.sender]
+                    accounts[tx.tx.sender] = Account(
+                        account.balance + tx.tx.fee, tx.tx.nonce - 1, account.auth
+                    )
+                pool.reopen(block)
+            case 2 if len(pool):
+                pool.remove(draw.choice(pool.waiting()))
+            case _:
+                nonce = pool.next_nonce(who.address) + draw.choice((0, 0, 0, 0, 1, 3, -1))
+                fee = draw.randrange(10, 200)
+                key = (who.address, max(1, nonce), fee)
+                if key not in made:
+                    made[key] = pay(chain, key[1], fee=fee, sender=who)
+                with suppress(Rejected):
+                    pool.add(made[key], now_ms=step, spends=1)
+        slow = Slow(pool, accounts)
+        assert {who.address: pool.next_nonce(who.address) for who in senders} == {
+            who.address: slow.next_nonce(who.address) for who in senders
+        }
+        assert (pool.has_ready(), pool._gapped_total) == (slow.ready(), slow.gapped())
+        for address, lane in pool._lanes.items():
+            fees = [tx.tx.fee for (sender, _), tx in slow.waiting.items() if sender == address]
+            assert (lane.fees, lane.cost) == (sum(fees), sum(fees) + len(fees))
+        assert len(pool._by_rate) <= 2 * 24 + module.MAX_LEFT + 1
+        assert len(pool) <= 24

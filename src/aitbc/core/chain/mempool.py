@@ -5,11 +5,11 @@ waits that nobody pays for. docs/spec/execution.md
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
-from sortedcontainers import SortedList
 
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Reason, Rejected
@@ -33,6 +33,9 @@ RATE_SCALE = 1 << 20
 """Fee rates are whole numbers: base units for each 2^20 bytes."""
 
 
+MAX_LEFT = 1_024
+"""Entries of what has left that the order by rate may hold beyond as many as wait."""
+
 NOBODY: Mapping[str, int] = MappingProxyType({})
 
 
@@ -46,6 +49,44 @@ class Waiting(msgspec.Struct, frozen=True):
     credit: str
     """The record that its fee will come out of, when its sender cannot pay it yet; else empty."""
     since_ms: int
+
+
+class Lane:
+    """A sender's transactions by nonce, with sums so that nothing is counted over for each that comes."""
+
+    def __init__(self) -> None:
+        self.txs: dict[int, Waiting] = {}
+        self.cost = 0
+        self.fees = 0
+        self.rotations: set[int] = set()
+        """Nonces of key rotations that wait."""
+        self._following = 0
+        """The sender's next nonce when somebody looked last."""
+        self._unbroken = 0
+
+    def put(self, waiting: Waiting) -> None:
+        tx = waiting.tx.tx
+        self.txs[tx.nonce] = waiting
+        self.cost += waiting.cost
+        self.fees += tx.fee
+        if tx.type == KEY_ROTATE:
+            self.rotations.add(tx.nonce)
+
+    def remove(self, nonce: int) -> None:
+        waiting = self.txs.pop(nonce)
+        self.cost -= waiting.cost
+        self.fees -= waiting.tx.tx.fee
+        self.rotations.discard(nonce)
+        self._unbroken = min(self._unbroken, nonce)
+
+    def unbroken(self, following: int) -> int:
+        """The first nonce from the sender's next one on that is not here."""
+        if following < self._following or self._unbroken < following:
+            self._unbroken = following
+        self._following = following
+        while self._unbroken in self.txs:
+            self._unbroken += 1
+        return self._unbroken
 
 
 class Settled(NamedTuple):
@@ -64,11 +105,11 @@ class Mempool:
 
     def __init__(self, accounts: Callable[[str], Account]) -> None:
         self._accounts = accounts
-        self._lanes: dict[str, dict[int, Waiting]] = {}
+        self._lanes: dict[str, Lane] = {}
         self._by_id: dict[bytes, Waiting] = {}
         """In order of arrival."""
-        self._by_rate: SortedList[tuple[int, bytes]] = SortedList()
-        """(rate, id), the cheapest first."""
+        self._by_rate: list[tuple[int, bytes]] = []
+        """(rate, id): a heap with the cheapest first, in which some have left already."""
         self._ready: dict[str, None] = {}
         """Senders whose next nonce waits."""
         self._gapped: dict[str, int] = {}
@@ -93,14 +134,13 @@ class Mempool:
 
     def pending(self, address: str) -> int:
         """How many transactions of a sender wait."""
-        return len(self._lanes.get(address, ()))
+        lane = self._lanes.get(address)
+        return len(lane.txs) if lane else 0
 
     def next_nonce(self, address: str) -> int:
         """The first nonce that neither the chain nor a waiting transaction of the sender has used."""
-        nonce, lane = self._accounts(address).nonce + 1, self._lanes.get(address, {})
-        while nonce in lane:
-            nonce += 1
-        return nonce
+        following, lane = self._accounts(address).nonce + 1, self._lanes.get(address)
+        return lane.unbroken(following) if lane else following
 
     def has_ready(self, ahead: Mapping[str, int] = NOBODY) -> bool:
         """Is there a transaction that the next block could hold? `ahead` as in `select`."""
@@ -127,10 +167,11 @@ class Mempool:
         """
         if tx.id in self._by_id:
             raise Rejected(Reason.ALREADY_KNOWN, "the transaction waits in the mempool already")
-        lane = self._lanes.get(tx.tx.sender, {})
-        replaced = lane.get(tx.tx.nonce)
-        self._check_place(tx, lane, replaced, free=free)
-        credit = self._check_funds(tx, spends, lane, fee_source)
+        account = self._accounts(tx.tx.sender)
+        lane = self._lanes.get(tx.tx.sender) or Lane()
+        replaced = lane.txs.get(tx.tx.nonce)
+        self._check_place(tx, account, lane, replaced, free=free)
+        credit = self._check_funds(tx, spends, account, lane, replaced, fee_source)
         leaving = {replaced.tx.id: replaced} if replaced else {}
         if credit and credit in self._credits and self._credits[credit] not in leaving:
             rival = self._by_id[self._credits[credit]]
@@ -140,28 +181,28 @@ class Mempool:
         leaving.update(self._make_room(waiting, leaving))
         for other in leaving.values():
             self._drop(other)
-        self._insert(waiting)
+        self._insert(waiting, account)
         return [other.tx for other in leaving.values()]
 
     def _check_place(
-        self, tx: VerifiedTransaction, lane: dict[int, Waiting], replaced: Waiting | None, *, free: bool
+        self, tx: VerifiedTransaction, account: Account, lane: Lane, replaced: Waiting | None, *, free: bool
     ) -> None:
-        nonce, following = tx.tx.nonce, self._accounts(tx.tx.sender).nonce + 1
+        nonce, following = tx.tx.nonce, account.nonce + 1
         if nonce < following:
             raise Rejected(Reason.BAD_NONCE, f"nonce {nonce} has been used; the next one is {following}")
         if replaced is not None:
             self._check_replacement(tx, replaced, f"nonce {nonce}")
             return
-        if len(lane) >= MAX_PER_SENDER:
+        if len(lane.txs) >= MAX_PER_SENDER:
             raise Rejected(
                 Reason.TOO_MANY_PENDING, f"{MAX_PER_SENDER} transactions of this sender wait already"
             )
-        if any(other.tx.tx.type == KEY_ROTATE for number, other in lane.items() if number < nonce):
+        if any(number < nonce for number in lane.rotations):
             raise Rejected(
                 Reason.ROTATION_WAITS,
                 "a KEY_ROTATE of this sender waits: sign with the new key when it is final",
             )
-        unbroken = self.next_nonce(tx.tx.sender)
+        unbroken = lane.unbroken(following)
         furthest = unbroken if free else following + MAX_PER_SENDER - 1
         if nonce > furthest:
             raise Rejected(Reason.NONCE_GAP, f"nonce {nonce} is too far ahead; the next one is {following}")
@@ -181,25 +222,30 @@ class Mempool:
             )
 
     def _check_funds(
-        self, tx: VerifiedTransaction, spends: int, lane: dict[int, Waiting], fee_source: str
+        self,
+        tx: VerifiedTransaction,
+        spends: int,
+        account: Account,
+        lane: Lane,
+        replaced: Waiting | None,
+        fee_source: str,
     ) -> str:
         """Refuse what nobody covers; returns the record that covers the fee, or "" when the sender does.
 
         The balance covers the fees and the spending of the whole lane; what comes in meanwhile does not count.
         """
-        account = self._accounts(tx.tx.sender)
-        others = [other for nonce, other in lane.items() if nonce != tx.tx.nonce]
-        if sum([other.cost for other in others]) + tx.tx.fee + spends <= account.balance:
+        reserved = lane.cost - (replaced.cost if replaced else 0)
+        if reserved + tx.tx.fee + spends <= account.balance:
             return ""
+        others = len(lane.txs) - (replaced is not None)
         if fee_source and not others and tx.tx.nonce == account.nonce + 1:
             return fee_source
-        fees = sum([other.tx.tx.fee for other in others]) + tx.tx.fee
+        fees = lane.fees - (replaced.tx.tx.fee if replaced else 0) + tx.tx.fee
         if fees > account.balance:
             raise Rejected(
                 Reason.FEE_NOT_COVERED,
                 f"fees of {format_ait(fees)} wait for {format_ait(account.balance)} of balance",
             )
-        reserved = sum([other.cost for other in others])
         raise Rejected(
             Reason.INSUFFICIENT_BALANCE,
             f"{format_ait(tx.tx.fee + spends)} needed; of {format_ait(account.balance)} balance"
@@ -212,37 +258,57 @@ class Mempool:
         excess_bytes = self._bytes - sum(other.tx.size for other in leaving.values()) + newcomer.tx.size
         excess_bytes -= MAX_BYTES
         evicted: dict[bytes, Waiting] = {}
-        cheapest = iter(self._by_rate)
-        while excess_txs > 0 or excess_bytes > 0:
-            rate, tx_id = next(cheapest, (newcomer.rate, b""))
-            if rate >= newcomer.rate:
-                raise Rejected(
-                    Reason.MEMPOOL_FULL, "the mempool is full of transactions that pay as much: try later"
-                )
-            for other in self._built_on(self._by_id[tx_id]):
-                if other.tx.id in leaving or other.tx.id in evicted:
-                    continue
-                if other.tx.id in self._in_block or _is_before(other, newcomer):
-                    break
-                evicted[other.tx.id] = other
-                excess_txs -= 1
-                excess_bytes -= other.tx.size
+        looked_at: list[tuple[int, bytes]] = []
+        try:
+            while excess_txs > 0 or excess_bytes > 0:
+                first = self._pop_cheapest(looked_at)
+                if first is None or first.rate >= newcomer.rate:
+                    raise Rejected(
+                        Reason.MEMPOOL_FULL, "the mempool is full of transactions that pay as much: try later"
+                    )
+                for other in self._built_on(first):
+                    if other.tx.id in leaving or other.tx.id in evicted:
+                        continue
+                    if other.tx.id in self._in_block or _is_before(other, newcomer):
+                        break
+                    evicted[other.tx.id] = other
+                    excess_txs -= 1
+                    excess_bytes -= other.tx.size
+        finally:
+            for entry in looked_at:
+                heappush(self._by_rate, entry)
         return evicted
+
+    def _pop_cheapest(self, looked_at: list[tuple[int, bytes]]) -> Waiting | None:
+        """Out of the order by rate, of those that still wait; whoever looks puts back what it `looked_at`."""
+        while self._by_rate:
+            entry = heappop(self._by_rate)
+            waiting = self._by_id.get(entry[1])
+            if waiting is not None and waiting.rate == entry[0]:
+                looked_at.append(entry)
+                return waiting
+        return None
 
     def _built_on(self, first: Waiting) -> list[Waiting]:
         """A transaction and its sender's later ones, which cannot go before it."""
-        lane = self._lanes[first.tx.tx.sender]
+        lane = self._lanes[first.tx.tx.sender].txs
         return [lane[nonce] for nonce in sorted(lane) if nonce >= first.tx.tx.nonce]
 
-    def _insert(self, waiting: Waiting) -> None:
+    def _insert(self, waiting: Waiting, account: Account) -> None:
         tx = waiting.tx
-        self._lanes.setdefault(tx.tx.sender, {})[tx.tx.nonce] = waiting
+        lane = self._lanes.get(tx.tx.sender)
+        if lane is None:
+            lane = self._lanes[tx.tx.sender] = Lane()
+        lane.put(waiting)
         self._by_id[tx.id] = waiting
-        self._by_rate.add((waiting.rate, tx.id))
+        heappush(self._by_rate, (waiting.rate, tx.id))
+        if len(self._by_rate) > 2 * len(self._by_id) + MAX_LEFT:
+            self._by_rate = [(other.rate, tx_id) for tx_id, other in self._by_id.items()]
+            heapify(self._by_rate)
         self._bytes += tx.size
         if waiting.credit:
             self._credits[waiting.credit] = tx.id
-        self._refresh(tx.tx.sender)
+        self._refresh(tx.tx.sender, account)
 
     # Going out
 
@@ -260,7 +326,7 @@ class Mempool:
         chosen: list[VerifiedTransaction] = []
         room = max_bytes
         for _, _, sender, nonce in sorted(heads):
-            lane = self._lanes[sender]
+            lane = self._lanes[sender].txs
             while len(chosen) < max_txs and nonce in lane and lane[nonce].tx.size <= room:
                 chosen.append(lane[nonce].tx)
                 room -= lane[nonce].tx.size
@@ -275,11 +341,12 @@ class Mempool:
         """What each sender could have next in a block."""
         for sender in self._ready:
             if sender not in ahead:
-                yield self._lanes[sender][self._accounts(sender).nonce + 1]
+                yield self._lanes[sender].txs[self._accounts(sender).nonce + 1]
         for sender, count in ahead.items():
+            lane = self._lanes.get(sender)
             following = self._accounts(sender).nonce + 1 + count
-            if following in self._lanes.get(sender, ()):
-                yield self._lanes[sender][following]
+            if lane is not None and following in lane.txs:
+                yield lane.txs[following]
 
     def settle(self, included: Iterable[VerifiedTransaction]) -> Settled:
         """A block is the head now: forget what it holds, and what it leaves without a nonce or without money."""
@@ -291,22 +358,28 @@ class Mempool:
                 self._forget(waiting)
             senders[tx.tx.sender] = None
         for sender in senders:
-            account, lane = self._accounts(sender), self._lanes.get(sender, {})
-            for nonce in [nonce for nonce in lane if nonce <= account.nonce]:
-                overtaken.append(lane[nonce].tx)
-                self._forget(lane[nonce])
-            for waiting in [one for one in lane.values() if one.tx.tx.pubkey != account.auth]:
-                rekeyed.append(waiting.tx)
-                self._forget(waiting)
-            cost = sum(waiting.cost for waiting in lane.values())
-            for nonce in sorted(lane, reverse=True):
-                if cost <= account.balance or lane[nonce].credit:
-                    break
-                cost -= lane[nonce].cost
-                unfunded.append(lane[nonce].tx)
-                self._forget(lane[nonce])
-            self._refresh(sender)
+            account, lane = self._accounts(sender), self._lanes.get(sender)
+            if lane is not None:
+                for waiting in [one for nonce, one in lane.txs.items() if nonce <= account.nonce]:
+                    overtaken.append(waiting.tx)
+                    self._forget(waiting)
+                for waiting in [one for one in lane.txs.values() if one.tx.tx.pubkey != account.auth]:
+                    rekeyed.append(waiting.tx)
+                    self._forget(waiting)
+                unfunded += self._forget_unfunded(account, lane)
+            self._refresh(sender, account)
         return Settled(overtaken, unfunded, rekeyed)
+
+    def _forget_unfunded(self, account: Account, lane: Lane) -> list[VerifiedTransaction]:
+        """The last of a lane that the balance does not cover."""
+        unfunded: list[VerifiedTransaction] = []
+        while lane.cost > account.balance:
+            last = lane.txs[max(lane.txs)]
+            if last.credit:
+                break
+            unfunded.append(last.tx)
+            self._forget(last)
+        return unfunded
 
     def trim(self) -> list[VerifiedTransaction]:
         """Behind missing nonces no more wait than may come in: what has left made gaps, and those of the last sender to
@@ -315,14 +388,14 @@ class Mempool:
         while self._gapped_total > MAX_GAPPED:
             sender = next(reversed(self._gapped))
             first = self.next_nonce(sender)
-            for waiting in [one for nonce, one in self._lanes[sender].items() if nonce > first]:
+            for waiting in [one for nonce, one in self._lanes[sender].txs.items() if nonce > first]:
                 forgotten.append(waiting.tx)
                 self._drop(waiting)
         return forgotten
 
     def waiting(self) -> list[VerifiedTransaction]:
         """Everything that waits, each sender's in nonce order: what a snapshot keeps."""
-        return [lane[nonce].tx for lane in self._lanes.values() for nonce in sorted(lane)]
+        return [lane.txs[nonce].tx for lane in self._lanes.values() for nonce in sorted(lane.txs)]
 
     def all(self) -> list[VerifiedTransaction]:
         """Everything that waits, in no order worth knowing; may be called on any thread."""
@@ -331,7 +404,7 @@ class Mempool:
     def reopen(self, abandoned: Iterable[VerifiedTransaction]) -> None:
         """The head went back over these: their senders' next nonces are earlier ones again."""
         for sender in dict.fromkeys([tx.tx.sender for tx in abandoned]):
-            self._refresh(sender)
+            self._refresh(sender, self._accounts(sender))
 
     def expire(self, now_ms: int) -> list[VerifiedTransaction]:
         """Forget and return what has waited too long."""
@@ -352,30 +425,30 @@ class Mempool:
 
     def _drop(self, waiting: Waiting) -> None:
         self._forget(waiting)
-        self._refresh(waiting.tx.tx.sender)
+        self._refresh(waiting.tx.tx.sender, self._accounts(waiting.tx.tx.sender))
 
     def _forget(self, waiting: Waiting) -> None:
         """Whoever calls this refreshes the sender when all of its transactions that leave have left."""
         tx = waiting.tx
         del self._by_id[tx.id]
-        self._by_rate.remove((waiting.rate, tx.id))
         self._bytes -= tx.size
         self._in_block.discard(tx.id)
         if waiting.credit:
             del self._credits[waiting.credit]
         lane = self._lanes[tx.tx.sender]
-        del lane[tx.tx.nonce]
-        if not lane:
+        lane.remove(tx.tx.nonce)
+        if not lane.txs:
             del self._lanes[tx.tx.sender]
 
-    def _refresh(self, sender: str) -> None:
+    def _refresh(self, sender: str, account: Account) -> None:
         """Is the sender's next nonce here, and how many wait behind one that is not?"""
-        following, lane = self._accounts(sender).nonce + 1, self._lanes.get(sender, {})
-        if following in lane:
+        following, lane = account.nonce + 1, self._lanes.get(sender)
+        ahead = lane.unbroken(following) - following if lane else 0
+        if ahead:
             self._ready[sender] = None
         else:
             self._ready.pop(sender, None)
-        gapped = len(lane) - (self.next_nonce(sender) - following)
+        gapped = (len(lane.txs) if lane else 0) - ahead
         self._gapped_total += gapped - self._gapped.pop(sender, 0)
         if gapped:
             self._gapped[sender] = gapped
