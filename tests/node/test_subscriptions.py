@@ -47,7 +47,15 @@ def test_each_reader_hears_its_streams_with_their_numbers() -> None:
         hub.incident(Incident("slow", 1, 2, "ait1x", 30), 7)
         left = {"type": "peer", "seq": 2, "data": {"what": "left", "key": "00" * 32, "reason": "idle"}}
         assert await said(peers) == await said(both) == left
-        slow = {"what": "slow", "epoch": 1, "slot": 2, "leader": "ait1x", "lateMs": 30, "timestampMs": 7}
+        slow = {
+            "what": "slow",
+            "epoch": 1,
+            "slot": 2,
+            "leader": "ait1x",
+            "lateMs": 30,
+            "reason": None,
+            "timestampMs": 7,
+        }
         assert await said(both) == {"type": "consensus", "seq": 1, "data": slow}
         hub.leave(peers)
         hub.peer_left(KEY, "lost")
