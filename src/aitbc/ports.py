@@ -274,7 +274,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     kind: str
-    """`chat` or `image`."""
+    """`chat`, `image` or `embedding`."""
     digest: str
     """`sha256:<hex>` of the weights file."""
     limits: dict[str, int]
@@ -287,7 +287,7 @@ class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     counts: dict[str, int]
     """What was computed, for the unit formula: chat `in`, `out`; image `steps`, `native_width`, `native_height`,
-    `width`, `height`."""
+    `width`, `height`; embedding `in`, `inputs`."""
     transcript: list[bytes]
     """32-byte hashes of the intermediate results, in order."""
     notes: dict[str, str]

@@ -200,7 +200,7 @@ def test_every_link_message_is_specified() -> None:
 
 def test_every_profile_field_and_candidate_field_is_specified() -> None:
     text = chapter("units.md")
-    for kind in (units.ChatProfile, units.ImageProfile):
+    for kind in (units.ChatProfile, units.ImageProfile, units.EmbeddingProfile):
         assert_names(text, defaults_of(kind))
     assert all(f'"{name}"' in chapter("draw.md") for name in defaults_of(draw.Candidate))
 

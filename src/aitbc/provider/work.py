@@ -153,10 +153,15 @@ class Worker:
                 "duration_ms": (time.monotonic_ns() - began) // 1_000_000,
                 "units": units,
                 "bytes_out": bytes_out,
-                "prompt_hash": prompt_hash_of(offer.request) if "prompt" in offer.request else "",
+                "prompt_hash": prompt_hash_of(offer.request) if _names_a_prompt(offer) else "",
                 "exit_code": exit_code,
             }
         )
+
+
+def _names_a_prompt(offer: Offer) -> bool:
+    """A request that was declined may be anything."""
+    return "prompt" in offer.request or "input" in offer.request
 
 
 def _check_output(output: EngineOutput) -> None:
