@@ -5,7 +5,7 @@ in `tests/contracts`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -294,6 +294,15 @@ class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What the reader of the receipt must know, such as a declared upscale."""
 
 
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run will take, said before it begins; computing it is cheap and never loads a model."""
+
+    counts: dict[str, int]
+    """The most that the run will count, by the names of `EngineOutput.counts`."""
+    memory_bytes: int
+    """The most that the run adds to a loaded model, on the device that it runs on."""
+
+
 class EngineError(Exception):
     """A run that ended without output; `reason` is `bad_request`, `out_of_memory`, `failed` or `cancelled`."""
 
@@ -319,3 +328,12 @@ class Engine(Protocol):
         emit: Callable[[dict[str, Any]], None],
         cancelled: Callable[[], bool],
     ) -> EngineOutput: ...
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """An engine that says what a run will take. A provider admits by memory only what it can ask about."""
+
+    def estimate(self, model: str, request: Mapping[str, Any]) -> Estimate:
+        """Refuses what `run` would refuse, by the same names."""
+        ...
