@@ -278,6 +278,10 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """`sha256:<hex>` of the weights file."""
     limits: dict[str, int]
+    together: int = 1
+    """Requests that advance together, step by step; 1 for an engine that does one after the other."""
+    memory_bytes: int = 0
+    """What the loaded model takes on its device; 0: not known."""
 
 
 class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,8 +307,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """The most that the run adds to a loaded model, on the device that it runs on."""
 
 
+ENGINE_REASONS = ("bad_request", "out_of_memory", "failed", "cancelled")
+
+
 class EngineError(Exception):
-    """A run that ended without output; `reason` is `bad_request`, `out_of_memory`, `failed` or `cancelled`."""
+    """A run that ended without output; `reason` is one of `ENGINE_REASONS`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -313,7 +320,12 @@ class EngineError(Exception):
 
 
 class Engine(Protocol):
-    """Computes. Runs inside the provider's child process: synchronous, one thread, same request, same bytes."""
+    """Computes. Runs inside the provider's child process: synchronous, called from one thread; same request, same
+    bytes.
+
+    `run` asks `cancelled` before it begins and at least every half second, and ends as `cancelled` when it says yes.
+    After `load` a run reads no files. Every engine passes `tests/contracts/test_engine.py`.
+    """
 
     name: str
 
@@ -336,4 +348,31 @@ class Estimating(Protocol):
 
     def estimate(self, model: str, request: Mapping[str, Any]) -> Estimate:
         """Refuses what `run` would refuse, by the same names."""
+        ...
+
+
+class StepRun(Protocol):
+    """A request under way in an engine that works in steps."""
+
+    shape: str
+    """Runs of one model and one shape may advance together."""
+    done: int
+    total: int
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """An engine whose requests advance together, and may join and leave between steps.
+
+    A request gives the same bytes whoever shares its steps, unless the engine's documentation says how far they differ.
+    """
+
+    def begin(self, model: str, request: Mapping[str, Any]) -> StepRun: ...
+
+    def advance(self, runs: Sequence[StepRun]) -> None:
+        """One step of each, all of one shape, at most `ModelCard.together`; an error leaves all as they were."""
+        ...
+
+    def finish(self, run: StepRun) -> EngineOutput:
+        """Of a run that is done."""
         ...

@@ -111,10 +111,13 @@ def test_numbers_that_cancel_out_still_make_a_direction() -> None:
 
 
 def test_the_vectors_are_pinned() -> None:
-    """Integers to the last step: these bytes are the same on every machine, for ever, or receipts cannot be compared."""
+    """Integers to the last step: these bytes are the same everywhere, or receipts cannot be compared."""
     output = run("Once upon a time", "a red circle on blue", "Ωmega 7", " ", dimensions=32)
     assert hashlib.sha256(WEIGHTS_FILE.read_bytes()).hexdigest().startswith("d1d44f3fabfe4efb")
-    assert hashlib.sha256(output.data).hexdigest() == "00f015c2fb4d767c074d2a68c0f30cac95ece9764e9993bd33360b71936c55be"
+    assert (
+        hashlib.sha256(output.data).hexdigest()
+        == "00f015c2fb4d767c074d2a68c0f30cac95ece9764e9993bd33360b71936c55be"
+    )
 
 
 @pytest.mark.parametrize("core", ["Prescott", "Haswell"])
@@ -125,7 +128,9 @@ def test_another_blas_makes_the_same_bytes(core: str) -> None:
         "print(hashlib.sha256(TinyEmbed().run(MODEL, request, print, lambda: False).data).hexdigest())"
     )
     environment = {**os.environ, "OPENBLAS_CORETYPE": core}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split()[-1] == hashlib.sha256(run("Once upon a time", "x" * 2048).data).hexdigest()
 
 

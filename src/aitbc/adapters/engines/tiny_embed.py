@@ -120,14 +120,17 @@ class TinyEmbed:
 
 def check_request(model: str, request: Mapping[str, Any]) -> EmbedRequest:
     """Checked in this order: field names, model, kind, input, dimensions."""
-    _require(set(request) <= {"kind", "model", "input", "dimensions"}, "the fields are kind, model, input, dimensions")
+    _require(
+        set(request) <= {"kind", "model", "input", "dimensions"},
+        "the fields are kind, model, input, dimensions",
+    )
     _require(model == MODEL and request.get("model", MODEL) == MODEL, f"model must be {MODEL}")
     _require(request.get("kind", "embedding") == "embedding", "kind must be embedding")
     texts = request.get("input")
     if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_INPUTS:
         raise EngineError("bad_request", f"input must be a list of 1 to {MAX_INPUTS} texts")
     sizes = [_size(text) for text in texts]
-    _require(1 <= min(sizes) and max(sizes) <= MAX_INPUT_BYTES, f"a text has 1 to {MAX_INPUT_BYTES} bytes")
+    _require(min(sizes) >= 1 and max(sizes) <= MAX_INPUT_BYTES, f"a text has 1 to {MAX_INPUT_BYTES} bytes")
     _require(sum(sizes) <= MAX_TOTAL_BYTES, f"the texts have at most {MAX_TOTAL_BYTES} bytes together")
     dimensions = request.get("dimensions", DIMENSIONS)
     # A bool is an int to Python, but not to a receipt.
@@ -167,7 +170,9 @@ def unit_vector(sums: Sums) -> npt.NDArray[np.float32]:
     """To length 1. Every number is below 2^53, and `fsum` rounds once: no order of adding is left to choose."""
     numbers = sums.astype(np.float64)
     length = math.sqrt(math.fsum((numbers * numbers).tolist()))
-    if length == 0:  # nothing but rows that cancel out: any direction will do, as long as it is always the same
+    if (
+        length == 0
+    ):  # nothing but rows that cancel out: any direction will do, as long as it is always the same
         numbers[0] = length = 1.0
     return (numbers / length).astype("<f4")
 
@@ -184,7 +189,8 @@ class Table:
         self._vector = functools.lru_cache(maxsize=CACHED_TOKENS)(self._vector_of)
 
     def sum_of(self, tokens: Sequence[bytes]) -> Sums:
-        return np.sum([self._vector(token) for token in tokens], axis=0, dtype=np.int64)
+        sums: Sums = np.sum([self._vector(token) for token in tokens], axis=0, dtype=np.int64)
+        return sums
 
     def _vector_of(self, token: bytes) -> Sums:
         features = features_of(token, len(self.rows))

@@ -1,0 +1,50 @@
+"""One request of an engine that works in steps, from beginning to end; and steps of several spread over the cores."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from aitbc.ports import EngineError, EngineOutput, Stepwise
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_THREADS = 16
+"""More cores than this find no work in a batch of eight."""
+
+
+def run_alone(
+    engine: Stepwise,
+    model: str,
+    request: Mapping[str, Any],
+    emit: Callable[[dict[str, Any]], None],
+    cancelled: Callable[[], bool],
+) -> EngineOutput:
+    """`Engine.run` for whoever is `Stepwise`."""
+    run = engine.begin(model, request)
+    while run.done < run.total:
+        if cancelled():
+            raise EngineError("cancelled", f"cancelled after {run.done} of {run.total} steps")
+        engine.advance([run])
+        emit({"progress": [run.done, run.total]})
+    return engine.finish(run)
+
+
+def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results in order. Each item is computed by one thread, as it would be alone, so its bytes are the same;
+    what is gained is the other cores, because numpy leaves Python's lock while it computes."""
+    if len(items) == 1 or _cores() == 1:
+        return [work(item) for item in items]
+    return list(_pool().map(work, items))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_cores(), MAX_THREADS), thread_name_prefix="steps")
+
+
+def _cores() -> int:
+    """That this process may use; a container may have fewer than its machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
