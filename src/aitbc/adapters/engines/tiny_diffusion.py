@@ -197,7 +197,7 @@ def check_request(model: str, request: Mapping[str, Any]) -> ImageRequest:
 
 def _checked_prompt(prompt: object) -> str:
     if not isinstance(prompt, str):
-        raise EngineError("bad_request", "prompt must be text")
+        raise EngineError("bad_request", f"prompt must be text of 1 to {MAX_PROMPT_BYTES} bytes")
     try:
         size = len(prompt.encode())
     except UnicodeEncodeError:
