@@ -296,6 +296,8 @@ class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
     """32-byte hashes of the intermediate results, in order."""
     notes: dict[str, str]
     """What the reader of the receipt must know, such as a declared upscale."""
+    partial: bool = False
+    """The run was cancelled and this is what it had: only text that was emitted, and its counts."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,8 +358,12 @@ class StepRun(Protocol):
 
     shape: str
     """Runs of one model and one shape may advance together."""
-    done: int
-    total: int
+    over: bool
+    """Nothing is left to advance: `finish` says how it ended."""
+    position: str
+    """How far it is, for people: `3 of 20 steps`."""
+    events: list[dict[str, Any]]
+    """What has happened and was not told yet, as `Engine.run` would emit it; whoever drives the run takes them out."""
 
 
 @runtime_checkable
@@ -370,9 +376,14 @@ class Stepwise(Protocol):
     def begin(self, model: str, request: Mapping[str, Any]) -> StepRun: ...
 
     def advance(self, runs: Sequence[StepRun]) -> None:
-        """One step of each, all of one shape, at most `ModelCard.together`; an error leaves all as they were."""
+        """One step of each, all of one shape, at most `ModelCard.together`, within a second where the engine can; an
+        error leaves all as they were."""
         ...
 
     def finish(self, run: StepRun) -> EngineOutput:
-        """Of a run that is done."""
+        """Of a run that is over; raises EngineError when it failed."""
+        ...
+
+    def stop(self, run: StepRun) -> EngineOutput | None:
+        """Let go of a run that is cancelled. What it has told so far, if that is worth something; None otherwise."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from aitbc.ports import EngineError, EngineOutput, Stepwise
+from aitbc.ports import EngineError, EngineOutput, StepRun, Stepwise
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,12 +24,22 @@ def run_alone(
 ) -> EngineOutput:
     """`Engine.run` for whoever is `Stepwise`."""
     run = engine.begin(model, request)
-    while run.done < run.total:
+    while not run.over:
         if cancelled():
-            raise EngineError("cancelled", f"cancelled after {run.done} of {run.total} steps")
+            stopped = engine.stop(run)
+            if stopped is None:
+                raise EngineError("cancelled", f"cancelled after {run.position}")
+            return stopped
         engine.advance([run])
-        emit({"progress": [run.done, run.total]})
+        tell(run, emit)
     return engine.finish(run)
+
+
+def tell(run: StepRun, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Emit what has happened since the last time."""
+    events, run.events = run.events, []
+    for event in events:
+        emit(event)
 
 
 def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

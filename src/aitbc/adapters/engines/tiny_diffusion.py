@@ -71,10 +71,19 @@ class Drawing:
     text: Floats
     latent: Floats
     notes: dict[str, str]
-    total: int
-    done: int = 0
+    over: bool = False
     shape: str = "native"
     transcript: list[bytes] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """A step, a hash."""
+        return len(self.transcript)
+
+    @property
+    def position(self) -> str:
+        return f"{self.done} of {self.asked.steps} steps"
 
 
 class TinyDiffusion:
@@ -125,7 +134,6 @@ class TinyDiffusion:
             text=encode_both(weights, tokens),
             latent=initial_latent(asked.seed),
             notes=notes_for(asked, ignored),
-            total=asked.steps,
         )
 
     def advance(self, runs: Sequence[StepRun]) -> None:
@@ -140,10 +148,11 @@ class TinyDiffusion:
         for drawing, latent in zip(drawings, latents, strict=True):
             drawing.latent = latent
             drawing.transcript.append(latent_hash(latent))
-            drawing.done += 1
+            drawing.events.append({"progress": [drawing.done, drawing.asked.steps]})
+            drawing.over = drawing.done == drawing.asked.steps
 
     def finish(self, run: StepRun) -> EngineOutput:
-        assert isinstance(run, Drawing) and run.done == run.total, "a run is finished after its last step"
+        assert isinstance(run, Drawing) and run.over, "a run is finished after its last step"
         factor = run.asked.side_pixels // NATIVE_PIXELS
         return EngineOutput(
             data=encode_png(enlarge(pixels_of(run.latent), factor)),
@@ -152,6 +161,9 @@ class TinyDiffusion:
             transcript=run.transcript,
             notes=run.notes,
         )
+
+    def stop(self, run: StepRun) -> EngineOutput | None:
+        return None  # half a picture is worth nothing
 
     def replay_step(self, request: Mapping[str, Any], step_index: int, latent_before: Floats) -> Floats:
         """Recompute one step of `request`: what the latent was after step `step_index`, given what it was before.
