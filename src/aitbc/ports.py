@@ -356,12 +356,21 @@ class Estimating(Protocol):
 class StepRun(Protocol):
     """A request under way in an engine that works in steps."""
 
-    shape: str
-    """Runs of one model and one shape may advance together."""
-    over: bool
-    """Nothing is left to advance: `finish` says how it ended."""
-    position: str
-    """How far it is, for people: `3 of 20 steps`."""
+    @property
+    def shape(self) -> str:
+        """Runs of one model and one shape may advance together."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to advance: `finish` says how it ended."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """How far it is, for people: `3 of 20 steps`."""
+        ...
+
     events: list[dict[str, Any]]
     """What has happened and was not told yet, as `Engine.run` would emit it; whoever drives the run takes them out."""
 

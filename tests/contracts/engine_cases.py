@@ -1,14 +1,36 @@
 """The engines that the contract is held against, each with a request that is quickly done and a long one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager as Context
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+from aitbc.adapters.engines.openai_http import OpenAiHttp
+from aitbc.adapters.engines.settings import EngineSettings, RemoteModel, RemoteServer
 from aitbc.adapters.engines.tiny_diffusion import TinyDiffusion
 from aitbc.adapters.engines.tiny_embed import TinyEmbed
 from aitbc.adapters.engines.tiny_lm import TinyLm
+from aitbc.core.crypto.hashing import hash_text
 from aitbc.ports import Engine
+from support.openai_server import openai_server
+
+
+@contextmanager
+def remote_writer() -> Iterator[Engine]:
+    with openai_server() as server:
+        remote = RemoteModel(
+            model="llama-3.1-8b-instruct", upstream="writer", digest=hash_text(b"weights"), together=4
+        )
+        yield OpenAiHttp(EngineSettings(openai_http=[RemoteServer(url=server.url, models=[remote])]))
+
+
+@contextmanager
+def remote_vectors() -> Iterator[Engine]:
+    with openai_server() as server:
+        remote = RemoteModel(
+            model="all-minilm-l6-v2", upstream="vectors", digest=hash_text(b"weights"), api="embeddings"
+        )
+        yield OpenAiHttp(EngineSettings(openai_http=[RemoteServer(url=server.url, models=[remote])]))
 
 
 class Case(NamedTuple):
@@ -20,9 +42,8 @@ class Case(NamedTuple):
     quick: dict[str, Any]
     """Fields of a client's request."""
     long: dict[str, Any]
-    """Asks `cancelled` at least four times."""
-    exact: bool = True
-    """Same request, same bytes. An engine that stands before another server promises no more than that server."""
+    """Asks `cancelled` at least `questions` times."""
+    questions: int = 4
     tolerance: float = 0.0
     """How far two runs of one request may differ beside others; 0: not at all."""
 
@@ -48,5 +69,20 @@ CASES = [
         made=lambda: nullcontext(TinyEmbed()),
         quick={"input": ["a fox", "a boat on the river"]},
         long={"input": ["a word"] * 128},
+    ),
+    Case(
+        name="openai_http",
+        model="llama-3.1-8b-instruct",
+        made=remote_writer,
+        quick={"prompt": "a tale", "max_tokens": 12},
+        long={"prompt": "drip a tale", "max_tokens": 60},
+    ),
+    Case(
+        name="openai_http (embeddings)",
+        model="all-minilm-l6-v2",
+        made=remote_vectors,
+        quick={"input": ["a fox", "a boat on the river"]},
+        long={"input": ["a word"] * 64},
+        questions=1,
     ),
 ]

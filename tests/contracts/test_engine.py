@@ -5,7 +5,7 @@ Engines of an extra join when it is installed (`make test-torch`); what is not i
 
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -44,6 +44,14 @@ def run(engine: Engine, case: Case, fields: dict[str, Any], heard: list[Any] | N
     request = engine_request(canonical(case, fields))
     emit = heard.append if heard is not None else lambda _event: None
     return engine.run(case.model, request, emit, lambda: False)
+
+
+def how_it_ends(work: Callable[[], EngineOutput]) -> EngineOutput | str:
+    """What it delivers, or the reason why it delivers nothing."""
+    try:
+        return work()
+    except EngineError as error:
+        return error.reason
 
 
 def card_of(engine: Engine, case: Case) -> ModelCard:
@@ -134,9 +142,7 @@ def test_what_it_delivers_passes_the_hubs_check(engine: Engine, case: Case) -> N
 
 def test_the_same_request_gives_the_same_bytes(engine: Engine, case: Case) -> None:
     first, again = run(engine, case, case.quick), run(engine, case, case.quick)
-    if case.exact:
-        assert first == again
-    assert first.counts == again.counts
+    assert first == again
 
 
 def test_another_seed_gives_another_result(engine: Engine, case: Case) -> None:
@@ -213,16 +219,16 @@ def test_a_cancel_is_obeyed_at_the_next_question_and_the_next_run_is_whole(
     def cancelled() -> bool:
         nonlocal asked
         asked += 1
-        return asked >= 4
+        return asked >= case.questions
 
     whole, heard = run(engine, case, case.quick), list[dict[str, Any]]()
-    try:
-        part = engine.run(case.model, engine_request(canonical(case, case.long)), heard.append, cancelled)
-    except EngineError as error:
-        assert error.reason == "cancelled"
+    request = engine_request(canonical(case, case.long))
+    ended = how_it_ends(lambda: engine.run(case.model, request, heard.append, cancelled))
+    if isinstance(ended, EngineOutput):
+        assert ended.partial and ended.data == "".join([event.get("text", "") for event in heard]).encode()
     else:
-        assert part.partial and part.data == "".join([event.get("text", "") for event in heard]).encode()
-    assert asked == 4
+        assert ended == "cancelled"
+    assert asked == case.questions
     assert run(engine, case, case.quick).counts == whole.counts
 
 
@@ -263,12 +269,15 @@ def test_requests_that_share_their_steps_get_what_they_would_get_alone(engine: E
     if not isinstance(engine, Stepwise):
         assert card_of(engine, case).together == 1
         pytest.skip(f"{case.name} does one request after the other")
-    wanted = [{**case.quick, "seed": seed} for seed in range(3)]
+    if "seed" in canonical(case, case.quick):
+        wanted = [{**case.quick, "seed": seed} for seed in range(3)]
+    else:
+        wanted = [{"input": [*case.quick["input"], str(number)]} for number in range(3)]
     alone = [run(engine, case, fields) for fields in wanted]
     runs = [engine.begin(case.model, engine_request(canonical(case, fields))) for fields in wanted]
     assert len({step_run.shape for step_run in runs}) == 1
     engine.advance(runs[:2])  # the third joins a step later
-    while not runs[2].over:
+    while not all(step_run.over for step_run in runs):
         engine.advance([step_run for step_run in runs if not step_run.over])
     together = [engine.finish(step_run) for step_run in runs]
     assert [output.counts for output in together] == [output.counts for output in alone]

@@ -20,7 +20,16 @@ EMBEDDING: dict[str, Json] = {
     "kind": "embedding", "model": "tiny-embed", "kappa": [1, 20], "dimensions": 128, "min_dimensions": 16,
     "max_inputs": 128, "max_input_bytes": 2048, "max_total_bytes": 8192, "input_overhead": 0,
 }  # fmt: skip
-KINDS = {"tiny-lm": "chat", "tiny-diffusion": "image", "tiny-embed": "embedding"}
+ESTIMATED: list[dict[str, Json]] = [
+    {"kind": "chat", "model": "llama-3.1-8b-instruct", "alpha": [1, 10], "kappa": [25, 1], "max_prompt_bytes": 32768,
+     "max_tokens": 4096, "max_temperature_milli": 2000, "max_top_k": 1000, "prompt_overhead": 64},
+    {"kind": "image", "model": "sd-1.5", "kappa": [500, 1], "native": None, "max_prompt_bytes": 1024, "min_steps": 5,
+     "max_steps": 100, "max_guidance_milli": 25_000, "min_side": 256, "max_side": 1024, "side_multiple": 8,
+     "square_only": False},
+    {"kind": "embedding", "model": "all-minilm-l6-v2", "kappa": [1, 5], "dimensions": 384, "min_dimensions": 384,
+     "max_inputs": 128, "max_input_bytes": 4096, "max_total_bytes": 32_768, "input_overhead": 2},
+]  # fmt: skip
+KINDS = {"sd-1.5": "image", "tiny-lm": "chat", "tiny-diffusion": "image", "tiny-embed": "embedding"}
 NONCE = "00112233445566778899aabbccddeeff"
 
 
@@ -32,7 +41,7 @@ def jobs() -> Json:
                 "profile": profile,
                 "digest": "sha256:" + book.tagged("aitbc/profile/1", book.jcs(profile)).hex(),
             }
-            for profile in (CHAT, IMAGE, EMBEDDING)
+            for profile in (CHAT, IMAGE, EMBEDDING, *ESTIMATED)
         ],
         "requests": _requests(),
         "refused_requests": _refused_requests(),
@@ -52,6 +61,7 @@ def _requests() -> list[Json]:
         ("tiny-lm", {"prompt": "é \U0001f600", "max_tokens": 256, "temperature_milli": 0, "top_k": 1, "seed": 2**53 - 1}, {}),
         ("tiny-diffusion", {"prompt": "a red circle on blue"}, {"width": 64, "height": 64, "steps": 20, "guidance_milli": 3_000, "seed": 0}),
         ("tiny-diffusion", {"prompt": "x", "width": 512, "height": 512, "steps": 4, "guidance_milli": 0, "seed": 7}, {}),
+        ("sd-1.5", {"prompt": "x", "width": 512, "height": 768}, {"steps": 20, "guidance_milli": 3_000, "seed": 0}),
         ("tiny-embed", {"input": ["a fox", "é \U0001f600"]}, {"dimensions": 128}),
         ("tiny-embed", {"input": ["x"] * 128, "dimensions": 16}, {}),
     ]  # fmt: skip
