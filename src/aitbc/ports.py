@@ -353,6 +353,15 @@ class Estimating(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnMemory(Protocol):
+    """An engine whose models do not live in the machine's memory."""
+
+    def free_bytes(self, model: str) -> int:
+        """On the device of this model, now."""
+        ...
+
+
 class StepRun(Protocol):
     """A request under way in an engine that works in steps."""
 

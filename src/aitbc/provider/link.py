@@ -188,7 +188,7 @@ class HubLink:
                 )
                 for card in self._cards().values()
             ],
-            slots=1,
+            slots=self._config.slots,
             device=self._config.device,
         )
 

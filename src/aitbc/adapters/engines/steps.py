@@ -1,11 +1,11 @@
 """One request of an engine that works in steps, from beginning to end; and steps of several spread over the cores."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from aitbc.adapters.machine import cores
 from aitbc.ports import EngineError, EngineOutput, StepRun, Stepwise
 
 Item = TypeVar("Item")
@@ -45,16 +45,11 @@ def tell(run: StepRun, emit: Callable[[dict[str, Any]], None]) -> None:
 def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """The results in order. Each item is computed by one thread, as it would be alone, so its bytes are the same;
     what is gained is the other cores, because numpy leaves Python's lock while it computes."""
-    if len(items) == 1 or _cores() == 1:
+    if len(items) == 1 or cores() == 1:
         return [work(item) for item in items]
     return list(_pool().map(work, items))
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(_cores(), MAX_THREADS), thread_name_prefix="steps")
-
-
-def _cores() -> int:
-    """That this process may use; a container may have fewer than its machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(min(cores(), MAX_THREADS), thread_name_prefix="steps")
