@@ -81,3 +81,10 @@ class Brush:
 
     def stop(self, run: StepRun) -> EngineOutput | None:
         return None
+
+
+class Clumsy(Brush):
+    """Fails at its first stroke."""
+
+    def advance(self, runs: Sequence[StepRun]) -> None:
+        raise ZeroDivisionError("dropped the brush")

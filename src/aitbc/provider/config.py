@@ -30,6 +30,14 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of engines that need some; docs/howto/engines.md."""
     models: tuple[str, ...] = ()
     """Serve only these; empty for all that the engines have."""
+    warm_up: bool = True
+    """Run a small request of each model before it is offered; what cannot do that is not served."""
+    keep_warm_s: float = 0
+    """Run it again when nothing was asked for so long: servers that unload what is idle keep it then. 0: never."""
+    hours: str = ""
+    """Work only then, by the machine's clock: `22:00-06:00`, several with commas; empty: always."""
+    drain_s: float = 30
+    """How long a stop waits for tasks that are under way."""
     slots: int = 1
     """Tasks at once. More than one is worth it for engines that work in steps; `aitbc provider init` measures."""
     price_per_kilounit: int = AIT

@@ -13,6 +13,8 @@ import msgspec
 
 from aitbc.adapters.engines.settings import ENGINES_FILE
 from aitbc.adapters.machine import resident_bytes
+from aitbc.core.jobs.reasons import Refused
+from aitbc.core.jobs.requests import engine_request
 from aitbc.ports import EngineError, EngineOutput, ModelCard
 from aitbc.provider.config import ProviderConfig
 from aitbc.provider.engine_messages import (
@@ -30,6 +32,7 @@ from aitbc.provider.engine_messages import (
     ToChild,
     encode_frame,
 )
+from aitbc.provider.warm_up import warm_up_request
 from aitbc.provider.watchdog import memory_problem
 
 log = logging.getLogger("aitbc.provider")
@@ -37,6 +40,7 @@ log = logging.getLogger("aitbc.provider")
 RESTART_LEAST_S = 0.1
 RESTART_MOST_S = 10
 STOP_S = 1
+WARM_UP = "warm-up"
 LOOK_S = 0.25
 """Between two looks at a child that has work."""
 
@@ -100,13 +104,37 @@ class EngineProcess:
             for model in cards:
                 self._send(Load(model=model))
                 await self._expect(Loaded, self._config.engine_load_s)
-        except (EngineGone, EngineError) as error:
+            if self._config.warm_up:
+                cards = {model: card for model, card in cards.items() if await self._works(model)}
+        except (EngineGone, EngineError, TimeoutError) as error:
             self._kill()
             await self._reap()
-            raise EngineGone(str(error)) from None
+            silent = isinstance(error, TimeoutError)
+            raise EngineGone(_silent(self._config.engine_load_s) if silent else str(error)) from None
         self.cards = cards
         self.ready = True
         self._helpers = [asyncio.create_task(self._hear()), asyncio.create_task(self._watch())]
+
+    async def _works(self, model: str) -> bool:
+        """A model that nobody could bill, or that fails its smallest request, is not offered."""
+        try:
+            request = engine_request(warm_up_request(model))
+        except Refused as error:
+            log.warning("%s is not served: %s", model, error.message)
+            return False
+        self._send(Run(run_id=WARM_UP, model=model, request=request))
+        async with asyncio.timeout(self._config.engine_load_s):
+            while True:
+                match await self._read():
+                    case Done(run_id=run_id) if run_id == WARM_UP:
+                        return True
+                    case Failed(run_id=run_id, message=text) if run_id == WARM_UP:
+                        log.warning("%s is not served, it fails its first request: %s", model, text)
+                        return False
+                    case Emitted() | Alive():
+                        continue
+                    case message:
+                        raise EngineGone(f"the engine sent {type(message).__name__} out of turn")
 
     def _environment(self) -> dict[str, str]:
         one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -6,12 +6,14 @@ What a server sends is foreign: every line and every answer has a largest size, 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx2
 import msgspec
 
 from aitbc.adapters.engines.settings import RemoteModel, RemoteServer
+
+if TYPE_CHECKING:
+    import httpx2
 
 MAX_LINE_BYTES = 1024 * 1024
 """Of a stream; a piece with twenty log-probabilities is 4 KiB."""
@@ -127,6 +129,9 @@ class Server:
     def __init__(self, settings: RemoteServer, key: str) -> None:
         if not settings.url.startswith(("http://", "https://")):
             raise Broken("failed", f"{settings.url} is no http or https URL")
+        import httpx2  # a fifth of a second, which children without such a server do not spend
+
+        self._library = httpx2
         self._settings = settings
         self._key = key
         headers = {"accept-encoding": "identity", **({"authorization": f"Bearer {key}"} if key else {})}
@@ -185,7 +190,7 @@ class Server:
 
     # inside
 
-    async def _sent(self, method: str, path: str, body: Any) -> httpx2.Response:
+    async def _sent(self, method: str, path: str, body: Any) -> "httpx2.Response":
         """An answer whose headers are good and whose body is not read. Only here anything is tried again."""
         pause_s = RETRY_LEAST_S
         for left in range(self._settings.tries - 1, -1, -1):
@@ -194,10 +199,10 @@ class Server:
                 headers = {"content-type": "application/json"} if body is not None else {}
                 asked = self._http.build_request(method, path, content=content, headers=headers)
                 response = await self._http.send(asked, stream=True)
-            except httpx2.TimeoutException as error:
-                if not isinstance(error, httpx2.ConnectTimeout) or not left:
+            except self._library.TimeoutException as error:
+                if not isinstance(error, self._library.ConnectTimeout) or not left:
                     raise Broken("failed", f"{self._settings.url} did not answer in time") from None
-            except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            except (self._library.TransportError, self._library.InvalidURL) as error:
                 if not left:
                     text = f"{self._settings.url} cannot be reached: {type(error).__name__}: {error}"
                     raise Broken("failed", self._without_key(text)) from None
@@ -212,7 +217,7 @@ class Server:
             pause_s *= 2
         raise AssertionError("the last try returns or raises")
 
-    async def _refusal(self, response: httpx2.Response) -> Broken:
+    async def _refusal(self, response: "httpx2.Response") -> Broken:
         """A wrong request is the client's; everything else is ours or the server's."""
         try:
             said = (await self._whole(response))[:MAX_WORDS].decode(errors="replace")
@@ -223,7 +228,7 @@ class Server:
         reason = "bad_request" if response.status_code in (400, 413, 422) else "failed"
         return Broken(reason, self._without_key(f"the server answers {response.status_code}: {said}"))
 
-    async def _lines(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+    async def _lines(self, response: "httpx2.Response") -> AsyncIterator[bytes]:
         rest = b""
         async for data in self._bytes(response):
             *lines, rest = (rest + data).split(b"\n")
@@ -233,7 +238,7 @@ class Server:
                 yield line.strip()
         yield rest.strip()
 
-    async def _whole(self, response: httpx2.Response) -> bytes:
+    async def _whole(self, response: "httpx2.Response") -> bytes:
         parts, size = [], 0
         async for data in self._bytes(response):
             parts.append(data)
@@ -242,7 +247,7 @@ class Server:
                 raise Broken("failed", f"the server sends more than {MAX_ANSWER_BYTES} bytes")
         return b"".join(parts)
 
-    async def _bytes(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+    async def _bytes(self, response: "httpx2.Response") -> AsyncIterator[bytes]:
         """As they come: the first may take long, after it no pause is longer than the settings say."""
         stream = response.aiter_raw()
         wait_s = self._settings.first_byte_s
@@ -250,9 +255,9 @@ class Server:
             try:
                 async with asyncio.timeout(wait_s):
                     data = await anext(stream, None)
-            except (TimeoutError, httpx2.TimeoutException):
+            except (TimeoutError, self._library.TimeoutException):
                 raise Broken("failed", f"the server said nothing for {wait_s:g} s") from None
-            except httpx2.TransportError as error:
+            except self._library.TransportError as error:
                 raise Broken("failed", f"the server broke off: {type(error).__name__}") from None
             if data is None:
                 return
@@ -295,6 +300,6 @@ def _read(raw: bytes, kind: type[T]) -> T:
         raise Broken("failed", f"the server's answer cannot be read: {error}") from None
 
 
-def _asked_pause_s(response: httpx2.Response) -> float:
+def _asked_pause_s(response: "httpx2.Response") -> float:
     said = response.headers.get("retry-after", "")
     return float(said) if said.isdecimal() and len(said) < 4 else 0.0
