@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install devnet test test-long lint types imports format bench vectors sim sim-long mutants clean
+.PHONY: install devnet test test-long test-torch lint types imports format bench vectors sim sim-long mutants clean
 
 install: $(STAMP)
 
@@ -19,10 +19,27 @@ devnet: install
 	@$(BIN)/aitbc devnet $(ARGS)
 
 test: install lint types imports
-	$(BIN)/python -m pytest -m 'not long' -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m 'not long' -n 2 --dist worksteal -rs
 
 test-long: install lint types imports
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What needs torch, in an environment of its own. TORCH and TORCH_PIP choose the build: where the package index has no
+# build for processors alone, name PyTorch's own index of those in TORCH_PIP='--extra-index-url …'.
+TORCH ?= torch>=2.6
+TORCH_PIP ?=
+TORCH_BIN := .venv-torch/bin
+test-torch: .venv-torch/.installed
+	@$(TORCH_BIN)/python -c 'import torch; print("torch", torch.__version__, "on", "a GPU" if torch.cuda.is_available() else "the processor")'
+	HF_HUB_OFFLINE=1 $(TORCH_BIN)/python -m pytest tests/torch tests/contracts/test_engine.py -rs
+	HF_HUB_OFFLINE=1 $(TORCH_BIN)/python bench/gpu/stable_diffusion.py --small
+
+.venv-torch/.installed: pyproject.toml
+	@test -x $(TORCH_BIN)/python || $(PYTHON) -m venv .venv-torch
+	@echo "installing torch and its libraries into .venv-torch, 1 to 6 GB …"
+	@$(TORCH_BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP) '$(TORCH)'
+	@$(TORCH_BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP) --editable '.[diffusers,sentence-transformers,test]'
+	@touch $@
 
 lint: install
 	$(BIN)/ruff check .
@@ -63,4 +80,4 @@ bench: install
 	$(BIN)/python bench/run_all.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-torch build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -5,7 +5,7 @@ in `tests/contracts`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -274,10 +274,14 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     kind: str
-    """`chat` or `image`."""
+    """`chat`, `image` or `embedding`."""
     digest: str
     """`sha256:<hex>` of the weights file."""
     limits: dict[str, int]
+    together: int = 1
+    """Requests that advance together, step by step; 1 for an engine that does one after the other."""
+    memory_bytes: int = 0
+    """What the loaded model takes on its device; 0: not known."""
 
 
 class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,15 +291,29 @@ class EngineOutput(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     counts: dict[str, int]
     """What was computed, for the unit formula: chat `in`, `out`; image `steps`, `native_width`, `native_height`,
-    `width`, `height`."""
+    `width`, `height`; embedding `in`, `inputs`."""
     transcript: list[bytes]
     """32-byte hashes of the intermediate results, in order."""
     notes: dict[str, str]
     """What the reader of the receipt must know, such as a declared upscale."""
+    partial: bool = False
+    """The run was cancelled and this is what it had: only text that was emitted, and its counts."""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run will take, said before it begins; computing it is cheap and never loads a model."""
+
+    counts: dict[str, int]
+    """The most that the run will count, by the names of `EngineOutput.counts`."""
+    memory_bytes: int
+    """The most that the run adds to a loaded model, on the device that it runs on."""
+
+
+ENGINE_REASONS = ("bad_request", "out_of_memory", "failed", "cancelled")
 
 
 class EngineError(Exception):
-    """A run that ended without output; `reason` is `bad_request`, `out_of_memory`, `failed` or `cancelled`."""
+    """A run that ended without output; `reason` is one of `ENGINE_REASONS`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -304,7 +322,12 @@ class EngineError(Exception):
 
 
 class Engine(Protocol):
-    """Computes. Runs inside the provider's child process: synchronous, one thread, same request, same bytes."""
+    """Computes. Runs inside the provider's child process: synchronous, called from one thread; same request, same
+    bytes.
+
+    `run` asks `cancelled` before it begins and at least every half second, and ends as `cancelled` when it says yes.
+    After `load` a run reads no files. Every engine passes `tests/contracts/test_engine.py`.
+    """
 
     name: str
 
@@ -319,3 +342,66 @@ class Engine(Protocol):
         emit: Callable[[dict[str, Any]], None],
         cancelled: Callable[[], bool],
     ) -> EngineOutput: ...
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """An engine that says what a run will take. A provider admits by memory only what it can ask about."""
+
+    def estimate(self, model: str, request: Mapping[str, Any]) -> Estimate:
+        """Refuses what `run` would refuse, by the same names."""
+        ...
+
+
+@runtime_checkable
+class OwnMemory(Protocol):
+    """An engine whose models do not live in the machine's memory."""
+
+    def free_bytes(self, model: str) -> int:
+        """On the device of this model, now."""
+        ...
+
+
+class StepRun(Protocol):
+    """A request under way in an engine that works in steps."""
+
+    @property
+    def shape(self) -> str:
+        """Runs of one model and one shape may advance together."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to advance: `finish` says how it ended."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """How far it is, for people: `3 of 20 steps`."""
+        ...
+
+    events: list[dict[str, Any]]
+    """What has happened and was not told yet, as `Engine.run` would emit it; whoever drives the run takes them out."""
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """An engine whose requests advance together, and may join and leave between steps.
+
+    A request gives the same bytes whoever shares its steps, unless the engine's documentation says how far they differ.
+    """
+
+    def begin(self, model: str, request: Mapping[str, Any]) -> StepRun: ...
+
+    def advance(self, runs: Sequence[StepRun]) -> None:
+        """One step of each, all of one shape, at most `ModelCard.together`, within a second where the engine can; an
+        error leaves all as they were."""
+        ...
+
+    def finish(self, run: StepRun) -> EngineOutput:
+        """Of a run that is over; raises EngineError when it failed."""
+        ...
+
+    def stop(self, run: StepRun) -> EngineOutput | None:
+        """Let go of a run that is cancelled. What it has told so far, if that is worth something; None otherwise."""
+        ...

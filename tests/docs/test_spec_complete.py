@@ -200,7 +200,7 @@ def test_every_link_message_is_specified() -> None:
 
 def test_every_profile_field_and_candidate_field_is_specified() -> None:
     text = chapter("units.md")
-    for kind in (units.ChatProfile, units.ImageProfile):
+    for kind in (units.ChatProfile, units.ImageProfile, units.EmbeddingProfile):
         assert_names(text, defaults_of(kind))
     assert all(f'"{name}"' in chapter("draw.md") for name in defaults_of(draw.Candidate))
 
@@ -332,3 +332,15 @@ def test_everything_of_a_discovery_service_is_published() -> None:
         for method in (route.methods or set()) - {"HEAD"}:
             assert f"`{method} {route.path}" in text
     assert f"{limits.ASKS.per_second} a second, {limits.ASKS.burst} at once" in text
+
+
+def test_the_providers_metrics_log_and_routes_are_published() -> None:
+    from aitbc.provider import metrics
+
+    text = chapter("provider.md")
+    listed = set(rows(section(text, "Metrics")))
+    families = (metrics.GAUGES, metrics.COUNTERS, metrics.HISTOGRAMS, metrics.CARD_GAUGES)
+    assert listed == {name for family in families for name in family}
+    for name in ("job_id", "duration_ms", "gpu_seconds", "bytes_out", "prompt_hash", "exit_code"):
+        assert name in section(text, "Files")
+    assert "`GET /metrics`" in text and "`GET /v1/health`" in text

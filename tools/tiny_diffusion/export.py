@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+
 from torch import Tensor
 
 # Only training uses these: the reader that guesses attributes off the caption's summary.

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from export import export_weights
 from pictures import (
     COLOUR_WORDS,
@@ -27,8 +26,10 @@ from pictures import (
     render,
     write_caption,
 )
-from torch import Tensor, nn
 from torch.nn import functional as F
+
+import torch
+from torch import Tensor, nn
 
 PATCH = 8
 GRID = 8

@@ -15,11 +15,11 @@ import time
 
 import grammar
 import numpy as np
-import torch
-from torch import nn
 from torch.nn import functional
 
+import torch
 from aitbc.adapters.engines import tiny_lm
+from torch import nn
 
 VOCABULARY = 1024
 WIDTH = 128

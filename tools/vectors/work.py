@@ -16,6 +16,20 @@ IMAGE: dict[str, Json] = {
     "min_steps": 4, "max_steps": 50, "max_guidance_milli": 10_000, "min_side": 64, "max_side": 512,
     "side_multiple": 64, "square_only": True,
 }  # fmt: skip
+EMBEDDING: dict[str, Json] = {
+    "kind": "embedding", "model": "tiny-embed", "kappa": [1, 20], "dimensions": 128, "min_dimensions": 16,
+    "max_inputs": 128, "max_input_bytes": 2048, "max_total_bytes": 8192, "input_overhead": 0,
+}  # fmt: skip
+ESTIMATED: list[dict[str, Json]] = [
+    {"kind": "chat", "model": "llama-3.1-8b-instruct", "alpha": [1, 10], "kappa": [25, 1], "max_prompt_bytes": 32768,
+     "max_tokens": 4096, "max_temperature_milli": 2000, "max_top_k": 1000, "prompt_overhead": 64},
+    {"kind": "image", "model": "sd-1.5", "kappa": [500, 1], "native": None, "max_prompt_bytes": 1024, "min_steps": 5,
+     "max_steps": 100, "max_guidance_milli": 25_000, "min_side": 256, "max_side": 1024, "side_multiple": 8,
+     "square_only": False},
+    {"kind": "embedding", "model": "all-minilm-l6-v2", "kappa": [1, 5], "dimensions": 384, "min_dimensions": 384,
+     "max_inputs": 128, "max_input_bytes": 4096, "max_total_bytes": 32_768, "input_overhead": 2},
+]  # fmt: skip
+KINDS = {"sd-1.5": "image", "tiny-lm": "chat", "tiny-diffusion": "image", "tiny-embed": "embedding"}
 NONCE = "00112233445566778899aabbccddeeff"
 
 
@@ -27,7 +41,7 @@ def jobs() -> Json:
                 "profile": profile,
                 "digest": "sha256:" + book.tagged("aitbc/profile/1", book.jcs(profile)).hex(),
             }
-            for profile in (CHAT, IMAGE)
+            for profile in (CHAT, IMAGE, EMBEDDING, *ESTIMATED)
         ],
         "requests": _requests(),
         "refused_requests": _refused_requests(),
@@ -47,11 +61,13 @@ def _requests() -> list[Json]:
         ("tiny-lm", {"prompt": "é \U0001f600", "max_tokens": 256, "temperature_milli": 0, "top_k": 1, "seed": 2**53 - 1}, {}),
         ("tiny-diffusion", {"prompt": "a red circle on blue"}, {"width": 64, "height": 64, "steps": 20, "guidance_milli": 3_000, "seed": 0}),
         ("tiny-diffusion", {"prompt": "x", "width": 512, "height": 512, "steps": 4, "guidance_milli": 0, "seed": 7}, {}),
+        ("sd-1.5", {"prompt": "x", "width": 512, "height": 768}, {"steps": 20, "guidance_milli": 3_000, "seed": 0}),
+        ("tiny-embed", {"input": ["a fox", "é \U0001f600"]}, {"dimensions": 128}),
+        ("tiny-embed", {"input": ["x"] * 128, "dimensions": 16}, {}),
     ]  # fmt: skip
     listed = []
     for model, given, defaults in cases:
-        kind = "chat" if model == "tiny-lm" else "image"
-        request = {"kind": kind, "model": model, "nonce": NONCE} | defaults | given
+        request = {"kind": KINDS[model], "model": model, "nonce": NONCE} | defaults | given
         listed.append(
             {
                 "model": model,
@@ -60,7 +76,9 @@ def _requests() -> list[Json]:
                 "request": request,
                 "jcs": book.jcs(request).hex(),
                 "request_hash": book.hash_text(book.jcs(request)),
-                "prompt_hash": sha(request["prompt"]),
+                "prompt_hash": sha(request["prompt"])
+                if "prompt" in request
+                else book.hash_text(book.jcs(request["input"])),
             }
         )
     return listed
@@ -81,6 +99,15 @@ def _refused_requests() -> list[Json]:
         ("a width between the steps", "tiny-diffusion", {"prompt": "x", "width": 65, "height": 65}),
         ("no square", "tiny-diffusion", {"prompt": "x", "width": 64, "height": 128}),
         ("3 steps", "tiny-diffusion", {"prompt": "x", "steps": 3}),
+        ("no texts", "tiny-embed", {"input": []}),
+        ("a text that is no list", "tiny-embed", {"input": "x"}),
+        ("an empty text", "tiny-embed", {"input": ["x", ""]}),
+        ("a number for a text", "tiny-embed", {"input": ["x", 7]}),
+        ("129 texts", "tiny-embed", {"input": ["x"] * 129}),
+        ("a text of 2,049 bytes", "tiny-embed", {"input": ["x" * 2049]}),
+        ("8,193 bytes together", "tiny-embed", {"input": ["x" * 2048] * 4 + ["x"]}),
+        ("a prompt for an embedding", "tiny-embed", {"prompt": "x"}),
+        ("15 dimensions", "tiny-embed", {"input": ["x"], "dimensions": 15}),
     ]
     return [
         {"name": name, "model": model, "fields": given, "reason": "bad_request"}
@@ -89,7 +116,8 @@ def _refused_requests() -> list[Json]:
 
 
 def _units() -> list[Json]:
-    """ceil((in · 1/4 + out) · 5) for tiny-lm; ceil(steps · 64 · 64 · 12,800 / 2^20) for tiny-diffusion."""
+    """ceil((in · 1/4 + out) · 5) for tiny-lm; ceil(steps · 64 · 64 · 12,800 / 2^20) for tiny-diffusion;
+    ceil(in / 20) for tiny-embed."""
     listed = []
     for count_in, count_out in ((0, 0), (1, 0), (4, 1), (17, 42), (11, 128)):
         units = max(1, -(-(count_in + 4 * count_out) * 5 // 4))
@@ -107,6 +135,17 @@ def _units() -> list[Json]:
                 "counts": counts,
                 "units": units,
                 "worst_case": units,
+            }
+        )
+    for tokens in (0, 1, 20, 21, 40):
+        fields = {"input": ["x" * 30, "y" * 10]}
+        listed.append(
+            {
+                "model": "tiny-embed",
+                "fields": fields,
+                "counts": {"in": tokens, "inputs": 2},
+                "units": max(1, -(-tokens // 20)),
+                "worst_case": 2,
             }
         )
     return listed

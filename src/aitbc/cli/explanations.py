@@ -280,7 +280,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "unknown_code": Explanation("No error has this code.", "See all: aitbc explain."),
     # asking a hub for a quote, starting a job
     "bad_request": Explanation("The request is not possible as it is.", "Change what the message names."),
-    "unknown_kind": Explanation("The hub knows no such kind of job.", "Ask for chat or image."),
+    "unknown_kind": Explanation("The hub knows no such kind of job.", "Ask for chat, image or embedding."),
     "unknown_model": Explanation("The hub knows no such model.", "Leave --model out, or see GET /v1/models."),
     "no_provider": Explanation("Nobody serves this model now.", "Start one: aitbc provider, or try later."),
     "rate_limited": Explanation("Too many requests from you.", "Wait a second and try again."),

@@ -8,11 +8,14 @@ import click
 from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
 from aitbc.cli.money import amount_or_zero
+from aitbc.cli.provider_setup import folder_of, init, pause, resume
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
-from aitbc.core.types.amounts import format_ait
+from aitbc.core.types.amounts import AIT, format_ait
 
 STATUS_PORT = 8090
+MAX_DAYS_SHOWN = 14
+"""JSON has them all."""
 
 _DATA_HELP = "Folder of its queue and logs; by default `provider` in the --home folder."
 
@@ -20,6 +23,10 @@ _DATA_HELP = "Folder of its queue and logs; by default `provider` in the --home 
 @click.group("provider")
 def command() -> None:
     """Serve jobs with this machine and earn."""
+
+
+for part in (init, pause, resume):
+    command.add_command(part)
 
 
 @command.command("start", cls=AitbcCommand)
@@ -37,10 +44,8 @@ def command() -> None:
 @click.option(
     "--price",
     type=amount_or_zero,
-    default="1ait",
-    show_default=True,
     metavar="AMOUNT",
-    help="For 1,000 compute units.",
+    help="The least for 1,000 compute units; by default what provider.toml says, else 1 AIT.",
 )
 @click.option(
     "--payout", default="", metavar="ADDRESS", help="Where the money goes; the key's own address by default."
@@ -50,8 +55,16 @@ def command() -> None:
     "--engine", "engines", multiple=True, metavar="MODULE:CLASS", help="Use only this engine; repeatable."
 )
 @click.option(
-    "--device", default="cpu", show_default=True, help="What the hub's health page calls your card."
+    "--engines-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Settings of engines; by default `engines.toml` in the provider's folder.",
 )
+@click.option(
+    "--slots", type=click.IntRange(1, 64), help="Tasks at once; by default provider.toml's, else 1."
+)
+@click.option("--hours", metavar="SPANS", help="Work only then, such as 22:00-06:00,12:00-13:30.")
+@click.option("--keep-warm", type=float, metavar="SECONDS", help="Run a small request when idle for so long.")
+@click.option("--device", help="What the hub's health page calls your card; else provider.toml's, else cpu.")
 @click.pass_obj
 def start(
     settings: Settings,
@@ -59,11 +72,15 @@ def start(
     data: Path | None,
     host: str,
     port: int,
-    price: int,
+    price: int | None,
     payout: str,
     models: tuple[str, ...],
     engines: tuple[str, ...],
-    device: str,
+    engines_file: Path | None,
+    slots: int | None,
+    hours: str | None,
+    keep_warm: float | None,
+    device: str | None,
 ) -> int:
     """Connect to a hub, do its jobs, sign receipts, until Ctrl-C."""
     from aitbc.adapters.http.ports import check_port
@@ -75,27 +92,41 @@ def start(
     from aitbc.ports import StorageError
     from aitbc.provider.config import ProviderConfig
     from aitbc.provider.engine import EngineGone
+    from aitbc.provider.hours import hours_of
     from aitbc.provider.main import run
+    from aitbc.provider.settings import engines_file_of, read_settings
 
+    folder = folder_of(settings, data)
+    try:
+        own = read_settings(folder)
+        hours_of(hours or "")
+    except ValueError as error:
+        raise CliError(str(error), "correct it, or start without it", code="settings") from None
+    payout = payout or own.payout
     if payout:
         check_address(payout)
+    asked = own.price_per_kilounit if price is None else price
     try:
         check_port(host, port)
         with NodeClient(settings.rpc) as node:
             signer, genesis = signer_of(settings, node, name), node.genesis()
         config = ProviderConfig(
             signer=signer,
-            data_dir=data or settings.home.expanduser() / "provider",
+            data_dir=folder,
             hub_url=checked_url(settings.hub),
             rpc_url=settings.rpc,
             bind_host=host,
             bind_port=port,
             genesis=genesis,
-            price_per_kilounit=price,
+            price_per_kilounit=AIT if asked is None else asked,
             payout=payout,
-            models=models,
-            engines=engines,
-            device=device,
+            models=models or tuple(own.models),
+            engines=engines or tuple(own.engines),
+            engines_file=engines_file_of(folder, engines_file),
+            slots=slots or own.slots,
+            hours=own.hours if hours is None else hours,
+            keep_warm_s=own.keep_warm_s if keep_warm is None else keep_warm,
+            device=device or own.device,
         )
         note(f"provider {signer.address} for hub {settings.hub}, status on http://{host}:{port}/v1/health")
         log_as_json()
@@ -104,7 +135,7 @@ def start(
         raise CliError(str(error), code="storage") from None
     except EngineGone as error:
         raise CliError(
-            str(error), "see the log lines above; aitbc ships two engines", code="engine"
+            str(error), "see the log lines above; aitbc ships three engines", code="engine"
         ) from None
 
 
@@ -138,10 +169,10 @@ def status(settings: Settings, url: str) -> None:
 def earnings(settings: Settings, data: Path | None) -> None:
     """Add up what the chain has paid, and what it still owes."""
     from aitbc.provider.claims import UnclaimedQueue
-    from aitbc.provider.joblog import EarningsLog
+    from aitbc.provider.joblog import EarningsLog, by_day
     from aitbc.provider.provider import EARNINGS_FILE, UNCLAIMED_FOLDER
 
-    folder = data or settings.home.expanduser() / "provider"
+    folder = folder_of(settings, data)
     if not folder.is_dir():
         raise CliError(f"{folder} is no provider's folder", "name it with --data", code="no_folder")
     paid = EarningsLog(folder / EARNINGS_FILE).read()
@@ -154,6 +185,7 @@ def earnings(settings: Settings, data: Path | None) -> None:
         "minted": sum(int(entry.get("minted") or 0) for entry in paid),
         "unclaimed": len(unpaid),
         "unclaimed_price": sum(attested.core.price for attested in unpaid),
+        "by_day": by_day(paid),
     }
     rows: list[tuple[str, ...]] = [
         ("receipts paid", f"{view['receipts']}"),
@@ -165,5 +197,12 @@ def earnings(settings: Settings, data: Path | None) -> None:
             "not yet claimed",
             f"{view['unclaimed']} receipts, {format_ait(view['unclaimed_price'])} and their mint",
         ),
+    ]
+    rows += [
+        (
+            f"  {day['day']}",
+            f"{day['receipts']} receipts, {day['units']:,} units, {format_ait(day['price'] + day['minted'])}",
+        )
+        for day in view["by_day"][-MAX_DAYS_SHOWN:]
     ]
     answer(settings, view, *table(rows))

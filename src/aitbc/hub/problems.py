@@ -20,7 +20,7 @@ _CONFLICT = HTTPStatus.CONFLICT
 
 ANSWERS: dict[JobReason, Answer] = {
     JobReason.BAD_REQUEST: Answer(HTTPStatus.BAD_REQUEST, "change the field that detail names"),
-    JobReason.UNKNOWN_KIND: Answer(HTTPStatus.BAD_REQUEST, "ask for kind chat or image"),
+    JobReason.UNKNOWN_KIND: Answer(HTTPStatus.BAD_REQUEST, "ask for kind chat, image or embedding"),
     JobReason.UNKNOWN_MODEL: Answer(HTTPStatus.NOT_FOUND, "choose one from GET /v1/models"),
     JobReason.NO_PROVIDER: Answer(_BUSY, "start one with: aitbc provider start --hub URL --key NAME"),
     JobReason.RATE_LIMITED: Answer(HTTPStatus.TOO_MANY_REQUESTS, "wait a second and try again"),

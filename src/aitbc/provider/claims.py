@@ -219,7 +219,9 @@ class ClaimKeeper:
     def _paid(self, receipt_id: str, record: dict[str, Any]) -> None:
         """Write the earning down before the receipt leaves the queue."""
         names = ("job_id", "units", "price", "minted", "height")
-        self._earnings.write({"receipt_id": receipt_id, **{name: record.get(name) for name in names}})
+        self._earnings.write(
+            {"at_ms": _now_ms(), "receipt_id": receipt_id, **{name: record.get(name) for name in names}}
+        )
         self._queue.remove(receipt_id)
         self._forget(receipt_id)
 

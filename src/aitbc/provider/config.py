@@ -26,8 +26,20 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     engines: tuple[str, ...] = ()
     """`module:Class` of each engine; empty for all that are installed (entry point group `aitbc.engines`)."""
+    engines_file: Path | None = None
+    """Settings of engines that need some; docs/howto/engines.md."""
     models: tuple[str, ...] = ()
     """Serve only these; empty for all that the engines have."""
+    warm_up: bool = True
+    """Run a small request of each model before it is offered; what cannot do that is not served."""
+    keep_warm_s: float = 0
+    """Run it again when nothing was asked for so long: servers that unload what is idle keep it then. 0: never."""
+    hours: str = ""
+    """Work only then, by the machine's clock: `22:00-06:00`, several with commas; empty: always."""
+    drain_s: float = 30
+    """How long a stop waits for tasks that are under way."""
+    slots: int = 1
+    """Tasks at once. More than one is worth it for engines that work in steps; `aitbc provider init` measures."""
     price_per_kilounit: int = AIT
     """1 AIT for 1,000 units: one second of the reference card."""
     payout: str = ""
@@ -44,6 +56,10 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """An engine that shows no sign of life for so long hangs."""
     cancel_grace_s: float = 0.7
     """An engine that has not stopped by then is killed; cancel must reach it within a second."""
+    engine_memory_bytes: int = 0
+    """A child that holds more is killed, and what it did is `out_of_memory`; 0: only when the machine has none left."""
+    spare_memory_bytes: int = 256 * 1024 * 1024
+    """With less left on the machine a child that holds more than this is killed before the kernel kills somebody."""
     claim_after_s: float = 20
     """An attested receipt that is not on the chain by then is claimed by the provider itself."""
     claim_poll_s: float = 2

@@ -56,6 +56,10 @@ class Emitted(_Msg, frozen=True, tag="emitted"):
     """{"progress": [done, total]} or {"text": new characters}."""
 
 
+class Alive(_Msg, frozen=True, tag="alive"):
+    """Steps go on, though there is nothing to tell: a long step, a remote server that thinks."""
+
+
 class Done(_Msg, frozen=True, tag="done"):
     run_id: str
     output: EngineOutput
@@ -70,7 +74,7 @@ class Failed(_Msg, frozen=True, tag="failed"):
 
 
 ToChild = Load | Run | Cancel
-FromChild = Ready | Loaded | Emitted | Done | Failed
+FromChild = Ready | Loaded | Emitted | Alive | Done | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 

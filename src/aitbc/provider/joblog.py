@@ -52,3 +52,16 @@ class EarningsLog:
                 continue
             entries[str(entry.get("receipt_id"))] = entry
         return list(entries.values())
+
+
+def by_day(paid: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sums by the local day on which the payment was seen, the oldest first; entries of older releases have none."""
+    days: dict[str, dict[str, Any]] = {}
+    for entry in paid:
+        at_ms = int(entry.get("at_ms") or 0)
+        name = time.strftime("%Y-%m-%d", time.localtime(at_ms / 1000)) if at_ms else "earlier"
+        day = days.setdefault(name, {"day": name, "receipts": 0, "units": 0, "price": 0, "minted": 0})
+        day["receipts"] += 1
+        for field in ("units", "price", "minted"):
+            day[field] += int(entry.get(field) or 0)
+    return [days[name] for name in sorted(days, key=lambda name: (name != "earlier", name))]

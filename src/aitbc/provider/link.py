@@ -60,6 +60,10 @@ class Session:
             log.warning("the hub does not read; the link is closed")
             self._connection.transport.abort()
 
+    def close(self) -> None:
+        """No more words; what is queued is lost, so nothing may be under way."""
+        self._connection.transport.close()
+
     async def write(self) -> None:
         """Send what is queued, in order."""
         while True:
@@ -92,11 +96,15 @@ class HubLink:
         self._on_lost = on_lost
         self.session: Session | None = None
         self.last_error = ""
+        self.wanted = asyncio.Event()
+        """While it is not set, no link is opened."""
+        self.wanted.set()
 
     async def run(self) -> None:
         """Connect, serve, connect again; after some quick tries the pause doubles, with jitter."""
         tries = 0
         while True:
+            await self.wanted.wait()
             try:
                 tries += 1
                 if await self._connect_once():
@@ -104,6 +112,12 @@ class HubLink:
             except (OSError, TimeoutError, InvalidHandshake, WebSocketException, LinkRefused) as error:
                 self._note(f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._pause_s(tries) * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
+
+    def leave(self) -> None:
+        """Close the link and open none until `wanted` is set again: the hub gives our models to others."""
+        self.wanted.clear()
+        if self.session is not None:
+            self.session.close()
 
     def _pause_s(self, tries: int) -> float:
         doublings = max(0, tries - QUICK_TRIES)
@@ -188,7 +202,7 @@ class HubLink:
                 )
                 for card in self._cards().values()
             ],
-            slots=1,
+            slots=self._config.slots,
             device=self._config.device,
         )
 

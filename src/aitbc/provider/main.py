@@ -55,6 +55,8 @@ async def serve(config: ProviderConfig, listener: socket.socket, chain: Chain | 
         if starting.done():
             starting.result()
         await asyncio.wait([stop, broken], return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            await provider.drain()
         return 0 if stop.done() else 1
     finally:
         for task in (starting, stop, broken):

@@ -6,19 +6,24 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from aitbc.adapters.nvml import Cards
 from aitbc.client.errors import ClientError
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.jobs.requests import engine_request
 from aitbc.core.types.reasons import Rejected
+from aitbc.ports import EngineError
 from aitbc.provider.chain import Chain
 from aitbc.provider.claims import ClaimKeeper, UnclaimedQueue
 from aitbc.provider.config import ProviderConfig
 from aitbc.provider.engine import EngineGone, EngineProcess
+from aitbc.provider.hours import Span, hours_of, why_closed
 from aitbc.provider.joblog import EarningsLog, JsonLog
 from aitbc.provider.link import HubLink, Session
 from aitbc.provider.registration import ensure_registered
+from aitbc.provider.warm_up import warm_up_request
 from aitbc.provider.work import Worker
 
 log = logging.getLogger("aitbc.provider")
@@ -29,6 +34,10 @@ UNCLAIMED_FOLDER = "unclaimed"
 NODE_PAUSE_S = 0.05
 COUNTERSIGN_WAIT_S = 10
 LOOK_AGAIN_S = 1
+TEND_S = 0.5
+LAST_WORDS_S = 0.2
+"""A result that was queued is on its way after this time."""
+KEEP_WARM = "keep-warm"
 
 
 class Provider:
@@ -38,6 +47,7 @@ class Provider:
         self.config = config
         self.chain = chain
         self.engine = EngineProcess(config)
+        self.cards = Cards()
         self.worker = Worker(
             config, chain=chain, engine=self.engine, joblog=JsonLog(config.data_dir / JOBS_FILE)
         )
@@ -50,6 +60,7 @@ class Provider:
         self.claims: ClaimKeeper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._doing: set[asyncio.Task[None]] = set()
+        self._draining = False
         self._registering: asyncio.Task[None] | None = None
         self._countersignature: asyncio.Future[link.Countersignature] | None = None
 
@@ -81,6 +92,7 @@ class Provider:
         )
         self._spawn(self._tasks, self.link.run())
         self._spawn(self._tasks, self.claims.run())
+        self._spawn(self._tasks, self._tend(hours_of(self.config.hours)))
 
     def _claim_keeper(self) -> ClaimKeeper:
         return ClaimKeeper(
@@ -93,6 +105,50 @@ class Provider:
             poll_s=self.config.claim_poll_s,
             max_fee=self.config.max_fee,
         )
+
+    async def _tend(self, hours: list[Span]) -> None:
+        """Open and close by the owner's wishes, and keep warm what nobody asks for."""
+        assert self.link is not None, "the link is made first"
+        warm_at = time.monotonic()
+        while True:
+            if self._draining:
+                return
+            local = time.localtime()
+            closed = why_closed(
+                data_dir=self.config.data_dir, hours=hours, minute=local.tm_hour * 60 + local.tm_min
+            )
+            if closed != self.worker.closed_for:
+                log.info("no new work: %s" if closed else "work is welcome again%s", closed)
+            self.worker.closed_for = closed
+            if not closed:
+                self.link.wanted.set()
+            elif self.link.wanted.is_set() and not self.worker.running:
+                self.link.leave()
+            if self.worker.running or closed:
+                warm_at = time.monotonic()
+            elif self.config.keep_warm_s and time.monotonic() - warm_at > self.config.keep_warm_s:
+                await self._keep_warm()
+                warm_at = time.monotonic()
+            await asyncio.sleep(TEND_S)
+
+    async def _keep_warm(self) -> None:
+        for model in self.engine.cards:
+            request = engine_request(warm_up_request(model))
+            try:
+                await self.engine.run(
+                    run_id=KEEP_WARM, model=model, request=request, on_event=lambda _event: None
+                )
+            except EngineError as error:
+                log.warning("%s cannot be kept warm: %s", model, error.message)
+
+    async def drain(self) -> None:
+        """Take no new task and finish those under way, for at most `drain_s`."""
+        self._draining = True
+        self.worker.closed_for = "the provider is stopping"
+        if self._doing:
+            log.info("finishing %d tasks", len(self._doing))
+            await asyncio.wait(self._doing, timeout=self.config.drain_s)
+            await asyncio.sleep(LAST_WORDS_S)
 
     async def stop(self) -> None:
         """Nothing is lost: what was attested is on disk, what was running is the hub's to give away again."""

@@ -1,4 +1,5 @@
-"""GET /v1/health: is the provider well, is it linked, what is it doing. For its owner; hubs never call it."""
+"""GET /v1/health: is the provider well, is it linked, what is it doing; GET /metrics for Prometheus. For its owner;
+hubs never call it. docs/spec/provider.md"""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from aitbc.provider.metrics import exposition
+
 if TYPE_CHECKING:
     from aitbc.provider.provider import Provider
 
@@ -16,7 +19,11 @@ def status_app(provider: "Provider") -> Starlette:
     async def health(_request: Request) -> Response:
         return Response(msgspec.json.encode(health_of(provider)), media_type="application/json")
 
-    return Starlette(routes=[Route("/v1/health", health)])
+    async def metrics(_request: Request) -> Response:
+        body, media_type = exposition(provider)
+        return Response(body, headers={"content-type": media_type})
+
+    return Starlette(routes=[Route("/v1/health", health), Route("/metrics", metrics)])
 
 
 def health_of(provider: "Provider") -> dict[str, object]:
@@ -33,6 +40,12 @@ def health_of(provider: "Provider") -> dict[str, object]:
         "link_error": link.last_error if link is not None else "",
         "eligible": provider.eligible,
         "running": provider.worker.running,
+        "closed_for": provider.worker.closed_for,
+        "slots": provider.config.slots,
+        "p95_ms": {
+            model: round(durations.percentile(0.95) * 1000)
+            for model, durations in provider.worker.measures.durations.items()
+        },
         "jobs_done": provider.worker.jobs_done,
         "jobs_failed": provider.worker.jobs_failed,
         "engine_restarts": engine.restarts,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aitbc.core.codec.digests import receipt_core_digest
@@ -26,6 +27,7 @@ from aitbc.provider.chain import Chain, check_lock
 from aitbc.provider.config import ProviderConfig
 from aitbc.provider.engine import EngineProcess
 from aitbc.provider.joblog import JsonLog
+from aitbc.provider.measures import OTHER_MODEL, Measures
 from aitbc.provider.offers import check_offer
 
 log = logging.getLogger("aitbc.provider")
@@ -38,7 +40,7 @@ MAX_TEXT = 16_000
 
 
 class Worker:
-    """Does one task at a time for one engine child."""
+    """Does as many tasks at once as there are slots, with one engine child."""
 
     def __init__(
         self, config: ProviderConfig, *, chain: Chain, engine: EngineProcess, joblog: JsonLog
@@ -47,46 +49,65 @@ class Worker:
         self._chain = chain
         self._engine = engine
         self._joblog = joblog
-        self._task_id = ""
-        self._cancelled = False
+        self._tasks: set[str] = set()
+        self._cancelled: set[str] = set()
+        self.closed_for = ""
+        """Why no new task is taken; empty while they are welcome."""
         self.chain_id = ""
         self.genesis_hash = b""
-        self.jobs_done = 0
-        self.jobs_failed = 0
+        self.measures = Measures()
 
     @property
     def running(self) -> list[str]:
-        return [self._task_id] if self._task_id else []
+        return sorted(self._tasks)
+
+    @property
+    def jobs_done(self) -> int:
+        return self.measures.done
+
+    @property
+    def jobs_failed(self) -> int:
+        return self.measures.failed
 
     def cancel(self, task_id: str) -> None:
-        if self._task_id == task_id:
-            self._cancelled = True
+        if task_id in self._tasks:
+            self._cancelled.add(task_id)
             self._engine.cancel(task_id)
 
     async def do(self, task: link.Task, *, hub: str, send: SendText, send_result: SendResult) -> None:
         """Accept or decline, run, deliver or say why not. Every task gets one last word."""
-        if self._task_id or not self._engine.ready:
-            send(_declined(task, Refused(JobReason.BUSY, "the engine is busy or being restarted")))
+        if refused := self._why_not(task.task_id):
+            send(_declined(task, Refused(JobReason.BUSY, refused)))
             return
-        self._task_id, self._cancelled = task.task_id, False
-        began = time.monotonic_ns()
-        exit_code, units, bytes_out = "", 0, 0
+        self._tasks.add(task.task_id)
+        entry = _Entry(offer=task.offer, began_ns=time.monotonic_ns())
         try:
             await self._check(task, hub)
             send(link.Accepted(task_id=task.task_id))
             result, data = await self._compute(task, send)
             await send_result(result, data)
-            exit_code, units, bytes_out = "ok", result.delivery.core.compute_units, len(data)
+            entry.exit_code, entry.bytes_out = "ok", len(data)
+            entry.units = result.delivery.core.compute_units
+            entry.engine_ms = result.delivery.details.gpu_ms
         except Refused as error:
-            exit_code = error.reason
+            entry.exit_code = error.reason
             send(_declined(task, error))
         except EngineError as error:
-            exit_code = error.reason
+            entry.exit_code = error.reason
             send(link.AttemptFailed(task_id=task.task_id, reason=error.reason, message=error.message[:400]))
         finally:
-            self._task_id = ""
-            self._count(exit_code)
-            self._write_log(task.offer, exit_code or "interrupted", began, units=units, bytes_out=bytes_out)
+            self._tasks.discard(task.task_id)
+            self._cancelled.discard(task.task_id)
+            self._write_down(entry)
+
+    def _why_not(self, task_id: str) -> str:
+        if self.closed_for:
+            return self.closed_for
+        if not self._engine.ready:
+            return "the engine is being restarted"
+        if task_id in self._tasks or len(self._tasks) >= self._config.slots:
+            return f"all {self._config.slots} slots are taken"
+        return ""
 
     async def _check(self, task: link.Task, hub: str) -> None:
         check_offer(
@@ -103,7 +124,7 @@ class Worker:
 
     async def _compute(self, task: link.Task, send: SendText) -> tuple[link.Result, bytes]:
         offer, started_ms = task.offer, _now_ms()
-        if self._cancelled:
+        if task.task_id in self._cancelled:
             raise EngineError("cancelled", "canceled before it began")
         left_s = (offer.deliver_by_ms - started_ms) / 1000
         try:
@@ -117,6 +138,8 @@ class Worker:
         except TimeoutError:
             raise EngineError("failed", "not finished before the deadline") from None
         _check_output(output)
+        if output.partial:
+            raise EngineError("cancelled", "stopped in the middle of its answer")
         computed = Computed(
             data=output.data,
             counts=output.counts,
@@ -138,25 +161,49 @@ class Worker:
         delivery = Delivery(details=details, core=core, sig=sig, media_type=media_type)
         return link.Result(task_id=task.task_id, size=len(computed.data), delivery=delivery)
 
-    def _count(self, exit_code: str) -> None:
-        if exit_code == "ok":
-            self.jobs_done += 1
-        else:
-            self.jobs_failed += 1
-
-    def _write_log(self, offer: Offer, exit_code: str, began: int, *, units: int, bytes_out: int) -> None:
+    def _write_down(self, entry: "_Entry") -> None:
+        """Seed 003's fields, and what the metrics count."""
+        offer, duration_ns = entry.offer, time.monotonic_ns() - entry.began_ns
+        model = offer.model if offer.model in self._engine.cards else OTHER_MODEL
+        self.measures.job_ended(
+            model,
+            entry.exit_code,
+            seconds=duration_ns / 1e9,
+            engine_s=entry.engine_ms / 1000,
+            units=entry.units,
+            bytes_out=entry.bytes_out,
+        )
         self._joblog.write(
             {
                 "job_id": offer.job_id,
+                "task": offer.task,
                 "attempt": offer.attempt,
                 "model": offer.model[:128],
-                "duration_ms": (time.monotonic_ns() - began) // 1_000_000,
-                "units": units,
-                "bytes_out": bytes_out,
-                "prompt_hash": prompt_hash_of(offer.request) if "prompt" in offer.request else "",
-                "exit_code": exit_code,
+                "duration_ms": duration_ns // 1_000_000,
+                "gpu_seconds": entry.engine_ms / 1000,
+                "units": entry.units,
+                "bytes_out": entry.bytes_out,
+                "prompt_hash": prompt_hash_of(offer.request) if _names_a_prompt(offer) else "",
+                "exit_code": entry.exit_code,
             }
         )
+
+
+@dataclass(kw_only=True)
+class _Entry:
+    """What is written down of a task, however it ends."""
+
+    offer: Offer
+    began_ns: int
+    exit_code: str = "interrupted"
+    units: int = 0
+    bytes_out: int = 0
+    engine_ms: int = 0
+
+
+def _names_a_prompt(offer: Offer) -> bool:
+    """A request that was declined may be anything."""
+    return "prompt" in offer.request or "input" in offer.request
 
 
 def _check_output(output: EngineOutput) -> None:

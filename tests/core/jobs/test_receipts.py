@@ -1,5 +1,6 @@
 """A delivery is checked against its offer: one honest provider, and every single lie of a dishonest one."""
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,8 @@ replace = msgspec.structs.replace
 
 def offer_of(model: str = "tiny-lm", **fields: Any) -> Offer:
     profile = profile_of(model)
-    request = normalise_request(profile, {"prompt": "a test", **fields}, nonce="0f" * 16)
+    asked = {} if "input" in fields else {"prompt": "a test"}
+    request = normalise_request(profile, {**asked, **fields}, nonce="0f" * 16)
     units = worst_case_units(profile, request)
     return Offer(
         chain_id="ait-test",
@@ -207,3 +209,26 @@ def test_the_core_commits_to_the_details() -> None:
     assert delivery.core.details_hash == details_hash_of(delivery.details)
     assert delivery.details.pay == {"mode": "lock", "id": LOCK}
     assert delivery.details.seed == "0"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (struct.pack("<32f", *[0.25] * 32), ""),
+        (struct.pack("<31f", *[0.25] * 31), "124 bytes where 2 vectors of 16"),
+        (struct.pack("<32f", *[0.25] * 31, float("nan")), "no number"),
+        (struct.pack("<32f", float("inf"), float("-inf"), *[0.25] * 30), "no number"),
+        (struct.pack("<32f", *[3.4e38] * 32), ""),
+    ],
+)
+def test_an_embedding_is_a_vector_of_numbers_for_each_text(data: bytes, words: str) -> None:
+    offer = offer_of("tiny-embed", input=["a test", "another"], dimensions=16)
+    computed = computed_of(data, counts={"in": 3, "inputs": 2})
+    delivery = honest(offer, computed, media_type="application/octet-stream")
+    assert (delivery.details.seed, delivery.details.unit_type) == ("0", "tokens")
+    if not words:
+        check(delivery, data, offer)
+        return
+    with pytest.raises(Refused, match=words) as refused:
+        check(delivery, data, offer)
+    assert refused.value.reason == JobReason.BAD_OUTPUT

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.requests import (
     check_normalised,
@@ -15,7 +16,7 @@ from aitbc.core.jobs.requests import (
 from aitbc.core.jobs.units import profile_of
 
 NONCE = "ab" * 16
-LM, DIFFUSION = profile_of("tiny-lm"), profile_of("tiny-diffusion")
+LM, DIFFUSION, EMBED = profile_of("tiny-lm"), profile_of("tiny-diffusion"), profile_of("tiny-embed")
 
 
 def test_every_default_is_filled_in() -> None:
@@ -39,6 +40,13 @@ def test_every_default_is_filled_in() -> None:
         "steps": 20,
         "guidance_milli": 3_000,
         "seed": 0,
+    }
+    assert normalise_request(EMBED, {"input": ["hi", "ho"]}, nonce=NONCE) == {
+        "kind": "embedding",
+        "model": "tiny-embed",
+        "nonce": NONCE,
+        "input": ["hi", "ho"],
+        "dimensions": 128,
     }
 
 
@@ -84,6 +92,41 @@ def test_what_is_no_chat_request(fields: dict[str, Any], words: str) -> None:
 def test_what_is_no_image_request(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         normalise_request(DIFFUSION, {"prompt": "hi", **fields}, nonce=NONCE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "a list of 1 to 128 texts"),
+        ({"input": "hi"}, "a list of 1 to 128 texts"),
+        ({"input": []}, "a list of 1 to 128 texts"),
+        ({"input": ["x"] * 129}, "a list of 1 to 128 texts"),
+        ({"input": ["hi", ""]}, r"input\[1\] must be a text that is not empty"),
+        ({"input": ["hi", 3]}, r"input\[1\] must be a text"),
+        ({"input": [["hi"]]}, r"input\[0\] must be a text"),
+        ({"input": ["\ud800"]}, "surrogate"),
+        ({"input": ["x" * 2049]}, "2049 bytes"),
+        ({"input": ["x" * 2048] * 4 + ["x"]}, "8193 bytes together"),
+        ({"input": ["\x00" * 2048] * 4}, "bytes of JSON"),
+        ({"input": ["hi"], "dimensions": 15}, "16 to 128"),
+        ({"input": ["hi"], "dimensions": 129}, "16 to 128"),
+        ({"input": ["hi"], "seed": 1}, "unknown field 'seed'"),
+        ({"prompt": "hi"}, "unknown field 'prompt'; allowed: input, dimensions"),
+    ],
+)
+def test_what_is_no_embedding_request(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words) as refused:
+        normalise_request(EMBED, fields, nonce=NONCE)
+    assert refused.value.reason == JobReason.BAD_REQUEST
+
+
+def test_the_texts_of_an_embedding_are_hashed_in_their_order() -> None:
+    one, other = (
+        normalise_request(EMBED, {"input": texts}, nonce=NONCE) for texts in (["a", "b"], ["b", "a"])
+    )
+    assert prompt_hash_of(one) == hash_text(b'["a","b"]')
+    assert prompt_hash_of(one) != prompt_hash_of(other)
+    check_normalised(EMBED, one)
 
 
 def test_the_limits_are_those_of_the_engines() -> None:

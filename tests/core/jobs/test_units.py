@@ -18,7 +18,7 @@ from aitbc.core.jobs.units import (
 from aitbc.core.types.amounts import MAX_UNITS
 
 NONCE = "0" * 32
-LM, DIFFUSION = profile_of("tiny-lm"), profile_of("tiny-diffusion")
+LM, DIFFUSION, EMBED = profile_of("tiny-lm"), profile_of("tiny-diffusion"), profile_of("tiny-embed")
 
 
 def chat(prompt: str = "hi", **fields: int) -> dict[str, object]:
@@ -87,6 +87,29 @@ def test_a_picture_is_billed_at_exactly_what_was_asked(change: dict[str, int]) -
         actual_units(DIFFUSION, request, image_counts(request, **change))
 
 
+@pytest.mark.parametrize(("tokens", "units"), [(0, 1), (1, 1), (20, 1), (21, 2), (30, 2)])
+def test_embedding_units(tokens: int, units: int) -> None:
+    request = normalise_request(EMBED, {"input": ["x" * 20, "é" * 5]}, nonce=NONCE)
+    assert worst_case_units(EMBED, request) == 2
+    assert actual_units(EMBED, request, {"in": tokens, "inputs": 2}) == units
+
+
+@pytest.mark.parametrize(
+    ("counts", "word"),
+    [
+        ({"in": 31, "inputs": 2}, "in is 31"),
+        ({"in": -1, "inputs": 2}, "in is -1"),
+        ({"in": 1, "inputs": 1}, "inputs is 1"),
+        ({"in": 1}, "exactly in, inputs"),
+    ],
+)
+def test_impossible_counts_of_an_embedding_are_refused(counts: dict[str, int], word: str) -> None:
+    request = normalise_request(EMBED, {"input": ["x" * 20, "é" * 5]}, nonce=NONCE)
+    with pytest.raises(Refused, match=word) as refused:
+        actual_units(EMBED, request, counts)
+    assert refused.value.reason == JobReason.COUNTS_MISMATCH
+
+
 @given(
     prompt=st.text(min_size=1, max_size=200).filter(lambda text: text.isprintable()),
     max_tokens=st.integers(1, 256),
@@ -119,7 +142,7 @@ def test_every_profile_has_a_digest_of_its_own() -> None:
     assert (
         profile_digest(DIFFUSION) == "sha256:bf8abd086e0233fe30bc2c20261e0ec512c27a2d1dad22850928ec1bc3c7a775"
     )
-    assert {kind_of(profile) for profile in PROFILES.values()} == {"chat", "image"}
+    assert {kind_of(profile) for profile in PROFILES.values()} == {"chat", "image", "embedding"}
 
 
 def test_a_model_without_a_formula_cannot_be_billed() -> None:

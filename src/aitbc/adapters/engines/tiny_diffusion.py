@@ -8,8 +8,8 @@ Training lives in tools/tiny_diffusion.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitbc.adapters.engines.png import encode_png
-from aitbc.ports import EngineError, EngineOutput, ModelCard
+from aitbc.adapters.engines.steps import run_alone, spread
+from aitbc.ports import EngineError, EngineOutput, Estimate, ModelCard, StepRun
 
 MODEL = "tiny-diffusion"
 WEIGHTS = Path(__file__).with_name("weights") / "tiny_diffusion.npz"
@@ -45,6 +46,11 @@ SHIFT = 3.0
 # Guidance above 1 decides what is drawn and where, early on; later it only eats at outlines and leaves halos.
 GUIDANCE_UNTIL = 0.3
 
+MAX_TOGETHER = 8
+MEMORY_BYTES = 24 * 1024 * 1024
+"""Of one run: the largest picture with its file, the network's intermediate results, and the weights when they are not
+loaded yet; measured 12 MiB."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
@@ -55,6 +61,29 @@ class ImageRequest:
     steps: int
     guidance_milli: int
     seed: int
+
+
+@dataclass(kw_only=True)
+class Drawing:
+    """A request under way; every size has one shape, because all are drawn at the native one."""
+
+    asked: ImageRequest
+    text: Floats
+    latent: Floats
+    notes: dict[str, str]
+    over: bool = False
+    shape: str = "native"
+    transcript: list[bytes] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """A step, a hash."""
+        return len(self.transcript)
+
+    @property
+    def position(self) -> str:
+        return f"{self.done} of {self.asked.steps} steps"
 
 
 class TinyDiffusion:
@@ -75,10 +104,17 @@ class TinyDiffusion:
             "max_steps": MAX_STEPS,
             "max_guidance_milli": MAX_GUIDANCE_MILLI,
         }
-        return [ModelCard(model=MODEL, kind="image", digest=f"sha256:{digest}", limits=limits)]
+        return [
+            ModelCard(
+                model=MODEL, kind="image", digest=f"sha256:{digest}", limits=limits, together=MAX_TOGETHER
+            )
+        ]
 
     def load(self, model: str) -> None:
         self._weights_of(model)
+
+    def estimate(self, model: str, request: Mapping[str, Any]) -> Estimate:
+        return Estimate(counts=counts_of(check_request(model, request)), memory_bytes=MEMORY_BYTES)
 
     def run(
         self,
@@ -87,31 +123,50 @@ class TinyDiffusion:
         emit: Callable[[dict[str, Any]], None],
         cancelled: Callable[[], bool],
     ) -> EngineOutput:
+        return run_alone(self, model, request, emit, cancelled)
+
+    def begin(self, model: str, request: Mapping[str, Any]) -> "Drawing":
         asked = check_request(model, request)
         weights = self._weights_of(model)
         tokens, ignored = split_prompt(asked.prompt, weights.ids)
-        text = encode_both(weights, tokens)
-        latent = initial_latent(asked.seed)
-        transcript = []
-        for index in range(asked.steps):
-            if cancelled():
-                raise EngineError("cancelled", f"cancelled after {index} of {asked.steps} steps")
-            latent = advance(weights, text, latent, index=index, asked=asked)
-            transcript.append(latent_hash(latent))
-            emit({"progress": [index + 1, asked.steps]})
-        return EngineOutput(
-            data=encode_png(enlarge(pixels_of(latent), asked.side_pixels // NATIVE_PIXELS)),
-            media_type="image/png",
-            counts={
-                "steps": asked.steps,
-                "width": asked.side_pixels,
-                "height": asked.side_pixels,
-                "native_width": NATIVE_PIXELS,
-                "native_height": NATIVE_PIXELS,
-            },
-            transcript=transcript,
+        return Drawing(
+            asked=asked,
+            text=encode_both(weights, tokens),
+            latent=initial_latent(asked.seed),
             notes=notes_for(asked, ignored),
         )
+
+    def advance(self, runs: Sequence[StepRun]) -> None:
+        """One step of each, spread over the cores.
+
+        Eight in one product were 0.6 to 1.1 times as fast on one core as one by one: the products of a single picture
+        fill it already, and larger intermediate results leave its cache.
+        """
+        weights = self._weights_of(MODEL)
+        drawings = [run for run in runs if isinstance(run, Drawing)]
+        assert len(drawings) == len(runs), "runs are those that `begin` made"
+        latents = spread(
+            lambda at: advance(weights, at.text, at.latent, index=at.done, asked=at.asked), drawings
+        )
+        for drawing, latent in zip(drawings, latents, strict=True):
+            drawing.latent = latent
+            drawing.transcript.append(latent_hash(latent))
+            drawing.events.append({"progress": [drawing.done, drawing.asked.steps]})
+            drawing.over = drawing.done == drawing.asked.steps
+
+    def finish(self, run: StepRun) -> EngineOutput:
+        assert isinstance(run, Drawing) and run.over, "a run is finished after its last step"
+        factor = run.asked.side_pixels // NATIVE_PIXELS
+        return EngineOutput(
+            data=encode_png(enlarge(pixels_of(run.latent), factor)),
+            media_type="image/png",
+            counts=counts_of(run.asked),
+            transcript=run.transcript,
+            notes=run.notes,
+        )
+
+    def stop(self, run: StepRun) -> EngineOutput | None:
+        return None  # half a picture is worth nothing
 
     def replay_step(self, request: Mapping[str, Any], step_index: int, latent_before: Floats) -> Floats:
         """Recompute one step of `request`: what the latent was after step `step_index`, given what it was before.
@@ -156,10 +211,15 @@ def check_request(model: str, request: Mapping[str, Any]) -> ImageRequest:
 
 
 def _checked_prompt(prompt: object) -> str:
-    # surrogatepass: a lone surrogate is not text we know, but it must not be a crash either.
-    if isinstance(prompt, str) and 1 <= len(prompt.encode("utf-8", "surrogatepass")) <= MAX_PROMPT_BYTES:
-        return prompt
-    raise EngineError("bad_request", f"prompt must be text of 1 to {MAX_PROMPT_BYTES} bytes")
+    if not isinstance(prompt, str):
+        raise EngineError("bad_request", f"prompt must be text of 1 to {MAX_PROMPT_BYTES} bytes")
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:
+        raise EngineError("bad_request", "prompt must be valid Unicode, without lone surrogates") from None
+    if not 1 <= size <= MAX_PROMPT_BYTES:
+        raise EngineError("bad_request", f"prompt must be text of 1 to {MAX_PROMPT_BYTES} bytes")
+    return prompt
 
 
 def _checked_side(width: object, height: object) -> int:
@@ -186,6 +246,16 @@ def split_prompt(prompt: str, ids: Mapping[str, int]) -> tuple[list[int], list[s
         else:
             ignored.append(word)
     return known, ignored
+
+
+def counts_of(asked: ImageRequest) -> dict[str, int]:
+    return {
+        "steps": asked.steps,
+        "width": asked.side_pixels,
+        "height": asked.side_pixels,
+        "native_width": NATIVE_PIXELS,
+        "native_height": NATIVE_PIXELS,
+    }
 
 
 def notes_for(asked: ImageRequest, ignored: list[str]) -> dict[str, str]:

@@ -4,6 +4,8 @@ The provider builds details and core from the offer it was sent; the hub checks 
 offer and attests. Neither trusts a number that it can compute itself. docs/spec/receipts.md
 """
 
+import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +34,14 @@ MAX_DETAILS_BYTES = 48 * 1024
 VERIFY_DELIVERY = "delivery"
 """What the hub checked before it attested: hashes, counts, units, price, form and signature."""
 
-MEDIA_TYPES = {"chat": "text/plain; charset=utf-8", "image": "image/png"}
+MEDIA_TYPES = {
+    "chat": "text/plain; charset=utf-8",
+    "image": "image/png",
+    "embedding": "application/octet-stream",
+}
+"""Vectors are little-endian float32, one vector after the other, in the order of the texts."""
+
+FLOAT_BYTES = 4
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 
@@ -52,7 +61,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kind: str
     model: str
     model_digest: str
-    request: dict[str, int | str]
+    request: dict[str, int | str | list[str]]
     """Canonical, with the nonce."""
     request_hash: str
     candidates_hash: str
@@ -186,7 +195,7 @@ def _details_of_offer(offer: Offer) -> dict[str, Any]:
         "model": offer.model,
         "model_digest": offer.model_digest,
         "profile": profile_digest(profile_of(offer.model)),
-        "seed": str(offer.request["seed"]),
+        "seed": str(offer.request.get("seed", 0)),
         "request_hash": offer.request_hash,
         "prompt_hash": prompt_hash_of(offer.request),
         "candidates_hash": offer.candidates_hash,
@@ -227,13 +236,16 @@ def _check_output(offer: Offer, delivery: Delivery, data: bytes) -> None:
             )
     if delivery.media_type != MEDIA_TYPES[offer.kind]:
         raise Refused(JobReason.BAD_OUTPUT, f"{delivery.media_type[:80]!r} delivered for a {offer.kind} job")
-    if offer.kind == "image":
-        _check_png(data, width=offer.request["width"], height=offer.request["height"])
-    else:
-        _check_text(data)
+    match offer.kind:
+        case "image":
+            _check_png(data, width=offer.request["width"], height=offer.request["height"])
+        case "embedding":
+            _check_vectors(data, texts=offer.request["input"], dimensions=offer.request["dimensions"])
+        case _:
+            _check_text(data)
 
 
-def _check_png(data: bytes, *, width: int | str, height: int | str) -> None:
+def _check_png(data: bytes, *, width: Any, height: Any) -> None:
     if not data.startswith(_PNG) or len(data) < 33:
         raise Refused(JobReason.BAD_OUTPUT, "the output is no PNG picture")
     got = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -241,6 +253,19 @@ def _check_png(data: bytes, *, width: int | str, height: int | str) -> None:
         raise Refused(
             JobReason.BAD_OUTPUT, f"a picture of {got[0]} x {got[1]} where {width} x {height} was asked"
         )
+
+
+def _check_vectors(data: bytes, *, texts: Any, dimensions: Any) -> None:
+    """One vector of numbers for each text; whether they are the right numbers, only a second run can say."""
+    numbers = len(texts) * dimensions
+    if len(data) != numbers * FLOAT_BYTES:
+        raise Refused(
+            JobReason.BAD_OUTPUT,
+            f"{len(data)} bytes where {len(texts)} vectors of {dimensions} numbers were asked",
+        )
+    # float32 cannot overflow a sum of doubles, so the sum is finite only if every number is
+    if not math.isfinite(sum(struct.unpack(f"<{numbers}f", data))):
+        raise Refused(JobReason.BAD_OUTPUT, "a vector holds what is no number")
 
 
 def _check_text(data: bytes) -> None:

@@ -9,13 +9,18 @@ from typing import Any, NamedTuple
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.jobs.reasons import JobReason, Refused
-from aitbc.core.jobs.units import ChatProfile, ImageProfile, Profile, kind_of
+from aitbc.core.jobs.units import ChatProfile, EmbeddingProfile, ImageProfile, Profile, kind_of
 
 MAX_SEED = 2**53 - 1
 """What signed JSON can carry; engines take more."""
 
 NONCE_CHARACTERS = 32
 """16 random bytes in hexadecimal: no two requests share a hash, so no old result can be sold again."""
+
+
+MAX_REQUEST_BYTES = 48 * 1024
+"""Of the canonical JSON, where a control character takes six bytes: with the rest of an offer it stays below the
+provider link's 64 KiB for a text frame."""
 
 
 class IntegerField(NamedTuple):
@@ -27,21 +32,26 @@ class IntegerField(NamedTuple):
 
 
 def normalise_request(profile: Profile, fields: Mapping[str, Any], *, nonce: str) -> dict[str, Any]:
-    """The canonical request: `kind`, `model`, `prompt`, every parameter, the hub's nonce; integers and text.
+    """The canonical request: `kind`, `model`, `prompt` or `input`, every parameter, the hub's nonce.
 
     Refuses unknown fields, wrong types and values out of range, saying what is allowed.
     """
     assert len(nonce) == NONCE_CHARACTERS, "the hub draws a nonce of 16 bytes"
     parameters = _parameters(profile)
-    unknown = sorted(set(fields) - {"prompt", *[parameter.name for parameter in parameters]})
+    what = "input" if isinstance(profile, EmbeddingProfile) else "prompt"
+    unknown = sorted(set(fields) - {what, *[parameter.name for parameter in parameters]})
     if unknown:
-        allowed = ", ".join(["prompt", *[parameter.name for parameter in parameters]])
+        allowed = ", ".join([what, *[parameter.name for parameter in parameters]])
         raise Refused(JobReason.BAD_REQUEST, f"unknown field {unknown[0][:80]!r}; allowed: {allowed}")
     request: dict[str, Any] = {"kind": kind_of(profile), "model": profile.model, "nonce": nonce}
-    request["prompt"] = _prompt(fields.get("prompt"), profile.max_prompt_bytes)
+    if isinstance(profile, EmbeddingProfile):
+        request["input"] = _input(fields.get("input"), profile)
+    else:
+        request["prompt"] = _text("prompt", fields.get("prompt"), profile.max_prompt_bytes)
     for parameter in parameters:
         request[parameter.name] = _integer(fields.get(parameter.name, parameter.default), parameter)
     _check_shape(profile, request)
+    _check_size(request)
     return request
 
 
@@ -51,8 +61,9 @@ def request_hash_of(request: Mapping[str, Any]) -> str:
 
 
 def prompt_hash_of(request: Mapping[str, Any]) -> str:
-    """What logs and receipts say instead of the prompt."""
-    return hash_text(request["prompt"].encode())
+    """What logs and receipts say instead of the prompt or of the texts."""
+    asked = request["input"] if "input" in request else request["prompt"]
+    return hash_text(asked.encode() if isinstance(asked, str) else jcs(asked))
 
 
 def engine_request(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +102,9 @@ def _parameters(profile: Profile) -> tuple[IntegerField, ...]:
                 IntegerField("guidance_milli", 3_000, 0, profile.max_guidance_milli),
                 IntegerField("seed", 0, 0, MAX_SEED),
             )
+        case EmbeddingProfile():
+            most = profile.dimensions
+            return (IntegerField("dimensions", most, profile.min_dimensions, most),)
 
 
 def _check_shape(profile: Profile, request: Mapping[str, Any]) -> None:
@@ -99,17 +113,38 @@ def _check_shape(profile: Profile, request: Mapping[str, Any]) -> None:
         raise Refused(JobReason.BAD_REQUEST, f"{profile.model} draws squares only; asked for {size}")
 
 
-def _prompt(value: Any, max_bytes: int) -> str:
+def _check_size(request: Mapping[str, Any]) -> None:
+    size = len(jcs(request))
+    if size > MAX_REQUEST_BYTES:
+        raise Refused(
+            JobReason.BAD_REQUEST, f"the request has {size} bytes of JSON; at most {MAX_REQUEST_BYTES} fit"
+        )
+
+
+def _input(value: Any, profile: EmbeddingProfile) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= profile.max_inputs:
+        raise Refused(JobReason.BAD_REQUEST, f"input must be a list of 1 to {profile.max_inputs} texts")
+    texts = [_text(f"input[{at}]", text, profile.max_input_bytes) for at, text in enumerate(value)]
+    size = sum([len(text.encode()) for text in texts])
+    if size > profile.max_total_bytes:
+        raise Refused(
+            JobReason.BAD_REQUEST,
+            f"the texts have {size} bytes together; at most {profile.max_total_bytes} are allowed",
+        )
+    return texts
+
+
+def _text(name: str, value: Any, max_bytes: int) -> str:
     if not isinstance(value, str) or not value:
-        raise Refused(JobReason.BAD_REQUEST, "prompt must be a text that is not empty")
+        raise Refused(JobReason.BAD_REQUEST, f"{name} must be a text that is not empty")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise Refused(
-            JobReason.BAD_REQUEST, "prompt holds half of a surrogate pair: not Unicode text"
+            JobReason.BAD_REQUEST, f"{name} holds half of a surrogate pair: not Unicode text"
         ) from None
     if size > max_bytes:
-        raise Refused(JobReason.BAD_REQUEST, f"prompt has {size} bytes; at most {max_bytes} are allowed")
+        raise Refused(JobReason.BAD_REQUEST, f"{name} has {size} bytes; at most {max_bytes} are allowed")
     return value
 
 

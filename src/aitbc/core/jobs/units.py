@@ -53,7 +53,26 @@ class ImageProfile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     square_only: bool
 
 
-Profile = ChatProfile | ImageProfile
+class EmbeddingProfile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="embedding"):
+    """How a model that turns texts into vectors is billed: ceil(in · kappa)."""
+
+    model: str
+    kappa: tuple[int, Positive]
+    """Units for one token."""
+    dimensions: Positive
+    """Of a whole vector."""
+    min_dimensions: Positive
+    """Fewer may be asked for: the first so many of the whole, made to length 1 again."""
+    max_inputs: Positive
+    max_input_bytes: Positive
+    """Of one text."""
+    max_total_bytes: Positive
+    """Of all texts of one request."""
+    input_overhead: int
+    """Tokens that the model may add to each text; otherwise no token is shorter than a byte."""
+
+
+Profile = ChatProfile | ImageProfile | EmbeddingProfile
 
 PROFILES: dict[str, Profile] = {
     profile.model: profile
@@ -83,11 +102,57 @@ PROFILES: dict[str, Profile] = {
             side_multiple=64,
             square_only=True,
         ),
+        # The reference card reads 20,000 of these tokens in a second: half of what was measured of one laptop core.
+        EmbeddingProfile(
+            model="tiny-embed",
+            kappa=(1, 20),
+            dimensions=128,
+            min_dimensions=16,
+            max_inputs=128,
+            max_input_bytes=2048,
+            max_total_bytes=8192,
+            input_overhead=0,
+        ),
+        # The three below are estimates for seed 003's RTX 2060, where nobody has measured yet: 40 tokens in a second
+        # at four bits a weight; 512 × 512 in 30 steps in 3.75 s, below the seed's goal of 5; 5,000 tokens in a second.
+        ChatProfile(
+            model="llama-3.1-8b-instruct",
+            alpha=(1, 10),
+            kappa=(25, 1),
+            max_prompt_bytes=32_768,
+            max_tokens=4_096,
+            max_temperature_milli=2_000,
+            max_top_k=1_000,
+            prompt_overhead=64,
+        ),
+        ImageProfile(
+            model="sd-1.5",
+            kappa=(500, 1),
+            native=None,
+            max_prompt_bytes=1_024,
+            min_steps=5,
+            max_steps=100,
+            max_guidance_milli=25_000,
+            min_side=256,
+            max_side=1_024,
+            side_multiple=8,
+            square_only=False,
+        ),
+        EmbeddingProfile(
+            model="all-minilm-l6-v2",
+            kappa=(1, 5),
+            dimensions=384,
+            min_dimensions=384,
+            max_inputs=128,
+            max_input_bytes=4_096,
+            max_total_bytes=32_768,
+            input_overhead=2,
+        ),
     )
 }
 """One line per model. A profile never changes: receipts cite its digest, so a new formula is a new model."""
 
-UNIT_TYPES = {"chat": "tokens", "image": "megapixel_steps"}
+UNIT_TYPES = {"chat": "tokens", "image": "megapixel_steps", "embedding": "tokens"}
 """What the counts behind the units are, as the receipt names it."""
 
 
@@ -107,6 +172,8 @@ def kind_of(profile: Profile) -> str:
             return "chat"
         case ImageProfile():
             return "image"
+        case EmbeddingProfile():
+            return "embedding"
 
 
 def profile_digest(profile: Profile) -> str:
@@ -122,6 +189,8 @@ def worst_case_units(profile: Profile, request: Mapping[str, Any]) -> int:
             return _chat_units(profile, prompt_tokens, request["max_tokens"])
         case ImageProfile():
             return _image_units(profile, request)
+        case EmbeddingProfile():
+            return _embedding_units(profile, _most_input_tokens(profile, request))
 
 
 def actual_units(profile: Profile, request: Mapping[str, Any], counts: Mapping[str, int]) -> int:
@@ -144,6 +213,12 @@ def actual_units(profile: Profile, request: Mapping[str, Any], counts: Mapping[s
             for name, value in {**expected, "native_width": width, "native_height": height}.items():
                 _check_count(counts, name, least=value, most=value)
             units = _image_units(profile, request)
+        case EmbeddingProfile():
+            _check_names(counts, ("in", "inputs"))
+            _check_count(counts, "in", least=0, most=_most_input_tokens(profile, request))
+            inputs = len(request["input"])
+            _check_count(counts, "inputs", least=inputs, most=inputs)
+            units = _embedding_units(profile, counts["in"])
     assert units <= worst_case_units(profile, request), "bounded counts cannot cost more than the worst case"
     return units
 
@@ -164,6 +239,15 @@ def _image_units(profile: ImageProfile, request: Mapping[str, Any]) -> int:
     width, height = profile.native or (request["width"], request["height"])
     kappa, kappa_den = profile.kappa
     return _bounded(_ceil_div(request["steps"] * width * height * kappa, PIXELS_PER_MEGAPIXEL * kappa_den))
+
+
+def _embedding_units(profile: EmbeddingProfile, tokens: int) -> int:
+    kappa, kappa_den = profile.kappa
+    return _bounded(_ceil_div(tokens * kappa, kappa_den))
+
+
+def _most_input_tokens(profile: EmbeddingProfile, request: Mapping[str, Any]) -> int:
+    return sum([len(text.encode()) + profile.input_overhead for text in request["input"]])
 
 
 def _bounded(units: int) -> int:
