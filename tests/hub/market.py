@@ -374,6 +374,13 @@ async def market(folder: Path, **options: Any) -> AsyncIterator[Market]:
             await place.close_hub()
 
 
+def inbox_of(place: Market, quote: Json) -> Any:
+    """Where the running attempt at a job hears of its provider."""
+    part = place.hub.jobs.live(quote["job_id"]).parts[0]
+    (attempt,) = part.running.values()
+    return attempt.granted.inbox
+
+
 async def until(holds: Callable[[], Any], *, within: float = 10) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + within
@@ -395,6 +402,7 @@ __all__ = [
     "LedgerNode",
     "Market",
     "MemoryChain",
+    "inbox_of",
     "jcs",
     "market",
     "served",

@@ -14,10 +14,10 @@ from aitbc.core.crypto.hashing import hash_text
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import MAX_DETAILS_BYTES, Computed, Delivery, build_core, build_details
-from aitbc.hub import jobs, providers
+from aitbc.hub import attempts, providers
 from aitbc.hub.limits import Handshakes
 from aitbc.hub.quotes import MOST_FAILURES
-from hub.market import Market, bearer, market, until
+from hub.market import Market, bearer, inbox_of, market, until
 from hub.strange_provider import MODEL, StrangeProvider, replace_price
 from support.people import EVE
 
@@ -143,10 +143,10 @@ def test_a_cancellation_on_its_way_does_not_overtake_text_that_was_shown(tmp_pat
             quote = await place.begin()
             task = await strange.take_task()
             await place.until_state(quote, "running")
-            job = place.hub.jobs.live(quote["job_id"])
+            inbox = inbox_of(place, quote)
             text = link.Text(task_id=task.task_id, text=" a str")
-            job.inbox.put_nowait(providers.FromProvider(task_id=task.task_id, message=text))
-            job.inbox.put_nowait(providers.CancelAsked())
+            inbox.put_nowait(providers.FromProvider(task_id=task.task_id, message=text))
+            inbox.put_nowait(providers.CancelAsked())
             await strange.deliver(task, *strange.make(task.offer))
             await place.until_state(quote, "settled")
 
@@ -216,14 +216,14 @@ def test_a_delivery_that_cannot_be_right_is_refused_and_another_provider_does_it
 def test_a_bug_that_one_provider_brings_out_does_not_cost_the_client_its_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = jobs.check_delivery
+    check = attempts.check_delivery
 
     def buggy(offer: Any, *args: Any, **options: Any) -> None:
         if offer.attempt == 0:
             raise ZeroDivisionError
         check(offer, *args, **options)
 
-    monkeypatch.setattr(jobs, "check_delivery", buggy)
+    monkeypatch.setattr(attempts, "check_delivery", buggy)
 
     async def story() -> None:
         async with market(tmp_path) as place, StrangeProvider(place) as strange:
@@ -329,10 +329,9 @@ def test_a_quote_that_was_canceled_meanwhile_is_not_started(tmp_path: Path) -> N
             quote = await place.quote()
             assert (await cancel(place, quote)).status_code == 202
             store = place.hub.store
+            record = await place.hub.db(store.job, quote["job_id"])
             with pytest.raises(Refused) as caught:
-                await place.hub.db(
-                    store.reserve, quote["job_id"], lock="ab" * 32, randomness=b"", at_ms=place.hub.now_ms()
-                )
+                await place.hub.jobs.enqueue(record.quote, lock="ab" * 32, first_task=0, randomness=b"")
             assert caught.value.reason == JobReason.JOB_OVER
 
     asyncio.run(story())

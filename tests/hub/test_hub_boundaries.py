@@ -8,10 +8,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from aitbc.core.jobs import link
-from aitbc.hub.jobs import MAX_STREAMED_CHARACTERS
+from aitbc.hub.attempts import MAX_STREAMED_CHARACTERS
 from aitbc.hub.link import MAX_ERRORS
 from aitbc.hub.providers import ProviderLost
-from hub.market import bearer, market, until
+from hub.market import bearer, inbox_of, market, until
 from hub.strange_provider import StrangeProvider
 
 
@@ -127,7 +127,7 @@ def test_a_stream_may_be_long_and_one_character_more_ends_the_attempt(tmp_path: 
             for _ in range(16):
                 await strange.say(link.Text(task_id=task.task_id, text="x" * (MAX_STREAMED_CHARACTERS // 16)))
             job = place.hub.jobs.live(quote["job_id"])
-            await until(lambda: len(job.streamed) == MAX_STREAMED_CHARACTERS)
+            await until(lambda: len(job.parts[0].streamed) == MAX_STREAMED_CHARACTERS)
             assert (await place.status(quote))["state"] == "running"
             await strange.say(link.Text(task_id=task.task_id, text="x"))
             status = await place.until_state(quote, "failed")
@@ -145,7 +145,7 @@ def test_a_hub_that_stops_as_a_provider_vanishes_does_not_wait_for_another(tmp_p
             task = await strange.take_task()
             await place.until_state(quote, "running")
             lost = ProviderLost(task_id=task.task_id, message="the link broke")
-            place.hub.jobs.live(quote["job_id"]).inbox.put_nowait(lost)
+            inbox_of(place, quote).put_nowait(lost)
             await asyncio.wait_for(place.hub.jobs.stop(), 3)
 
     asyncio.run(story())

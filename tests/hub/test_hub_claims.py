@@ -158,13 +158,14 @@ def test_an_attestation_is_on_the_disk_before_anybody_hears_of_it(
 ) -> None:
     """A debt survives a power cut; other states need not, so they do not wait for the disk."""
     synced: dict[str, int] = {}
-    set_state = JobStore._set_state
+    tell = JobStore._tell
 
-    def noted(store: JobStore, job_id: str, state: Any, **more: Any) -> None:
-        synced[state] = store._db.execute("PRAGMA synchronous").fetchone()[0]
-        set_state(store, job_id, state, **more)
+    def noted(store: JobStore, session: Any, stories: Any) -> None:
+        for _, _, event in stories:
+            synced[event["state"]] = session.rows("PRAGMA synchronous")[0][0]
+        tell(store, session, stories)
 
-    monkeypatch.setattr(JobStore, "_set_state", noted)
+    monkeypatch.setattr(JobStore, "_tell", noted)
 
     async def story() -> None:
         async with market(tmp_path) as place:
@@ -173,6 +174,8 @@ def test_an_attestation_is_on_the_disk_before_anybody_hears_of_it(
 
     asyncio.run(story())
     assert synced == {
+        "quoted": NORMAL,
+        "reserved": NORMAL,
         "queued": NORMAL,
         "leased": NORMAL,
         "running": NORMAL,

@@ -1,14 +1,17 @@
 """Small parts of the hub on their own: the rate limit, the event log, the queue."""
 
 import asyncio
+import hashlib
 from typing import Any
 
 from aitbc.core.jobs import link
+from aitbc.core.jobs.fairness import JobClass
+from aitbc.core.jobs.matching import Ask
 from aitbc.hub.events import EventLog
 from aitbc.hub.limits import MAX_ADDRESSES, RateLimit
 from aitbc.hub.matcher import Matcher, Want
 from aitbc.hub.problems import ANSWERS
-from aitbc.hub.providers import Directory, Granted, ProviderSession
+from aitbc.hub.providers import ROUND_ROBIN, WEIGHTED, Directory, ProviderSession
 from hub.strange_provider import MODEL
 from support.people import PROVIDER
 
@@ -78,81 +81,110 @@ def session(address: str, *, slots: int = 1, price: int = 1_000_000) -> Provider
     return made
 
 
-def want(name: str, inbox: Any, **changes: Any) -> Want:
-    fields: dict[str, Any] = {
-        "job_id": name,
-        "model": "tiny-lm",
-        "price_per_kilounit": 1_000_000,
-        "lock": "ab" * 32,
-        "task": 0,
-        "attempt": 0,
-        "randomness": bytes(32),
-        "avoid": set(),
-        "lost": set(),
-        "inbox": inbox,
-    }
-    return Want(**{**fields, **changes})
+class Line:
+    """A matcher, and who was drawn for whom."""
+
+    def __init__(self, *sessions: ProviderSession, policy: str = WEIGHTED) -> None:
+        self.directory = Directory(limit=100)
+        self.matcher = Matcher(self.directory, policy=policy)
+        self.given: list[tuple[str, str]] = []
+        for each in sessions:
+            self.directory.join(each)
+
+    def ask(self, name: str, **changes: Any) -> Want:
+        ask = Ask(
+            model="tiny-lm",
+            price_per_kilounit=1_000_000,
+            client=changes.pop("client", "ait1client"),
+            used=frozenset(changes.pop("avoid", ())),
+        )
+        fields: dict[str, Any] = {
+            "key": (name, 0),
+            "ask": ask,
+            "lost": frozenset(),
+            "lock": "ab" * 32,
+            "task": 0,
+            "attempt": 0,
+            "randomness": hashlib.sha256(name.encode()).digest(),
+            "job_class": JobClass.NORMAL,
+            "vfinish": 0,
+            "seq": len(self.given) + len(self.matcher),
+            "cost": 1,
+            "granted": lambda want, granted: self.given.append((want.key[0], granted.winner.address)),
+        }
+        want = Want(**{**fields, **changes})
+        self.matcher.ask(want)
+        return want
+
+    def free(self, address: str, task_id: str) -> None:
+        found = self.directory.get(address)
+        assert found is not None
+        found.free_slot(task_id)
+        self.directory.refresh(found)
+        self.matcher.match("tiny-lm")
 
 
-def test_first_come_first_served_and_a_slot_is_given_once() -> None:
+def test_among_equals_first_come_first_served_and_a_slot_is_given_once() -> None:
     async def story() -> None:
-        directory = Directory(limit=10, changed=lambda: None)
-        matcher = Matcher(directory)
-        only = session("ait1only")
-        directory.join(only)
-        inboxes = [asyncio.Queue() for _ in range(3)]
-        for number, inbox in enumerate(inboxes):
-            matcher.ask(want(f"job_{number}", inbox))
-        assert [inbox.qsize() for inbox in inboxes] == [1, 0, 0]
-        assert len(matcher) == 2
-        only.free_slot("job_0/0/0")
-        matcher.withdraw("job_1")
-        matcher.match()
-        assert [inbox.qsize() for inbox in inboxes] == [1, 0, 1]
+        line = Line(session("ait1only"))
+        wants = [line.ask(f"job_{number}") for number in range(3)]
+        assert line.given == [("job_0", "ait1only")]
+        assert len(line.matcher) == 2
+        assert line.matcher.withdraw(wants[1])
+        assert not line.matcher.withdraw(wants[0]), "it has been given away"
+        line.free("ait1only", "job_0/0/0")
+        assert line.given == [("job_0", "ait1only"), ("job_2", "ait1only")]
 
     asyncio.run(story())
 
 
 def test_who_failed_is_avoided_and_who_vanished_is_the_last_choice() -> None:
     async def story() -> None:
-        directory = Directory(limit=10, changed=lambda: None)
-        matcher = Matcher(directory)
-        for name in ("ait1bad", "ait1lost", "ait1good"):
-            directory.join(session(name))
-        inbox: asyncio.Queue[Any] = asyncio.Queue()
-        matcher.ask(want("job_1", inbox, avoid={"ait1bad"}, lost={"ait1lost"}))
-        assert winner(inbox) == "ait1good"
-        matcher.ask(want("job_2", inbox, avoid={"ait1bad"}, lost={"ait1lost"}))
-        assert inbox.empty(), "the good one is busy, and busy is better than lost"
-        good = directory.get("ait1good")
+        line = Line(*[session(name) for name in ("ait1bad", "ait1lost", "ait1good")])
+        line.ask("job_1", avoid={"ait1bad"}, lost=frozenset({"ait1lost"}))
+        line.ask("job_2", avoid={"ait1bad"}, lost=frozenset({"ait1lost"}))
+        assert line.given == [("job_1", "ait1good")], "the good one is busy, and busy is better than lost"
+        good = line.directory.get("ait1good")
         assert good is not None
-        directory.leave(good)
-        matcher.match()
-        assert winner(inbox) == "ait1lost"
+        line.directory.leave(good)
+        line.matcher.match("tiny-lm")
+        assert line.given == [("job_1", "ait1good"), ("job_2", "ait1lost")]
 
     asyncio.run(story())
 
 
 def test_nobody_above_the_quoted_price_is_drawn() -> None:
     async def story() -> None:
-        directory = Directory(limit=10, changed=lambda: None)
-        matcher = Matcher(directory)
-        directory.join(session("ait1dear", price=2_000_000))
-        inbox: asyncio.Queue[Any] = asyncio.Queue()
-        matcher.ask(want("job_1", inbox))
-        assert inbox.empty()
-        assert not matcher.feasible("tiny-lm", 1_000_000, set())
-        directory.join(session("ait1fair", price=500_000))
-        matcher.match()
-        assert winner(inbox) == "ait1fair"
+        line = Line(session("ait1dear", price=2_000_000))
+        want = line.ask("job_1")
+        assert line.given == []
+        assert not line.matcher.feasible(want)
+        line.directory.join(session("ait1fair", price=500_000))
+        line.matcher.match("tiny-lm")
+        assert line.given == [("job_1", "ait1fair")]
 
     asyncio.run(story())
 
 
-def winner(inbox: "asyncio.Queue[Any]") -> str:
-    granted = inbox.get_nowait()
-    assert isinstance(granted, Granted)
-    return granted.winner.address
+def test_a_part_that_nobody_free_may_do_holds_up_nobody() -> None:
+    async def story() -> None:
+        line = Line(session("ait1only"))
+        line.ask("mine", client="ait1only")
+        line.ask("job_1")
+        assert line.given == [("job_1", "ait1only")]
+
+    asyncio.run(story())
+
+
+def test_round_robin_takes_turns() -> None:
+    async def story() -> None:
+        names = ["ait1a", "ait1b", "ait1c"]
+        line = Line(*[session(name, slots=2) for name in names], policy=ROUND_ROBIN)
+        for number in range(6):
+            line.ask(f"job_{number}")
+        assert [winner for _, winner in line.given] == names * 2
+
+    asyncio.run(story())
 
 
 def test_every_answer_says_what_to_do() -> None:

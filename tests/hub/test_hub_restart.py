@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from aitbc.hub.store import JobStore
+from aitbc.hub.store import JobStore, open_store
 from aitbc.ports import StorageError
 from hub.market import LedgerNode, Market, free_port, served, until
 
@@ -178,16 +178,19 @@ def test_sigterm_ends_a_hub_in_order(tmp_path: Path) -> None:
 
 
 def test_a_second_hub_does_not_use_the_same_folder(tmp_path: Path) -> None:
-    store = JobStore(tmp_path / "hub.sqlite", genesis_hash="aa")
+    def opened(name: str = "hub.sqlite", genesis_hash: str = "aa") -> JobStore:
+        return open_store("", default=tmp_path / name, genesis_hash=genesis_hash)
+
+    store = opened()
     with pytest.raises(StorageError, match="another hub"):
-        JobStore(tmp_path / "hub.sqlite", genesis_hash="aa")
+        opened()
     store.close()
-    JobStore(tmp_path / "hub.sqlite", genesis_hash="aa").close()
+    opened().close()
     with pytest.raises(StorageError, match="another chain"):
-        JobStore(tmp_path / "hub.sqlite", genesis_hash="bb")
+        opened(genesis_hash="bb")
     (tmp_path / "other.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(StorageError, match="move it away"):
-        JobStore(tmp_path / "other.sqlite", genesis_hash="aa")
+        opened("other.sqlite")
 
 
 def test_a_hub_without_a_node_says_so(tmp_path: Path) -> None:

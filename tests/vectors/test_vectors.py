@@ -61,7 +61,7 @@ from aitbc.core.crypto.schemes import (
     verifications,
     verify,
 )
-from aitbc.core.jobs import draw, requests, units
+from aitbc.core.jobs import draw, matching, requests, units
 from aitbc.core.jobs.reasons import Refused
 from aitbc.core.ledger.admission import verify_transaction
 from aitbc.core.ledger.calibration import calibration_job, calibration_nonce
@@ -992,8 +992,13 @@ def test_draw(case: Json) -> None:
 
 @cases("jobs", "weights")
 def test_weight(case: Json) -> None:
-    asked = {name: value for name, value in case.items() if name != "weight"}
-    assert draw.weight_of(**asked) == case["weight"]
+    facts = matching.Facts(
+        address="", model="", model_digest="", price_per_kilounit=case["price_per_kilounit"], slots=1
+    )
+    got = matching.weight_on_wheel(
+        facts, quoted_per_kilounit=case["quoted_per_kilounit"], quality=case["quality"]
+    )
+    assert got == case["weight"]
 
 
 # Between nodes

@@ -188,10 +188,27 @@ def _draws() -> list[Json]:
 
 
 def _weights() -> list[Json]:
-    """1,000 · quoted ÷ asked, from 1,000 to 4,000, halved for each recent failure, six times at most."""
-    cases = ((1000, 1000, 0), (500, 1000, 0), (999, 1000, 0), (100, 1000, 0), (0, 1000, 0), (2000, 1000, 0), (1000, 1000, 3), (1000, 1000, 9))  # fmt: skip
+    """Quality is in millionths; asking less than quoted counts up to fourfold."""
     return [
-        {"price_per_kilounit": asked, "quoted_per_kilounit": quoted, "recent_failures": failures,
-         "weight": min(max(1000 * quoted // max(1, asked), 1000), 4000) >> min(failures, 6)}
-        for asked, quoted, failures in cases
-    ]  # fmt: skip
+        {
+            "price_per_kilounit": asked,
+            "quoted_per_kilounit": quoted,
+            "quality": quality,
+            "weight": min(
+                max(min(max(1000 * quoted // max(1, asked), 1000), 4000) * quality // 4000, 1), 10**6
+            ),
+        }
+        for asked, quoted, quality in (
+            (1000, 1000, 10**6),
+            (500, 1000, 10**6),
+            (250, 1000, 10**6),
+            (1, 1000, 10**6),
+            (0, 1000, 10**6),
+            (0, 0, 10**6),
+            (700, 1000, 123_456),
+            (1000, 1000, 1),
+            (1000, 1000, 3),
+            (1000, 1000, 4),
+            (3, 10**15, 999_999),
+        )
+    ]

@@ -308,6 +308,17 @@ EXPLANATIONS: dict[str, Explanation] = {
     "engine_failed": Explanation("The provider's engine ended without a result.", _REFUND),
     "out_of_memory": Explanation("The provider's machine has too little memory.", "Ask for less."),
     "deadline_missed": Explanation("Nobody delivered before the deadline.", _REFUND),
+    "check_failed": Explanation(
+        "The work was done again elsewhere and is not what was delivered.",
+        "The job goes on with another provider.",
+    ),
+    "hedged": Explanation("Another provider delivered this part first.", "Nothing."),
+    "infeasible": Explanation(
+        "No connected provider could ever do this request.", "Ask for what the message names instead."
+    ),
+    "budget_exceeded": Explanation(
+        "The account has less free than the job may cost.", "Deposit, or ask for less."
+    ),
     "claim_lapsed": Explanation("The hub did not claim in time.", "The client can have a refund."),
     "hub_restarted": Explanation("The hub was restarted while the job ran.", _REFUND),
     "hub_error": Explanation("Something in the hub broke.", _REFUND),

@@ -171,12 +171,12 @@ class ClaimWorker:
         if not paid:
             log.error("receipt %s was not paid: %s", entry.receipt_id, message)
         hub = self._hub
-        state = hub.jobs.settled(entry.job_id, event=event, reason=reason, message=message)
+        state = hub.jobs.settled(entry.job_id, entry.part, event=event, reason=reason, message=message)
         await hub.db(
             hub.store.close_receipt,
             entry.receipt_id,
             receipt_state=how,
-            job_state=state,
+            task_state=state,
             claim_tx=self._newest.pop(entry.receipt_id),
             reason=reason,
             message=message,

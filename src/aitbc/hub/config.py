@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from aitbc.core.types.amounts import AIT
+from aitbc.hub.providers import WEIGHTED
 from aitbc.ports import Signer
 
 
@@ -18,6 +19,12 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     bind_port: int = 8000
     genesis: dict[str, Any] | None = None
     """The genesis document, when the caller has it; else the node is asked."""
+    database_url: str = ""
+    """PostgreSQL for several hub processes on one queue (`HUB_DATABASE_URL`); empty: SQLite in the data folder."""
+    matching: str = WEIGHTED
+    """How providers are chosen: `weighted` (a draw that can be repeated) or `round_robin` (seed 003; mints nothing)."""
+    hedging: bool = True
+    """Ask a second provider when the first is slower than nearly all were."""
     node_wait_s: float = 10
     """How long to wait for the node to come up."""
 
@@ -44,8 +51,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 64 * 1024
     """A quote with the longest prompt is below 10 KiB."""
     max_quotes: int = 10_000
-    max_jobs: int = 10_000
-    """Jobs that hold money: reserved, queued, leased, running."""
+    max_jobs: int = 200_000
+    """Jobs that hold money: queued, leased, running. They wait on disk; 20,000 of a class and model in memory."""
     max_providers: int = 1_000
     max_handshakes: int = 256
     max_handshakes_per_address: int = 64

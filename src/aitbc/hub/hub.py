@@ -2,35 +2,40 @@
 
 import asyncio
 import logging
-import sqlite3
+import secrets
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from aitbc.client.errors import ClientError
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
-from aitbc.core.jobs.lifecycle import State
 from aitbc.core.jobs.reasons import JobReason
+from aitbc.core.jobs.reputation import Standing
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
+from aitbc.hub.dbthread import DbThread
+from aitbc.hub.feeder import Feeder
 from aitbc.hub.jobs import JobService
 from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
-from aitbc.hub.providers import Directory
-from aitbc.hub.store import JobStore
+from aitbc.hub.providers import Directory, ProviderSession
+from aitbc.hub.speeds import Speeds
+from aitbc.hub.store import JobStore, open_store
+from aitbc.ports import StorageError
 
 log = logging.getLogger("aitbc.hub")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
 
 DB_FILE = "hub.sqlite"
 SWEEP_S = 5
 """How often quotes expire and old jobs are deleted."""
+ALIVE_S, ALIVE_EVERY_S = 6.0, 1.5
+"""A process that has not said that it is alive for so long is dead: what it had is taken over."""
 NODE_PAUSE_S = 0.05
 COUNTERSIGNATURES_PER_MINUTE = 60
 """A registration that costs nothing is state that costs nothing: newcomers are welcome, floods are not."""
@@ -50,8 +55,15 @@ class Hub:
         self.quote_rate = RateLimit(
             per_second=config.quotes_per_second, burst=config.quotes_burst, monotonic=time.monotonic
         )
-        self.directory = Directory(limit=config.max_providers, changed=self._providers_changed)
-        self.matcher = Matcher(self.directory)
+        self.process = secrets.token_hex(8)
+        """Names this run among the processes on one database; never used again."""
+        self.open_jobs = 0
+        """Between lock and delivery, everywhere on this database; counted anew at each sweep."""
+        self.speeds = Speeds()
+        self.directory = Directory(limit=config.max_providers)
+        self.feeder = Feeder(self)
+        self.matcher = Matcher(self.directory, policy=config.matching, hungry=self.feeder.hungry)
+        self._standings: dict[str, Standing] = {}
         self.handshakes = Handshakes(
             most=config.max_handshakes, most_per_host=config.max_handshakes_per_address
         )
@@ -64,14 +76,26 @@ class Hub:
         self.genesis_hash = genesis_hash_of(jcs(document))
         self.chain_id: str = document["chain_id"]
         self._warn_when_unlisted(document)
-        self._db_thread = ThreadPoolExecutor(1, thread_name_prefix="hub-db")
-        self.store = await self._in_db_thread(
-            JobStore, self.config.data_dir / DB_FILE, genesis_hash=self.genesis_hash.hex()
-        )
+        self._thread = DbThread()
+        try:
+            self.store: JobStore = await self._thread.call(
+                open_store,
+                self.config.database_url,
+                default=self.config.data_dir / DB_FILE,
+                genesis_hash=self.genesis_hash.hex(),
+            )
+        except BaseException:
+            await self._thread.stop()
+            raise
+        self._thread.store = self.store
         self.jobs = JobService(self)
         self.claims = ClaimWorker(self)
         await self._resume()
         self.in_background(self._sweep())
+        self.in_background(self._stay_alive())
+        self.in_background(self.feeder.run())
+        if self.store.database.shared:
+            self.in_background(self.feeder.listen())
 
     async def close_streams(self) -> None:
         """End the connections that would never end by themselves: provider links and event streams."""
@@ -86,8 +110,13 @@ class Hub:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._in_db_thread(self.store.close)
-        self._db_thread.shutdown()
+        try:
+            await self._save_standings()
+            await self.db(self.store.leave, self.process)
+        except StorageError as error:
+            log.error("the database refuses the last words: %s", error)
+        await self._thread.stop()
+        self.store.close()
         await self.chain.close()
 
     def now_ms(self) -> int:
@@ -95,16 +124,13 @@ class Hub:
 
     # the database thread
 
-    async def db(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def db(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
         """Run a method of the store on its thread; calls are performed in the order in which they are made."""
-        return await self._in_db_thread(call, *args, **kwargs)
+        return self._thread.call(call, *args, **kwargs)
 
-    def db_soon(self, call: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """The same for what nobody needs to wait for."""
-        self.in_background(self._in_db_thread(call, *args, **kwargs))
-
-    def _in_db_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._db_thread, partial(call, *args, **kwargs))
+    def batched(self, call: Callable[[Sequence[I]], Sequence[T]], item: I) -> "asyncio.Future[T]":
+        """The same for one item of a method that takes many: what waits together is one statement."""
+        return self._thread.batched(call, item)
 
     def in_background(self, work: Any) -> None:
         """Keep a task until it is done and say so when it goes wrong."""
@@ -129,8 +155,6 @@ class Hub:
     def quote_taken(self, job_id: str) -> None:
         self._open_quotes.discard(job_id)
 
-    # inside
-
     async def _genesis(self) -> dict[str, Any]:
         """The genesis document; a node that is just starting gets the time that the configuration allows."""
         deadline = time.monotonic() + self.config.node_wait_s
@@ -148,28 +172,61 @@ class Hub:
                 "%s is not in the genesis list of hubs: its receipts mint nothing", self.signer.address
             )
 
-    def _providers_changed(self) -> None:
-        self.matcher.match()
+    # providers
+
+    def provider_changed(self, session: ProviderSession) -> None:
+        """It may be able to work, or not any more."""
+        self.directory.refresh(session)
+        for model in session.eligible:
+            self.matcher.match(model)
+
+    def standing_changed(self, session: ProviderSession) -> None:
+        """How its work turned out: weighs in the next draw, on disk with the next sweep."""
+        self._standings[session.address] = session.standing
+        self.directory.refresh(session)
+
+    async def know(self, session: ProviderSession) -> None:
+        """What earlier runs and other processes have learnt of it."""
+        known = self._standings.get(session.address)
+        session.standing = known if known else await self.db(self.store.standing, session.address)
+
+    async def _save_standings(self) -> None:
+        changed, self._standings = self._standings, {}
+        if changed:
+            await self.db(self.store.save_standings, changed)
+
+    # inside
 
     async def _resume(self) -> None:
-        for record in await self.db(self.store.unfinished_jobs):
-            match record.state:
-                case State.QUOTED:
-                    self._open_quotes.add(record.quote.job_id)
-                case State.DELIVERED:
-                    pass  # its receipt is among the open ones
-                case _:
-                    attempts = await self.db(self.store.attempts, record.quote.job_id)
-                    self.jobs.resume(record, attempts)
+        """Take up what earlier runs left, and what processes that died had."""
+        now_ms = self.now_ms()
+        if not self.store.database.shared:
+            await self.db(self.store.bury)
+        await self.db(self.store.alive, self.process, until_ms=now_ms + int(ALIVE_S * 1000))
+        await self.db(self.store.reclaim, now_ms=now_ms)
+        self._open_quotes.update(await self.db(self.store.open_quotes))
+        self.open_jobs = await self.db(self.store.unfinished)
+        await self.feeder.start()
         for entry in await self.db(self.store.open_receipts):
             self.claims.add(entry)
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_S)
+            try:
+                now_ms = self.now_ms()
+                await self.db(self.store.alive, self.process, until_ms=now_ms + int(ALIVE_S * 1000))
+                if await self.db(self.store.reclaim, now_ms=now_ms):
+                    self.feeder.wake()
+            except StorageError as error:
+                log.error("%s", error)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
                 await self._sweep_once(self.now_ms())
-            except sqlite3.Error:
+            except StorageError:
                 log.exception("the database refuses; expired quotes stay until it works again")
 
     async def _sweep_once(self, now_ms: int) -> None:
@@ -181,8 +238,12 @@ class Hub:
             message="no lock came in time",
         )
         self._open_quotes.difference_update(gone)
+        await self.db(self.store.expire_waiting, now_ms=now_ms, margin_ms=self.config.dispatch_margin_ms)
         await self.db(
             self.store.forget,
             ended_before_ms=now_ms - self.config.retention_s * 1000,
             unused_before_ms=now_ms - self.config.unused_retention_s * 1000,
         )
+        await self.db(self.store.release_expired, now_ms=now_ms)
+        await self._save_standings()
+        self.open_jobs = await self.db(self.store.unfinished)

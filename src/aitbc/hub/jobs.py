@@ -1,38 +1,45 @@
-"""The jobs that are under way: each has one task that walks it through `core.jobs.lifecycle`.
+"""The jobs that are under way in this process: their parts wait in the matcher, run as attempts and end here.
 
-A job hears everything through its inbox (a provider was drawn, said something or vanished; the client wants to stop)
-and its state is written before anybody is told. docs/spec/jobs.md
+A part that waits is data and a timer; one that runs is a task. Its state is written before anybody is told, and a write
+that says the part is not ours any more ends our interest in it. docs/spec/jobs.md
 """
 
 import asyncio
 import logging
-import sqlite3
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from aitbc.core.codec.digests import attestation_digest
 from aitbc.core.jobs import link
 from aitbc.core.jobs.draw import candidates_hash
-from aitbc.core.jobs.lifecycle import FINAL_STATES, Event, State, advance, after_failed_attempt
+from aitbc.core.jobs.fairness import JobClass, cost_of
+from aitbc.core.jobs.lifecycle import FINAL_STATES, MAX_ATTEMPTS, Event, State, advance, after_failed_attempt
+from aitbc.core.jobs.matching import Ask
 from aitbc.core.jobs.reasons import JobReason, Refused
-from aitbc.core.jobs.receipts import Delivery, Offer, build_attestation, check_delivery
-from aitbc.core.jobs.units import price_of
-from aitbc.core.types.receipts import SignedAttestation
+from aitbc.core.jobs.receipts import Offer
+from aitbc.core.jobs.reputation import failed_check, succeeded, timed_out, was_false
+from aitbc.core.jobs.requests import request_hash_of
+from aitbc.core.jobs.splitting import prove_part
+from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
+from aitbc.hub.attempts import Attempt, Delivered, Ended, attested_message
 from aitbc.hub.chain import check_lock, final_lock
-from aitbc.hub.events import EventLog
 from aitbc.hub.matcher import Want
-from aitbc.hub.providers import (
-    MAX_INBOX,
-    CancelAsked,
-    FromProvider,
-    Granted,
-    Inbox,
-    ProviderLost,
-    ProviderSession,
+from aitbc.hub.parts import RETRY_ELSEWHERE, Failure, Job, Part
+from aitbc.hub.providers import CancelAsked, Granted, ProviderSession
+from aitbc.hub.records import (
+    AttemptRecord,
+    JobRecord,
+    NewAttempt,
+    NewDelivery,
+    NewReservation,
+    NewTask,
+    Quote,
+    TaskChange,
+    TaskRecord,
 )
-from aitbc.hub.records import AttemptRecord, JobRecord, Quote, ReceiptEntry
+from aitbc.hub.store.queue import Claimed
 
 if TYPE_CHECKING:
     from aitbc.hub.hub import Hub
@@ -43,63 +50,27 @@ LET_GO_S = 5
 """A provider that was told to stop has this long before its slot counts as free again."""
 MAX_REMEMBERED = 200
 """Event logs of finished jobs that are kept in memory for late readers; older ones are told from the disk."""
-MAX_STREAMED_CHARACTERS = 256 * 1024
-"""A thousand for each token of the longest answer; a provider that streams more is not answering."""
-TASK = 0
-"""One task per job; splitting gives more."""
+HEDGE_LEAST_S = 1.0
+"""No second provider is asked sooner: below a second the wait for another one costs more than it saves."""
+FEW_LEFT = 10
+"""Stragglers of a split job are hedged when fewer than one part in so many is left."""
 
-_RETRY_ELSEWHERE = frozenset({JobReason.PROVIDER_GONE, JobReason.PROVIDER_SILENT, JobReason.HUB_RESTARTED})
-"""Failures that say nothing against the provider: it may be asked again when nobody else is there."""
-
-
-class Failure(NamedTuple):
-    """Why an attempt ended without a delivery."""
-
-    reason: JobReason
-    message: str
-    retry_useful: bool = True
-
-
-class Job:
-    """A job under way, in memory."""
-
-    def __init__(self, record: JobRecord, *, event_limit: int) -> None:
-        self.quote: Quote = record.quote
-        self.state = record.state
-        self.reason = record.reason
-        self.message = record.message
-        self.lock = record.lock
-        self.randomness = record.randomness
-        self.attempts = record.attempts
-        self.progress: tuple[int, int] = (0, 0)
-        self.log = EventLog(limit=event_limit)
-        self.inbox: Inbox = asyncio.Queue(MAX_INBOX)
-        self.avoid: set[str] = set()
-        self.lost: set[str] = set()
-        self.streamed = ""
-        """Text that the client has been shown, over all attempts."""
-        self.ended_ms = 0
-
-    @property
-    def id(self) -> str:
-        return self.quote.job_id
-
-    def enter(self, event: Event, *, reason: str = "", message: str = "") -> State:
-        """Move on. Only the table decides where to."""
-        state = advance(self.state, event)
-        assert state is not None, f"{event} cannot happen to a job that is {self.state}"
-        self.state, self.reason, self.message = state, reason, message
-        return state
-
-    def show(self, event: dict[str, Any]) -> None:
-        if not self.log.full:
-            self.log.append(event)
-
-    def show_state(self, **more: str) -> None:
-        event: dict[str, Any] = {"state": self.state, **more}
-        if self.reason:
-            event.update(reason=self.reason, message=self.message)
-        self.log.append(event)
+_FALSE = frozenset(
+    {
+        JobReason.WRONG_TASK,
+        JobReason.FORGED_SIGNATURE,
+        JobReason.DETAILS_MISMATCH,
+        JobReason.OUTPUT_HASH_MISMATCH,
+        JobReason.OUTPUT_TOO_LARGE,
+        JobReason.BAD_OUTPUT,
+        JobReason.COUNTS_MISMATCH,
+        JobReason.UNITS_MISMATCH,
+        JobReason.UNITS_ABOVE_OFFER,
+        JobReason.PRICE_MISMATCH,
+        JobReason.STREAM_MISMATCH,
+    }
+)
+"""What no honest provider delivers; everything else may happen to anybody."""
 
 
 class JobService:
@@ -111,6 +82,7 @@ class JobService:
         self._done: OrderedDict[str, Job] = OrderedDict()
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._drivers: set[asyncio.Task[None]] = set()
+        self._seq = 0
 
     def live(self, job_id: str) -> Job | None:
         """A job in memory, under way or recently finished."""
@@ -138,13 +110,13 @@ class JobService:
             self._refuse_when_full(record.quote)
             running = asyncio.create_task(self._start(record.quote, lock_id))
             self._starting[job_id] = running
-            running.add_done_callback(lambda task: self._started(job_id, task))
+            running.add_done_callback(lambda task: self._started_or_not(job_id, task))
         await asyncio.shield(running)
         started = await self._hub.db(self._hub.store.job, job_id)
         assert started is not None, "a job that is starting is not forgotten"
         return self._already(started, lock_id)
 
-    def _started(self, job_id: str, task: asyncio.Task[None]) -> None:
+    def _started_or_not(self, job_id: str, task: asyncio.Task[None]) -> None:
         """Its outcome goes to those who wait; when all of them have hung up it is only noted."""
         self._starting.pop(job_id, None)
         if not task.cancelled() and task.exception() is not None:
@@ -160,8 +132,9 @@ class JobService:
         )
 
     def _refuse_when_full(self, quote: Quote) -> None:
-        if len(self._live) + len(self._starting) >= self._hub.config.max_jobs:
-            raise Refused(JobReason.QUEUE_FULL, f"{len(self._live)} jobs are under way; try again soon")
+        full = self._hub.open_jobs + len(self._starting)
+        if full >= self._hub.config.max_jobs:
+            raise Refused(JobReason.QUEUE_FULL, f"{full} jobs are under way; try again soon")
         if self._hub.now_ms() > quote.expires_ms:
             raise Refused(JobReason.QUOTE_EXPIRED, "this quote is over; a lock made for it can be refunded")
 
@@ -169,170 +142,222 @@ class JobService:
         hub = self._hub
         lock = await final_lock(hub.chain, lock_id, wait_s=hub.config.lock_wait_s)
         check_lock(lock, client=quote.client, terms=quote.lock_terms(hub.signer.address))
-        now_ms = hub.now_ms()
-        if now_ms + hub.config.dispatch_margin_ms > quote.deliver_by_ms:
+        if hub.now_ms() + hub.config.dispatch_margin_ms > quote.deliver_by_ms:
             raise Refused(JobReason.TOO_LATE, "the lock became final too late to deliver before its deadline")
-        await hub.db(hub.store.reserve, quote.job_id, lock=lock_id, randomness=lock.block_hash, at_ms=now_ms)
-        record = await hub.db(hub.store.job, quote.job_id)
-        assert record is not None and record.state == State.RESERVED, "the reservation is on disk"
-        self._drive_in_background(self._make_live(record))
+        await self.enqueue(quote, lock=lock_id, first_task=0, randomness=lock.block_hash)
         hub.quote_taken(quote.job_id)
 
-    def _make_live(self, record: JobRecord) -> Job:
+    async def enqueue(self, quote: Quote, *, lock: str, first_task: int, randomness: bytes) -> None:
+        """The money is set aside: put the job's parts into the queue, on disk first. Refuses a quote that has ended and
+        a lock that pays another job."""
+        hub = self._hub
+        tasks = [self._new_task(quote, part) for part in range(len(quote.requests))]
+        here = all(hub.feeder.room(task) for task in tasks)
+        reservation = NewReservation(
+            job_id=quote.job_id,
+            lock=lock,
+            first_task=first_task,
+            randomness=randomness,
+            tasks=tasks,
+            deliver_by_ms=quote.deliver_by_ms,
+            owner=hub.process if here else "",
+            at_ms=hub.now_ms(),
+        )
+        if not await hub.batched(hub.store.reserve, reservation):
+            raise Refused(JobReason.JOB_OVER, "this quote has ended, or its lock pays another job; refund it")
+        hub.open_jobs += 1
+        if not here:
+            hub.feeder.more(tasks)
+            return
+        record = _queued_record(quote, reservation)
+        job = self._make_live(record, told=State.RESERVED)
+        for task in tasks:
+            self._seq += 1
+            self._adopt_part(job, _task_record(quote.job_id, task, seq=self._seq))
+
+    def _new_task(self, quote: Quote, part: int) -> NewTask:
+        units = worst_case_units(profile_of(quote.model), quote.requests[part])
+        clock = self._hub.matcher.queue(quote.model).clock
+        cost = cost_of(units, quote.weight_milli)
+        return NewTask(
+            part=part,
+            cap=quote.model,
+            job_class=quote.job_class,
+            vfinish=clock.stamp(quote.client, cost),
+            units=units,
+        )
+
+    async def adopt(self, claimed: Claimed) -> None:
+        """Take up parts that waited in the store, perhaps since an earlier run."""
+        hub, record = self._hub, claimed.job
+        history: list[AttemptRecord] = []
+        if any(task.attempts for task in claimed.tasks):
+            history = await hub.db(hub.store.attempts, record.quote.job_id)
+        job = self._live.get(record.quote.job_id) or self._make_live(record)
+        for task in claimed.tasks:
+            hub.matcher.queue(task.cap).clock.heard(record.quote.client, task.vfinish)
+            part = self._adopt_part(job, task, history)
+            if not part.want:
+                log.info("job %s: part %d is here already", job.id, task.part)
+
+    def _make_live(self, record: JobRecord, *, told: State | None = None) -> Job:
         job = Job(record, event_limit=self._hub.config.max_events_per_job)
+        if told is not None:
+            job.log.append({"state": told})
         self._live[job.id] = job
         job.show_state()
         return job
 
-    def resume(self, record: JobRecord, attempts: list[AttemptRecord]) -> None:
-        """Take up a job that an earlier run of the hub left behind. What was running there is lost."""
-        job = self._make_live(record)
-        job.avoid = {a.offer.provider for a in attempts if a.reason and a.reason not in _RETRY_ELSEWHERE}
-        self._drive_in_background(job)
+    def _adopt_part(self, job: Job, task: TaskRecord, history: Iterable[AttemptRecord] = ()) -> Part:
+        if task.part in job.parts and not job.parts[task.part].over:
+            return job.parts[task.part]
+        part = Part(job, task, cost_of(task.units, job.quote.weight_milli))
+        for attempt in history:
+            if attempt.part == part.index and attempt.reason:
+                gone = attempt.reason in RETRY_ELSEWHERE
+                (part.lost if gone else part.avoid).add(attempt.offer.provider)
+        if part.attempts:
+            part.retry_until_ms = self._hub.now_ms() + int(self._hub.config.retry_wait_s * 1000)
+        job.parts[part.index] = part
+        self._wait_for_provider(part)
+        return part
 
-    # driving
+    # waiting
 
-    def _drive_in_background(self, job: Job) -> None:
-        task = asyncio.create_task(self._drive(job), name=job.id)
-        self._drivers.add(task)
-        task.add_done_callback(self._drivers.discard)
-
-    async def _drive(self, job: Job) -> None:
-        """From reserved to delivered or to an end."""
-        try:
-            if job.state in (State.LEASED, State.RUNNING):
-                lost = Failure(JobReason.HUB_RESTARTED, "the hub was restarted while this ran")
-                await self._attempt_failed(job, job.attempts - 1, lost)
-            if job.state == State.RESERVED:
-                await self._to(job, Event.ENQUEUED)
-            while job.state == State.QUEUED:
-                granted = await self._next_provider(job)
-                if granted is not None:
-                    await self._attempt(job, granted)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("job %s: a bug of the hub; the job goes on when the hub is started again", job.id)
-            job.state, job.reason, job.message = State.FAILED, JobReason.HUB_ERROR, "the hub made a mistake"
-            job.show_state()
-        self._retire(job)
-
-    def _retire(self, job: Job) -> None:
-        """The story is told, or goes on with the claim; readers who come late still find it."""
-        job.log.close()
-        self._live.pop(job.id, None)
-        self._done[job.id] = job
-        while len(self._done) > MAX_REMEMBERED:
-            self._done.popitem(last=False)
-
-    async def _to(self, job: Job, event: Event, *, reason: str = "", message: str = "") -> None:
-        """Move on, on disk first, then for the client's eyes."""
-        job.enter(event, reason=reason, message=message)
-        await self._hub.db(
-            self._hub.store.set_state,
-            job.id,
-            job.state,
-            reason=reason,
-            message=message,
-            at_ms=self._hub.now_ms(),
+    def _want(self, part: Part, *, hedge: bool = False) -> Want:
+        quote = part.job.quote
+        busy = {attempt.offer.provider for attempt in part.running.values()}
+        ask = Ask(
+            model=quote.model,
+            price_per_kilounit=quote.price_per_kilounit,
+            client=quote.client,
+            wishes=quote.wishes,
+            used=frozenset(part.avoid | busy),
+            price=price_of(part.units, quote.price_per_kilounit),
         )
-        job.show_state()
-
-    async def _next_provider(self, job: Job) -> Granted | None:
-        """Wait for the draw; None when the job ended meanwhile."""
-        hub = self._hub
-        hub.matcher.ask(
-            Want(
-                job_id=job.id,
-                model=job.quote.model,
-                price_per_kilounit=job.quote.price_per_kilounit,
-                lock=job.lock,
-                task=TASK,
-                attempt=job.attempts,
-                randomness=job.randomness,
-                avoid=job.avoid,
-                lost=job.lost,
-                inbox=job.inbox,
-            )
+        return Want(
+            key=(part.job.id, part.index),
+            ask=ask,
+            lost=frozenset(part.lost),
+            lock=part.job.lock,
+            task=part.task,
+            attempt=part.attempts,
+            randomness=part.job.randomness,
+            job_class=quote.job_class,
+            vfinish=part.vfinish,
+            seq=part.seq,
+            cost=part.cost,
+            granted=lambda want, granted: self._granted(part, granted, hedge=hedge),
         )
-        retry_until_ms = hub.now_ms() + int(hub.config.retry_wait_s * 1000) if job.attempts else None
-        while True:
-            signal = await self._hear(job, self._queue_timeout_s(job, retry_until_ms))
-            if isinstance(signal, Granted):
-                return signal
-            if isinstance(signal, CancelAsked):
-                end = (Event.CANCEL_ASKED, JobReason.CANCELED, "the client has canceled it")
-            elif signal is None and self._undeliverable(job):
-                message = job.message or f"no provider for {job.quote.model} was free before the deadline"
-                end = (Event.DEADLINE_PASSED, JobReason.DEADLINE_MISSED, message)
-            elif signal is None and not hub.matcher.feasible(
-                job.quote.model, job.quote.price_per_kilounit, job.avoid
-            ):
-                end = (Event.ATTEMPTS_EXHAUSTED, JobReason(job.reason or JobReason.NO_PROVIDER), job.message)
-            else:
-                continue
-            hub.matcher.withdraw(job.id)
-            self._return_late_grant(job)
-            await self._to(job, end[0], reason=end[1], message=end[2])
-            return None
 
-    def _queue_timeout_s(self, job: Job, retry_until_ms: int | None) -> float:
+    def _wait_for_provider(self, part: Part) -> None:
+        part.want = self._want(part)
+        self._arm(part)
+        self._hub.matcher.ask(part.want)
+
+    def _arm(self, part: Part) -> None:
+        """The one timer of a waiting part: the end of its wait for another provider, or its deadline."""
+        part.stop_timer()
         now_ms = self._hub.now_ms()
-        until_ms = job.quote.deliver_by_ms - self._hub.config.dispatch_margin_ms
-        if retry_until_ms is not None and now_ms < retry_until_ms:
-            until_ms = min(until_ms, retry_until_ms)
-        return max(0.001, (until_ms - now_ms) / 1000)
+        until_ms = part.job.quote.deliver_by_ms - self._hub.config.dispatch_margin_ms
+        if part.retry_until_ms is not None and now_ms < part.retry_until_ms:
+            until_ms = min(until_ms, part.retry_until_ms)
+        elif part.retry_until_ms is not None:
+            until_ms = min(until_ms, now_ms + 1_000)
+        delay_s = max(0.001, (until_ms - now_ms) / 1000)
+        part.timer = asyncio.get_running_loop().call_later(delay_s, self._waited_enough, part)
 
-    def _undeliverable(self, job: Job) -> bool:
-        return self._hub.now_ms() + self._hub.config.dispatch_margin_ms >= job.quote.deliver_by_ms
+    def _waited_enough(self, part: Part) -> None:
+        """Nobody came: at the deadline it ends, and before it when nobody who is connected ever could."""
+        hub, want = self._hub, part.want
+        if want is None:
+            return
+        if hub.now_ms() + hub.config.dispatch_margin_ms >= part.job.quote.deliver_by_ms:
+            message = part.message or f"no provider for {part.job.quote.model} was free before the deadline"
+            end = Ended(Event.DEADLINE_PASSED, JobReason.DEADLINE_MISSED, message)
+        elif part.attempts and not hub.matcher.feasible(want):
+            reason = JobReason(part.reason or JobReason.NO_PROVIDER)
+            end = Ended(Event.ATTEMPTS_EXHAUSTED, reason, part.message)
+        else:
+            self._arm(part)
+            return
+        self._end_waiting(part, end)
 
-    def _return_late_grant(self, job: Job) -> None:
-        """A provider drawn in the very moment in which the job ended gets its slot back."""
-        while not job.inbox.empty():
-            signal = job.inbox.get_nowait()
-            if isinstance(signal, Granted):
-                signal.session.free_slot(signal.task_id)
-                self._hub.directory.changed()
+    def _end_waiting(self, part: Part, end: Ended) -> None:
+        if part.want is not None and self._hub.matcher.withdraw(part.want):
+            part.want = None
+            part.stop_timer()
+            self._in_background(self._to(part, end.event, reason=end.reason, message=end.message), part)
 
-    async def _hear(self, job: Job, timeout_s: float) -> Any:
-        """The next signal, or None when the time is over.
+    def release_waiting(self, model: str) -> list[tuple[str, int]]:
+        """Forget the waiting parts for a model that nobody here serves; another process may have who does."""
+        released = []
+        for want in self._hub.matcher.wants(model):
+            job = self._live.get(want.key[0])
+            part = job.parts.get(want.key[1]) if job else None
+            if part is not None and not part.running and self._hub.matcher.withdraw(want):
+                released.append(want.key)
+                self._drop(part)
+        return released
 
-        Not `wait_for`: in Python 3.11 that forgets a cancellation in the moment in which a signal comes.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await job.inbox.get()
-        except TimeoutError:
-            return None
+    # attempts
 
-    # one attempt
+    def _granted(self, part: Part, granted: Granted, *, hedge: bool) -> None:
+        if hedge and (part.over or not part.running):
+            granted.session.free_slot(granted.task_id)
+            self._hub.provider_changed(granted.session)
+            return
+        if not hedge:
+            part.want = None
+            part.stop_timer()
+            part.enter(Event.DISPATCHED)
+        self._in_background(self._attempt(part, granted, hedge=hedge), part)
 
-    async def _attempt(self, job: Job, granted: Granted) -> None:
+    async def _attempt(self, part: Part, granted: Granted, *, hedge: bool) -> None:
         """Put the draw on record, send the task, follow it to its end."""
-        session, offer = granted.session, self._offer(job, granted)
-        record = AttemptRecord(offer=offer, table=granted.table, randomness=job.randomness, reason="")
-        job.enter(Event.DISPATCHED)
-        job.attempts += 1
-        await self._hub.db(self._hub.store.begin_attempt, record, at_ms=self._hub.now_ms())
-        job.show_state()
-        lease_s = max(self._hub.config.lease_least_s, 3 * job.quote.units / 1000)
-        session.post(link.Task(task_id=granted.task_id, lease_ms=int(lease_s * 1000), offer=offer))
+        hub, session = self._hub, granted.session
+        offer = self._offer(part, granted)
+        part.attempts += 1
+        lease_s = max(hub.config.lease_least_s, 3 * offer.units / 1000)
+        attempt = Attempt(hub, part, granted, offer, lease_s=lease_s)
+        part.running[offer.attempt] = attempt
+        record = AttemptRecord(
+            offer=offer, part=part.index, table=granted.table, randomness=part.job.randomness, reason=""
+        )
         try:
-            failure = await self._followed(job, session, offer, granted.task_id, lease_s=lease_s)
-            if failure is not None:
-                session.recent_failures += 1
-                await self._attempt_failed(job, offer.attempt, failure, provider=offer.provider)
+            lease = NewAttempt(record=record, owner=hub.process, at_ms=hub.now_ms(), hedge=hedge)
+            if not await hub.batched(hub.store.begin_attempts, lease):
+                log.warning("job %s: part %d has been taken over", part.job.id, part.index)
+                self._drop(part)
+                return
+            if not hedge:
+                part.job.follow(part)
+            session.post(link.Task(task_id=granted.task_id, lease_ms=int(lease_s * 1000), offer=offer))
+            outcome = await attempt.follow()
+            part.running.pop(offer.attempt, None)
+            match outcome:
+                case Failure():
+                    await self._failed(attempt, outcome)
+                case Ended():
+                    await self._ended(attempt, outcome)
+                case Delivered():
+                    await self._deliver(attempt, outcome)
         finally:
+            part.running.pop(offer.attempt, None)
             self._release(session, granted.task_id)
 
-    def _offer(self, job: Job, granted: Granted) -> Offer:
-        quote, per_kilounit = job.quote, granted.winner.price_per_kilounit
+    def _offer(self, part: Part, granted: Granted) -> Offer:
+        job, quote, request = part.job, part.job.quote, part.request
+        per_kilounit = granted.winner.price_per_kilounit
+        proof = None
+        if job.split:
+            proof = prove_part([request_hash_of(each) for each in quote.parts], part.index)
         return Offer(
             chain_id=self._hub.chain_id,
             job_id=job.id,
             lock=job.lock,
-            task=TASK,
-            attempt=job.attempts,
+            task=part.task,
+            attempt=part.attempts,
             ticket=granted.ticket,
             client=quote.client,
             provider=granted.winner.address,
@@ -340,184 +365,238 @@ class JobService:
             kind=quote.kind,
             model=quote.model,
             model_digest=granted.winner.model_digest,
-            request=quote.request,
-            request_hash=quote.request_hash,
+            request=request,
+            request_hash=request_hash_of(request) if job.split else quote.request_hash,
             candidates_hash=candidates_hash(granted.table),
-            units=quote.units,
+            units=part.units,
             price_per_kilounit=per_kilounit,
-            price=price_of(quote.units, per_kilounit),
+            price=price_of(part.units, per_kilounit),
             deliver_by_ms=quote.deliver_by_ms,
             claim_until_ms=quote.claim_until_ms,
+            of_parts=proof,
         )
 
-    async def _followed(
-        self, job: Job, session: ProviderSession, offer: Offer, task_id: str, *, lease_s: float
-    ) -> Failure | None:
-        """A fault of ours that one provider's words bring out must not cost the client its job."""
-        try:
-            return await self._follow(job, session, offer, task_id, lease_s=lease_s)
-        except sqlite3.Error:
-            raise
-        except Exception:
-            log.exception("job %s: a bug of the hub while %s worked", job.id, offer.provider)
-            session.post(link.Cancel(task_id=task_id, reason=JobReason.HUB_ERROR))
-            return Failure(JobReason.HUB_ERROR, "the hub made a mistake with this provider's messages")
+    def started(self, part: Part) -> None:
+        """A provider has said that it works on it."""
+        if part.state != State.LEASED:
+            return
+        part.enter(Event.STARTED)
+        part.job.follow(part)
+        self._hub.in_background(self._hub.batched(self._hub.store.change_tasks, self._change(part)))
+        self._plan_hedge(part)
 
-    async def _follow(
-        self, job: Job, session: ProviderSession, offer: Offer, task_id: str, *, lease_s: float
-    ) -> Failure | None:
-        """Listen until the attempt is over. None: delivered, or the job itself has ended."""
-        told = ""
-        silent_after = asyncio.get_running_loop().time() + self._hub.config.accept_s
-        while True:
-            timeout_s = self._attempt_timeout_s(job, silent_after)
-            signal = await self._hear(job, timeout_s)
-            match signal:
-                case FromProvider(task_id=about, message=message, data=data) if about == task_id:
-                    pass
-                case ProviderLost(task_id=about, message=text) if about == task_id:
-                    return Failure(JobReason.PROVIDER_GONE, text)
-                case CancelAsked() if not job.streamed:
-                    session.post(link.Cancel(task_id=task_id, reason=JobReason.CANCELED))
-                    await self._to(
-                        job,
-                        Event.CANCEL_ASKED,
-                        reason=JobReason.CANCELED,
-                        message="the client has canceled it",
-                    )
-                    return None
-                case None:
-                    return await self._out_of_time(job, session, task_id)
-                case _:
-                    continue
-            match message:
-                case link.Accepted() if job.state == State.LEASED:
-                    job.enter(Event.STARTED)
-                    self._hub.db_soon(
-                        self._hub.store.set_state,
-                        job.id,
-                        job.state,
-                        reason="",
-                        message="",
-                        at_ms=self._hub.now_ms(),
-                    )
-                    job.show_state()
-                case link.Progress(done=done, total=total):
-                    if (done, total) <= job.progress:
-                        continue
-                    job.progress = (done, total)
-                    job.show({"progress": [done, total]})
-                case link.Text(text=text) if offer.kind == "chat" and text:
-                    told += text
-                    if len(told) > MAX_STREAMED_CHARACTERS:
-                        return Failure(JobReason.STREAM_MISMATCH, f"{len(told)} characters were streamed")
-                    self._show_text(job, told)
-                case link.Declined(reason=why, message=text):
-                    return Failure(
-                        JobReason.PROVIDER_REFUSED, f"{offer.provider} declined ({why}): {text}"[:500]
-                    )
-                case link.AttemptFailed(reason=why, message=text):
-                    return _engine_failure(why, text)
-                case link.Result(delivery=_) if job.state == State.RUNNING:
-                    return await self._deliver(job, session, offer, message, data, told)
-                case _:
-                    session.post(_unexpected(task_id, message))
-                    continue
-            silent_after = asyncio.get_running_loop().time() + lease_s
+    def _plan_hedge(self, part: Part) -> None:
+        """Ask a second provider when the first takes half as long again as nearly all do."""
+        p95_ms = self._hub.speeds.p95_ms(part.job.quote.model, part.units)
+        if p95_ms is not None and self._hub.config.hedging:
+            delay_s = max(HEDGE_LEAST_S, 1.5 * p95_ms / 1000)
+            part.stop_timer()
+            part.timer = asyncio.get_running_loop().call_later(delay_s, self._hedge, part)
 
-    def _attempt_timeout_s(self, job: Job, silent_after: float) -> float:
-        silence_s = silent_after - asyncio.get_running_loop().time()
-        deadline_s = (job.quote.deliver_by_ms - self._hub.now_ms()) / 1000
-        return max(0.001, min(silence_s, deadline_s))
-
-    async def _out_of_time(self, job: Job, session: ProviderSession, task_id: str) -> Failure | None:
-        """Either the lock's deadline has come or the provider has been silent for too long."""
-        late = self._hub.now_ms() >= job.quote.deliver_by_ms
-        reason = JobReason.DEADLINE_MISSED if late else JobReason.PROVIDER_SILENT
-        session.post(link.Cancel(task_id=task_id, reason=reason))
-        if not late:
-            return Failure(reason, f"{session.address} showed no progress in time")
-        await self._to(
-            job, Event.DEADLINE_PASSED, reason=reason, message="not delivered before the lock's deadline"
+    def _hedge(self, part: Part) -> None:
+        job = part.job
+        left = sum([not other.over for other in job.parts.values()])
+        urgent = job.quote.job_class == JobClass.INTERACTIVE or (
+            job.split and FEW_LEFT * left < len(job.quote.parts)
         )
-        return None
+        if not urgent or part.over or len(part.running) != 1 or part.attempts >= MAX_ATTEMPTS:
+            return
+        want = self._want(part, hedge=True)
+        if self._hub.matcher.feasible(want):
+            log.info("job %s: part %d is slow, a second provider is asked", job.id, part.index)
+            part.want = want
+            self._hub.matcher.ask(want)
 
-    def _show_text(self, job: Job, told: str) -> None:
-        """Show what is new. A second attempt repeats the first one's text, which nobody wants to read twice."""
-        if told.startswith(job.streamed) and len(told) > len(job.streamed):
-            job.show({"text": told[len(job.streamed) :]})
-            job.streamed = told
+    async def _failed(self, attempt: Attempt, failure: Failure) -> None:
+        """Back to the queue, or the end; while another attempt runs, neither."""
+        part, provider = attempt.part, attempt.offer.provider
+        self._judge(attempt.session, failure.reason)
+        (part.lost if failure.reason in RETRY_ELSEWHERE else part.avoid).add(provider)
+        number = attempt.offer.attempt
+        log.info("job %s: attempt %d failed, %s: %s", part.job.id, number, failure.reason, failure.message)
+        if part.running or part.over:
+            await self._hub.db(
+                self._hub.store.end_attempt,
+                part.job.id,
+                part.index,
+                number,
+                reason=failure.reason,
+                at_ms=self._hub.now_ms(),
+            )
+            return
+        self._withdraw_hedge(part)
+        event = after_failed_attempt(attempts_made=part.attempts, retry_useful=failure.retry_useful)
+        part.progress = (0, 0)
+        part.retry_until_ms = self._hub.now_ms() + int(self._hub.config.retry_wait_s * 1000)
+        ours = await self._to(part, event, reason=failure.reason, message=failure.message, ended=number)
+        if ours and part.state == State.QUEUED:
+            self._wait_for_provider(part)
 
-    async def _deliver(
-        self, job: Job, session: ProviderSession, offer: Offer, result: link.Result, data: bytes, told: str
-    ) -> Failure | None:
-        """Check, attest, write down, and only then tell provider and client."""
-        hub, delivery = self._hub, result.delivery
-        try:
-            check_delivery(
-                offer, delivery, data, provider_key=session.auth_key, genesis_hash=hub.genesis_hash
+    def _judge(self, session: ProviderSession, reason: JobReason) -> None:
+        """What an attempt that failed says about its provider."""
+        session.recent_failures += 1
+        now_ms = self._hub.now_ms()
+        if reason in _FALSE:
+            session.standing = was_false(session.standing, now_ms=now_ms)
+        elif reason == JobReason.CHECK_FAILED:
+            session.standing = failed_check(session.standing)
+        elif reason != JobReason.HUB_ERROR:
+            session.standing = timed_out(session.standing, now_ms=now_ms)
+        self._hub.standing_changed(session)
+
+    async def _ended(self, attempt: Attempt, end: Ended) -> None:
+        """The client has stopped or the deadline has come; or another attempt has won, and only this one ends."""
+        part = attempt.part
+        if end.reason == JobReason.HEDGED or part.over:
+            await self._hub.db(
+                self._hub.store.end_attempt,
+                part.job.id,
+                part.index,
+                attempt.offer.attempt,
+                reason=end.reason,
+                at_ms=self._hub.now_ms(),
             )
-            _check_stream(offer, data, told)
-        except Refused as error:
-            log.warning("job %s: refused the delivery of %s: %s", job.id, offer.provider, error)
-            session.post(
-                link.ResultRefused(task_id=result.task_id, reason=error.reason, message=error.message)
-            )
-            return Failure(error.reason, error.message)
-        entry = self._attest(offer, session, delivery)
-        job.enter(Event.ATTESTED)
-        await hub.db(hub.store.save_delivery, entry, data, at_ms=hub.now_ms())
+            return
+        self._withdraw_hedge(part)
+        for other in part.running.values():
+            other.stop(CancelAsked(reason=JobReason.HEDGED))
+        await self._to(part, end.event, reason=end.reason, message=end.message, ended=attempt.offer.attempt)
+
+    async def _deliver(self, attempt: Attempt, delivered: Delivered) -> None:
+        """Attest, write down, and only then tell provider and client. The first valid delivery of a part wins."""
+        hub, part, session = self._hub, attempt.part, attempt.session
+        if part.over:
+            self._too_late(attempt)
+            return
+        entry = attempt.attest(delivered)
+        part.enter(Event.ATTESTED)
+        part.stop_timer()
+        self._withdraw_hedge(part)
+        delivery = NewDelivery(
+            entry=entry,
+            data=delivered.data,
+            owner=hub.process,
+            attempt=attempt.offer.attempt,
+            job_state=part.job.known_state(),
+            at_ms=hub.now_ms(),
+        )
+        if not await hub.batched(hub.store.save_deliveries, delivery):
+            log.warning("job %s: part %d was delivered, but it has been taken over", part.job.id, part.index)
+            self._too_late(attempt)
+            self._drop(part)
+            return
+        for other in part.running.values():
+            other.stop(CancelAsked(reason=JobReason.HEDGED))
         session.recent_failures //= 2
+        session.standing = succeeded(session.standing, now_ms=hub.now_ms())
+        hub.standing_changed(session)
+        hub.speeds.note(attempt.offer.model, units=part.units, took_ms=hub.now_ms() - attempt.began_ms)
         session.post(attested_message(entry))
-        if offer.kind == "chat":
-            self._show_text(job, data.decode())
-        job.show_state(receipt_id=entry.receipt_id)
+        if attempt.offer.kind == "chat":
+            attempt.show_text(delivered.data.decode())
+        part.job.state = State.DELIVERED if not part.job.split else part.job.state
+        self._tell_delivered(part, entry.receipt_id)
         hub.claims.add(entry)
-        return None
+        self._retire_when_over(part.job)
 
-    def _attest(self, offer: Offer, session: ProviderSession, delivery: Delivery) -> ReceiptEntry:
-        genesis_hash = self._hub.genesis_hash
-        attestation = build_attestation(offer, delivery.core, genesis_hash=genesis_hash)
-        sig = self._hub.signer.sign(attestation_digest(attestation, genesis_hash)).hex()
-        return ReceiptEntry(
-            receipt_id=attestation.receipt_id,
-            job_id=offer.job_id,
-            provider=offer.provider,
-            provider_pubkey=session.pubkey,
-            delivery=delivery,
-            signed=SignedAttestation(attestation=attestation, sig=sig),
-            claim_until_ms=offer.claim_until_ms,
-            claim_tx="",
-            state="attested",
+    def _tell_delivered(self, part: Part, receipt_id: str) -> None:
+        job = part.job
+        if not job.split:
+            job.reason, job.message = "", ""
+            job.show_state(receipt_id=receipt_id)
+            return
+        job.show({"receipt_id": receipt_id}, part)
+        job.follow(part)
+
+    def _too_late(self, attempt: Attempt) -> None:
+        attempt.session.post(
+            link.ResultRefused(
+                task_id=attempt.granted.task_id,
+                reason=JobReason.HEDGED,
+                message="another provider delivered this part first",
+            )
         )
 
-    async def _attempt_failed(self, job: Job, attempt: int, failure: Failure, *, provider: str = "") -> None:
-        """Back to the queue, or the end."""
-        if provider:
-            (job.lost if failure.reason in _RETRY_ELSEWHERE else job.avoid).add(provider)
-        event = after_failed_attempt(attempts_made=job.attempts, retry_useful=failure.retry_useful)
-        job.enter(event, reason=failure.reason, message=failure.message)
-        log.info("job %s: attempt %d failed, %s: %s", job.id, attempt, failure.reason, failure.message)
-        await self._hub.db(
-            self._hub.store.end_attempt,
-            job.id,
-            attempt,
-            state=job.state,
-            reason=failure.reason,
-            message=failure.message,
-            at_ms=self._hub.now_ms(),
-        )
-        job.progress = (0, 0)
-        job.show_state()
+    def _withdraw_hedge(self, part: Part) -> None:
+        if part.want is not None:
+            self._hub.matcher.withdraw(part.want)
+            part.want = None
 
     def _release(self, session: ProviderSession, task_id: str) -> None:
         """Nothing more is wanted from the provider; its slot is free when it has let go."""
-        session.abandon(task_id)
-        asyncio.get_running_loop().call_later(LET_GO_S, self._free, session, task_id)
+        if session.holds(task_id):
+            session.abandon(task_id)
+            asyncio.get_running_loop().call_later(LET_GO_S, self._free, session, task_id)
 
     def _free(self, session: ProviderSession, task_id: str) -> None:
         session.free_slot(task_id)
-        self._hub.directory.changed()
+        self._hub.provider_changed(session)
+
+    # moving on
+
+    def _change(self, part: Part, *, ended: int = -1) -> TaskChange:
+        return TaskChange(
+            job_id=part.job.id,
+            part=part.index,
+            owner=self._hub.process,
+            state=part.state,
+            job_state=part.job.known_state(),
+            at_ms=self._hub.now_ms(),
+            reason=part.reason,
+            message=part.message,
+            ended_attempt=ended,
+        )
+
+    async def _to(
+        self, part: Part, event: Event, *, reason: str = "", message: str = "", ended: int = -1
+    ) -> bool:
+        """Move on, on disk first, then for the client's eyes. False: the part is not ours any more."""
+        part.enter(event, reason=reason, message=message)
+        if not await self._hub.batched(self._hub.store.change_tasks, self._change(part, ended=ended)):
+            log.warning("job %s: part %d has been taken over", part.job.id, part.index)
+            self._drop(part)
+            return False
+        part.job.follow(part)
+        self._retire_when_over(part.job)
+        return True
+
+    def _in_background(self, work: "asyncio.Future[object] | object", part: Part) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(self._guarded(work, part), name=part.job.id)
+        self._drivers.add(task)
+        task.add_done_callback(self._drivers.discard)
+
+    async def _guarded(self, work: "object", part: Part) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            job = part.job
+            log.exception("job %s: a bug of the hub; the job goes on when the hub is started again", job.id)
+            part.state = job.state = State.FAILED
+            job.reason, job.message = JobReason.HUB_ERROR, "the hub made a mistake"
+            job.show_state()
+            self._retire_when_over(job)
+
+    def _drop(self, part: Part) -> None:
+        """Another process has it, or will have: forget it here, without a word in the store."""
+        part.stop_timer()
+        job = part.job
+        job.parts.pop(part.index, None)
+        if not job.parts:
+            job.log.close()
+            self._live.pop(job.id, None)
+
+    def _retire_when_over(self, job: Job) -> None:
+        """The story is told, or goes on with the claim; readers who come late still find it."""
+        if not job.over or job.id not in self._live:
+            return
+        job.log.close()
+        del self._live[job.id]
+        self._hub.open_jobs -= 1
+        self._done[job.id] = job
+        while len(self._done) > MAX_REMEMBERED:
+            self._done.popitem(last=False)
 
     # from outside
 
@@ -525,19 +604,31 @@ class JobService:
         """Ask the job to stop; refuses once the client has read a part of the answer, which is work to be paid."""
         if job.streamed:
             raise Refused(JobReason.JOB_OVER, "a part of the answer has been sent; it is finished and billed")
-        job.inbox.put_nowait(CancelAsked())
+        end = Ended(Event.CANCEL_ASKED, JobReason.CANCELED, "the client has canceled it")
+        for part in list(job.parts.values()):
+            if part.running:
+                for attempt in part.running.values():
+                    attempt.stop(CancelAsked())
+            elif part.state == State.QUEUED:
+                self._end_waiting(part, end)
 
-    def settled(self, job_id: str, *, event: Event, reason: str, message: str) -> State:
-        """The claim has ended; returns the state to write down."""
+    def settled(self, job_id: str, part: int, *, event: Event, reason: str, message: str) -> State:
+        """The claim has ended; returns the part's state to write down."""
         state = advance(State.DELIVERED, event)
-        assert state in FINAL_STATES, "a claim ends the job"
-        job = self._done.get(job_id)
-        if job is not None:
-            job.state, job.reason, job.message = state, reason, message
+        assert state in FINAL_STATES, "a claim ends the part"
+        job = self.live(job_id)
+        if job is not None and part in job.parts:
+            own = job.parts[part]
+            own.state, own.reason, own.message = state, reason, message
+            if not job.split:
+                job.state, job.reason, job.message = state, reason, message
         return state
 
     async def stop(self) -> None:
         """Leave everything as it is on disk; the next run goes on from there."""
+        for job in self._live.values():
+            for part in job.parts.values():
+                part.stop_timer()
         tasks = [*self._drivers, *self._starting.values()]
         for task in tasks:
             task.cancel()
@@ -547,34 +638,19 @@ class JobService:
         self._live.clear()
 
 
-def attested_message(entry: ReceiptEntry) -> link.Attested:
-    return link.Attested(
-        core=entry.delivery.core,
-        provider_sig=entry.delivery.sig,
-        signed=entry.signed,
-        claim_until_ms=entry.claim_until_ms,
+def _queued_record(quote: Quote, reservation: NewReservation) -> JobRecord:
+    return JobRecord(
+        quote=quote,
+        state=State.QUEUED,
+        reason="",
+        message="",
+        lock=reservation.lock,
+        first_task=reservation.first_task,
+        randomness=reservation.randomness,
+        attempts=0,
     )
 
 
-def _engine_failure(why: str, message: str) -> Failure:
-    """A request that one engine calls bad is bad everywhere; anything else is worth another provider."""
-    if why == "bad_request":
-        return Failure(JobReason.BAD_REQUEST, message, retry_useful=False)
-    if why == "out_of_memory":
-        return Failure(JobReason.OUT_OF_MEMORY, message)
-    return Failure(JobReason.ENGINE_FAILED, f"{why}: {message}"[:500])
-
-
-def _check_stream(offer: Offer, data: bytes, told: str) -> None:
-    """What the client was shown must be what is delivered and hashed."""
-    if offer.kind == "chat" and not data.decode().startswith(told):
-        raise Refused(
-            JobReason.STREAM_MISMATCH, "the streamed text is not the beginning of the delivered text"
-        )
-
-
-def _unexpected(task_id: str, message: msgspec.Struct) -> link.LinkError:
-    name = type(message).__name__
-    return link.LinkError(
-        reason=JobReason.UNEXPECTED_MESSAGE, message=f"{name} makes no sense for {task_id} now"
-    )
+def _task_record(job_id: str, task: NewTask, *, seq: int) -> TaskRecord:
+    fields = msgspec.structs.asdict(task)
+    return TaskRecord(**fields, job_id=job_id, seq=seq, state=State.QUEUED, reason="", message="", attempts=0)

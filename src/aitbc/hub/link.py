@@ -18,8 +18,8 @@ from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import MAX_OUTPUT_BYTES
 from aitbc.core.jobs.units import PROFILES, kind_of
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.hub.attempts import attested_message
 from aitbc.hub.hub import Hub
-from aitbc.hub.jobs import attested_message
 from aitbc.hub.providers import ProviderSession
 
 T = TypeVar("T")
@@ -173,6 +173,7 @@ def _replace_older(hub: Hub, session: ProviderSession) -> None:
 
 async def _after_welcome(hub: Hub, session: ProviderSession) -> None:
     """Tell what is still owed, then look whether tasks may be given."""
+    await hub.know(session)
     entries = await hub.db(hub.store.open_receipts, provider=session.address, limit=MAX_RESENT)
     for entry in entries:
         session.post(attested_message(entry))
@@ -184,8 +185,9 @@ async def _look_up_registration(hub: Hub, session: ProviderSession) -> None:
     own = await _of_chain(session, lambda: hub.chain.registration("provider", session.address))
     session.eligible = _as_offered(session, own["models"] if own else [])
     session.post(link.Eligible(models=sorted(session.eligible)))
-    if session.eligible and hub.directory.get(session.address) is session:
-        hub.directory.changed()
+    if hub.directory.get(session.address) is session:
+        hub.provider_changed(session)
+        hub.feeder.wake()
 
 
 async def _note_announced(hub: Hub, session: ProviderSession, tx_id: str) -> None:
@@ -317,7 +319,7 @@ class _Reader:
             raise Refused(JobReason.WRONG_TASK, f"you have no task {task_id}")
         if isinstance(message, _LAST_WORDS):
             self._session.free_slot(task_id)
-            self._hub.directory.changed()
+            self._hub.provider_changed(self._session)
 
     def _countersign(self) -> None:
         """Vouch once per link for a provider that has no money to register with."""

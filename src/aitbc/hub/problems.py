@@ -28,6 +28,8 @@ ANSWERS: dict[JobReason, Answer] = {
     JobReason.QUEUE_FULL: Answer(_BUSY, "send the same call again soon; the lock stays good"),
     JobReason.TOO_MANY_FOLLOWERS: Answer(_BUSY, "poll GET /v1/jobs/{job_id} instead"),
     JobReason.CHAIN_UNREACHABLE: Answer(_BUSY, "send the same call again soon"),
+    JobReason.INFEASIBLE: Answer(_CONFLICT, "ask for what the message says would fit"),
+    JobReason.BUDGET_EXCEEDED: Answer(HTTPStatus.PAYMENT_REQUIRED, "deposit, or ask for less"),
     JobReason.UNKNOWN_JOB: Answer(HTTPStatus.NOT_FOUND, "ask for a quote: POST /v1/quotes"),
     JobReason.BAD_TOKEN: Answer(
         HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer <job_token of the quote>"

@@ -6,14 +6,15 @@ The directory is memory only: a provider that the hub loses is a provider that r
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from aitbc.core.jobs import link
-from aitbc.core.jobs.draw import MAX_CANDIDATES, Candidate, candidate_table, weight_of
+from aitbc.core.jobs.draw import Candidate
+from aitbc.core.jobs.matching import Ask, Facts, ProviderIndex, why_not
 from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.jobs.reputation import Standing
 
 MAX_OUTBOX = 512
 """Messages that wait for a slow provider: more than it has tasks and receipts; then it is disconnected."""
@@ -33,6 +34,9 @@ PLACE_S = 20.0
 ANNOUNCED_S = 30.0
 """A REGISTER that has waited longer than this may never be in a block."""
 
+WEIGHTED, ROUND_ROBIN = "weighted", "round_robin"
+"""How a provider is chosen: by the weighted draw, or by turns (seed 003); turns are no draw and mint nothing."""
+
 MAX_REMEMBERED = 10_000
 """Addresses whose failures are remembered when their link is gone, so that a reconnect forgives nothing."""
 
@@ -45,6 +49,8 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     table: list[Candidate]
     ticket: str
     task_id: str
+    inbox: "Inbox"
+    """Where the attempt will hear of its provider."""
 
 
 class FromProvider(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +67,12 @@ class ProviderLost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelAsked(msgspec.Struct, frozen=True, kw_only=True):
-    pass
+    """The client wants to stop, or another attempt has won."""
+
+    reason: JobReason = JobReason.CANCELED
 
 
-Signal = Granted | FromProvider | ProviderLost | CancelAsked
+Signal = FromProvider | ProviderLost | CancelAsked
 Inbox = asyncio.Queue[Signal]
 
 
@@ -85,6 +93,12 @@ class ProviderSession:
         self._announced_until_s = 0.0
         self.since_s = time.monotonic()
         self.recent_failures = 0
+        self.standing = Standing()
+        self.exposure = 2**63
+        """The dearest part that it may be given: a thin stake covers little."""
+        self.region = hello.region
+        self.vram_mb = hello.vram_mb
+        self.policies = tuple(hello.policies)
         self.countersigned = False
         self.outbox: asyncio.Queue[str | None] = asyncio.Queue(MAX_OUTBOX)
         self.open = True
@@ -139,6 +153,9 @@ class ProviderSession:
         if task_id in self._inboxes:
             self._inboxes[task_id] = None
 
+    def holds(self, task_id: str) -> bool:
+        return task_id in self._inboxes
+
     def free_slot(self, task_id: str) -> None:
         self._inboxes.pop(task_id, None)
 
@@ -151,14 +168,16 @@ class ProviderSession:
 
 
 class Directory:
-    """The connected providers by address; one link each, the newest wins."""
+    """The connected providers by address; one link each, the newest wins. For each model an index of those that are
+    free, which `refresh` keeps true."""
 
-    def __init__(self, *, limit: int, changed: Callable[[], None]) -> None:
+    def __init__(self, *, limit: int) -> None:
         self._sessions: dict[str, ProviderSession] = {}
+        self._free: dict[str, ProviderIndex] = {}
+        self._last: dict[str, str] = {}
+        """By model, who was given work last: where round robin goes on."""
         self._limit = limit
         self._failures: OrderedDict[str, int] = OrderedDict()
-        self.changed = changed
-        """Called whenever somebody may be able to work who was not before."""
 
     def make_room(self, newcomer: ProviderSession) -> bool:
         """Is there a place, if need be that of the link that has been of no use for longest?
@@ -184,12 +203,18 @@ class Directory:
             self._remember(older)
         session.recent_failures = self._failures.pop(session.address, 0)
         self._sessions[session.address] = session
+        if older is not None:
+            self.refresh(older)
+            for model in older.models:
+                self._free.setdefault(model, ProviderIndex()).remove(older.address)
+        self.refresh(session)
         return older
 
     def leave(self, session: ProviderSession) -> None:
         if self._sessions.get(session.address) is session:
             del self._sessions[session.address]
             self._remember(session)
+            self.refresh(session)
 
     def _remember(self, session: ProviderSession) -> None:
         if session.recent_failures:
@@ -208,28 +233,59 @@ class Directory:
         registered = [session for session in self._sessions.values() if model in session.eligible]
         return registered or [session for session in self._sessions.values() if model in session.serves]
 
-    def candidates(self, model: str, *, quoted_per_kilounit: int, avoid: set[str]) -> list[Candidate]:
-        """The draw's table: who could start now for the quoted price."""
-        found = [
-            self._candidate(session, model, quoted_per_kilounit)
-            for session in self.serving(model)
-            if model in session.eligible
-            and session.free_slots > 0
-            and session.address not in avoid
-            and session.models[model].price_per_kilounit <= quoted_per_kilounit
-        ]
-        found.sort(key=lambda candidate: (candidate.price_per_kilounit, candidate.address))
-        return candidate_table(found[:MAX_CANDIDATES])
+    def facts(self, model: str) -> list[Facts]:
+        """Everybody who serves any model or is about to, as a request for this one sees them."""
+        found = []
+        for session in self._sessions.values():
+            if model in session.serves:
+                found.append(_facts(session, model))
+            elif session.serves:
+                found.append(_facts(session, min(session.serves)))
+        return found
 
-    def _candidate(self, session: ProviderSession, model: str, quoted_per_kilounit: int) -> Candidate:
-        offer = session.models[model]
-        return Candidate(
-            address=session.address,
-            weight=weight_of(
-                price_per_kilounit=offer.price_per_kilounit,
-                quoted_per_kilounit=quoted_per_kilounit,
-                recent_failures=session.recent_failures,
-            ),
-            price_per_kilounit=offer.price_per_kilounit,
-            model_digest=offer.digest,
-        )
+    def refresh(self, session: ProviderSession) -> None:
+        """Its slots, its standing or its models have changed: whether and how it can be drawn is worked out anew."""
+        here = self._sessions.get(session.address) is session
+        now_ms = time.time_ns() // 1_000_000
+        for model in session.models:
+            index = self._free.setdefault(model, ProviderIndex())
+            if here and model in session.eligible and session.free_slots > 0 and session.open:
+                index.put(_facts(session, model), now_ms=now_ms)
+            elif here or session.address not in self._sessions:
+                index.remove(session.address)
+
+    def anybody_free(self, model: str) -> bool:
+        return bool(self._free.get(model))
+
+    def table(self, ask: Ask, *, policy: str) -> list[Candidate]:
+        """The draw's table: who could start now; empty when nobody could."""
+        index = self._free.get(ask.model)
+        if index is None:
+            return []
+        if policy == ROUND_ROBIN:
+            return index.next_after(ask, self._last.get(ask.model, ""))
+        return index.table(ask)
+
+    def given(self, model: str, address: str) -> None:
+        self._last[model] = address
+
+    def able(self, ask: Ask) -> bool:
+        """Is anybody connected and registered who could do it, now or when free?"""
+        return any(why_not(ask, facts) is None for facts in self.facts(ask.model))
+
+
+def _facts(session: ProviderSession, model: str) -> Facts:
+    offer = session.models[model]
+    return Facts(
+        address=session.address,
+        model=model,
+        model_digest=offer.digest,
+        price_per_kilounit=offer.price_per_kilounit,
+        slots=session.slots,
+        running=session.slots - session.free_slots,
+        region=session.region,
+        vram_mb=session.vram_mb,
+        policies=session.policies,
+        standing=session.standing,
+        exposure=session.exposure,
+    )

@@ -6,6 +6,7 @@ from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import checked_fee
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Offer
+from aitbc.core.jobs.splitting import is_part_of
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.transactions import Transaction
 
@@ -58,16 +59,26 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
     expected = {
         "client": offer.client,
         "hub": offer.hub,
-        "job_id": offer.job_id,
-        "request_hash": offer.request_hash,
         "claim_until_ms": offer.claim_until_ms,
         "status": "open",
     }
+    if not lock.get("session"):
+        expected["job_id"] = offer.job_id
+    if not lock.get("session") and offer.of_parts is None:
+        expected["request_hash"] = offer.request_hash
     for name, value in expected.items():
         if lock.get(name) != value:
             raise Refused(
                 JobReason.LOCK_MISMATCH, f"{name} of the lock is {lock.get(name)!r}, not {value!r}"[:300]
             )
+    if offer.of_parts is not None and not is_part_of(
+        lock["request_hash"], offer.request_hash, offer.of_parts
+    ):
+        raise Refused(JobReason.LOCK_MISMATCH, "the lock's request_hash does not commit to this part")
+    if not 0 <= offer.task < int(lock.get("tasks", 1)):
+        raise Refused(
+            JobReason.LOCK_MISMATCH, f"task {offer.task} is none of the lock's {lock.get('tasks', 1)}"
+        )
     left = int(lock["amount"]) - int(lock["paid"])
     if left < offer.price:
         raise Refused(

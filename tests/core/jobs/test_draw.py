@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitbc.core.jobs.draw import (
-    BASE_WEIGHT,
     Candidate,
     candidate_table,
     candidates_hash,
     draw,
     ticket_of,
-    weight_of,
 )
 
 LOCK = "ab" * 32
@@ -68,20 +66,3 @@ def test_every_attempt_has_a_ticket_of_its_own() -> None:
 def test_a_provider_is_on_the_wheel_once() -> None:
     with pytest.raises(AssertionError, match="once"):
         candidate_table([candidate("a"), candidate("a")])
-
-
-@pytest.mark.parametrize(
-    ("price", "failures", "weight"),
-    [
-        (1_000_000, 0, BASE_WEIGHT),
-        (500_000, 0, 2 * BASE_WEIGHT),
-        (1, 0, 4 * BASE_WEIGHT),
-        (0, 0, 4 * BASE_WEIGHT),
-        (1_000_000, 1, BASE_WEIGHT // 2),
-        (1_000_000, 99, BASE_WEIGHT // 64),
-    ],
-)
-def test_weights(price: int, failures: int, weight: int) -> None:
-    assert (
-        weight_of(price_per_kilounit=price, quoted_per_kilounit=1_000_000, recent_failures=failures) == weight
-    )

@@ -61,7 +61,9 @@ def test_only_a_lock_leads_to_work_and_only_an_attestation_to_money() -> None:
         (State.QUOTED, Event.LOCK_CONFIRMED)
     ]
     assert [key for key, to in TRANSITIONS.items() if to == State.DELIVERED] == [
-        (State.RUNNING, Event.ATTESTED)
+        (State.RUNNING, Event.ATTESTED),
+        (State.AUDITING, Event.ATTESTED),
+        (State.AUDITING, Event.TIMER_FIRED),
     ]
     assert [key for key, to in TRANSITIONS.items() if to == State.SETTLED] == [
         (State.DELIVERED, Event.CLAIMED)

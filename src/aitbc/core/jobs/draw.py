@@ -13,10 +13,6 @@ from aitbc.core.crypto.hashing import hash_text, tagged, u64
 
 MAX_CANDIDATES = 1024
 MAX_WEIGHT = 1_000_000
-BASE_WEIGHT = 1_000
-"""Weight of a provider that asks exactly the quoted price and has not failed lately."""
-MAX_HALVINGS = 6
-"""A provider that fails keeps 1/64 of its weight, so that it can show it has recovered."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,10 +53,3 @@ def draw(*, table: list[Candidate], ticket: str, randomness: bytes) -> Candidate
             return candidate
         point -= candidate.weight
     raise AssertionError("a point on the wheel belongs to somebody")
-
-
-def weight_of(*, price_per_kilounit: int, quoted_per_kilounit: int, recent_failures: int) -> int:
-    """Cheaper than quoted weighs more, up to fourfold; each recent failure halves."""
-    cheaper = BASE_WEIGHT * quoted_per_kilounit // max(1, price_per_kilounit)
-    bounded = min(max(cheaper, BASE_WEIGHT), 4 * BASE_WEIGHT)
-    return max(1, bounded >> min(recent_failures, MAX_HALVINGS))

@@ -4,6 +4,7 @@ Hub code asks `advance` and never writes a state itself, so a late or doubled me
 docs/spec/jobs.md, `compute_market.md` §6.4
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 MAX_ATTEMPTS = 3
@@ -19,6 +20,8 @@ class State(StrEnum):
     LEASED = "leased"
     """Sent to a provider that has not yet said that it works on it."""
     RUNNING = "running"
+    AUDITING = "auditing"
+    """Delivered, and drawn for a check: nothing is attested before somebody else has done it again."""
     DELIVERED = "delivered"
     """Checked and attested; the claim is on its way to the chain."""
     SETTLED = "settled"
@@ -34,6 +37,9 @@ class Event(StrEnum):
     STARTED = "started"
     ATTEMPT_FAILED = "attempt_failed"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    CHECK_BEGUN = "check_begun"
+    CHECK_FAILED = "check_failed"
+    """The delivery is false; somebody else must do the work."""
     ATTESTED = "attested"
     CLAIMED = "claimed"
     CANCEL_ASKED = "cancel_asked"
@@ -54,6 +60,8 @@ class Timer(StrEnum):
     """The provider must say that it has begun."""
     LEASE = "lease"
     """The provider must show progress."""
+    CHECK = "check"
+    """A check without a verdict in time counts for the provider: it has delivered."""
     CLAIM_UNTIL = "claim_until"
     """The lock's last moment for claims; afterwards anybody may refund it."""
 
@@ -67,6 +75,7 @@ TIMERS: dict[State, Timer] = {
     State.QUEUED: Timer.DELIVER_BY,
     State.LEASED: Timer.ACCEPT,
     State.RUNNING: Timer.LEASE,
+    State.AUDITING: Timer.CHECK,
     State.DELIVERED: Timer.CLAIM_UNTIL,
 }
 
@@ -95,6 +104,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.CANCEL_ASKED): State.CANCELED,
     (State.RUNNING, Event.TIMER_FIRED): State.QUEUED,
     (State.RUNNING, Event.DEADLINE_PASSED): State.EXPIRED,
+    (State.RUNNING, Event.CHECK_BEGUN): State.AUDITING,
+    (State.AUDITING, Event.ATTESTED): State.DELIVERED,
+    (State.AUDITING, Event.TIMER_FIRED): State.DELIVERED,
+    (State.AUDITING, Event.CHECK_FAILED): State.QUEUED,
+    (State.AUDITING, Event.ATTEMPTS_EXHAUSTED): State.FAILED,
     (State.DELIVERED, Event.CLAIMED): State.SETTLED,
     (State.DELIVERED, Event.TIMER_FIRED): State.EXPIRED,
 }
@@ -103,6 +117,25 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 def advance(state: State, event: Event) -> State | None:
     """The next state, or None when the event means nothing in this state and must be ignored."""
     return TRANSITIONS.get((state, event))
+
+
+_WORKING = frozenset({State.LEASED, State.RUNNING, State.AUDITING})
+_DONE = frozenset({State.DELIVERED, State.SETTLED})
+
+
+def job_state(parts: Sequence[State]) -> State:
+    """What its parts make of a job: it runs while any part may still come to something, then it is what was delivered
+    of it; with nothing delivered it ended as its first part did."""
+    assert parts, "a job has a part"
+    if len(parts) == 1:
+        return parts[0]
+    if any(part not in FINAL_STATES and part != State.DELIVERED for part in parts):
+        if any(part in (State.RUNNING, State.AUDITING) or part in _DONE for part in parts):
+            return State.RUNNING
+        return State.LEASED if any(part in _WORKING for part in parts) else State.QUEUED
+    if State.DELIVERED in parts:
+        return State.DELIVERED
+    return State.SETTLED if State.SETTLED in parts else parts[0]
 
 
 def after_failed_attempt(*, attempts_made: int, retry_useful: bool) -> Event:

@@ -21,6 +21,7 @@ MAX_TEXT_FRAME = 64 * 1024
 """A result with its details is about 3 KiB; a hello with 64 models 20."""
 MAX_MODELS = 64
 MAX_SLOTS = 64
+MAX_POLICIES = 16
 
 Short = Annotated[str, msgspec.Meta(max_length=128)]
 Message = Annotated[str, msgspec.Meta(max_length=500)]
@@ -57,6 +58,12 @@ class Hello(_Msg, frozen=True, tag="hello"):
     models: Annotated[list[LinkModel], msgspec.Meta(max_length=MAX_MODELS)]
     slots: Annotated[int, msgspec.Meta(ge=1, le=MAX_SLOTS)]
     device: Short
+    region: Short = ""
+    """Where the machine is, such as `eu`; what a client may ask for."""
+    vram_mb: Small = 0
+    """Memory of its card; 0: none, or not said."""
+    policies: Annotated[list[Short], msgspec.Meta(max_length=MAX_POLICIES)] = []
+    """What it promises its clients, such as `no-log`."""
 
 
 class AskCountersignature(_Msg, frozen=True, tag="ask_countersignature"):
@@ -151,6 +158,7 @@ class Task(_Msg, frozen=True, tag="task"):
     lease_ms: Annotated[int, msgspec.Meta(ge=1)]
     """The attempt is given up after so long without progress."""
     offer: Offer
+    """Its attempt is the fencing token: a result for an earlier one of this part is refused."""
 
 
 class Cancel(_Msg, frozen=True, tag="cancel"):

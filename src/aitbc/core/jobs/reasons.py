@@ -18,6 +18,8 @@ class JobReason(StrEnum):
     TOO_MANY_QUOTES = "too_many_quotes"
     QUEUE_FULL = "queue_full"
     CHAIN_UNREACHABLE = "chain_unreachable"
+    INFEASIBLE = "infeasible"
+    BUDGET_EXCEEDED = "budget_exceeded"
 
     # starting a job on a lock
     UNKNOWN_JOB = "unknown_job"
@@ -40,6 +42,8 @@ class JobReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE_MISSED = "deadline_missed"
     CLAIM_LAPSED = "claim_lapsed"
+    CHECK_FAILED = "check_failed"
+    HEDGED = "hedged"
     HUB_RESTARTED = "hub_restarted"
     HUB_ERROR = "hub_error"
 

@@ -7,7 +7,7 @@ offer and attests. Neither trusts a number that it can compute itself. docs/spec
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,7 +21,7 @@ from aitbc.core.jobs.requests import prompt_hash_of
 from aitbc.core.jobs.units import UNIT_TYPES, actual_units, price_of, profile_digest, profile_of
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.receipts import Attestation, ReceiptCore, ReceiptDetails
+from aitbc.core.types.receipts import Attestation, HexHash, ReceiptCore, ReceiptDetails
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 """A 1024 × 1024 picture of noise is 3 MiB."""
@@ -44,6 +44,14 @@ MEDIA_TYPES = {
 FLOAT_BYTES = 4
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
+
+
+class PartProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shows that a part's request is one of those that the lock's request_hash commits to."""
+
+    index: int
+    count: int
+    path: Annotated[list[HexHash], msgspec.Meta(max_length=16)]
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +80,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The most that may be asked."""
     deliver_by_ms: int
     claim_until_ms: int
+    of_parts: PartProof | None = None
+    """None: the lock is for this request alone, or for a session of many jobs."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,8 +141,14 @@ def build_core(offer: Offer, details: ReceiptDetails) -> ReceiptCore:
     )
 
 
-def build_attestation(offer: Offer, core: ReceiptCore, *, genesis_hash: bytes) -> Attestation:
-    """What the hub signs for a checked delivery. The provider was drawn, so the work may mint."""
+def build_attestation(
+    offer: Offer,
+    core: ReceiptCore,
+    *,
+    genesis_hash: bytes,
+    routed: Literal["random", "chosen", "calibration"] = "random",
+) -> Attestation:
+    """What the hub signs for a checked delivery. Only the work of a provider that was drawn may mint."""
     return Attestation(
         receipt_id=receipt_id_of(core, genesis_hash),
         lock=offer.lock,
@@ -145,7 +161,7 @@ def build_attestation(offer: Offer, core: ReceiptCore, *, genesis_hash: bytes) -
         units=core.compute_units,
         price=core.price,
         output_hash=core.output_hash,
-        routed="random",
+        routed=routed,
         candidates_hash=offer.candidates_hash,
     )
 

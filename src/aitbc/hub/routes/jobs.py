@@ -1,5 +1,6 @@
 """Jobs: start one on its lock, follow it, stop it, fetch the result and the draws behind it."""
 
+import asyncio
 import base64
 import hmac
 from collections.abc import AsyncIterator
@@ -17,10 +18,12 @@ from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.types.receipts import Attestation, HexHash, ReceiptCore, ReceiptDetails
 from aitbc.hub.http import Route, json_answer
 from aitbc.hub.hub import Hub
-from aitbc.hub.jobs import Job
+from aitbc.hub.parts import Job
 from aitbc.hub.quotes import token_hash
 from aitbc.hub.records import AttemptRecord, JobRecord
 
+WAITING_POLL_S = 0.5
+"""How often a stream looks whether its job has left the disk's queue."""
 KEEP_ALIVE_S = 10
 """A comment on a silent event stream, so that proxies and clients know that it lives."""
 
@@ -157,9 +160,12 @@ async def cancel_job(request: Request) -> Response:
             JobReason.JOB_OVER, f"the job is {'starting' if job_id in hub.jobs.starting else state}"
         )
     job = hub.jobs.live(job_id)
-    if job is None:
-        await _cancel_quote(hub, job_id)
+    if state == State.QUOTED:
+        await hub.db(hub.store.cancel_quote, job_id, at_ms=hub.now_ms())
+        hub.quote_taken(job_id)
         return json_answer(JobStarted(job_id, State.CANCELED), 202)
+    if job is None:
+        return json_answer(JobStarted(job_id, await _cancel_elsewhere(hub, job_id, state)), 202)
     hub.jobs.cancel(job)
     return json_answer(JobStarted(job_id, job.state), 202)
 
@@ -205,16 +211,14 @@ async def _job_view(hub: Hub, record: JobRecord) -> JobView:
     )
 
 
-async def _cancel_quote(hub: Hub, job_id: str) -> None:
-    await hub.db(
-        hub.store.set_state,
-        job_id,
-        State.CANCELED,
-        reason=JobReason.CANCELED,
-        message="the client has canceled it",
-        at_ms=hub.now_ms(),
-    )
-    hub.quote_taken(job_id)
+async def _cancel_elsewhere(hub: Hub, job_id: str, state: State) -> State:
+    """A job that waits on disk; one that runs in another process is stopped there."""
+    if not await hub.db(hub.store.cancel_waiting, job_id, at_ms=hub.now_ms()):
+        raise Refused(
+            JobReason.JOB_OVER, f"the job is {state} in another process of this hub; ask again there"
+        )
+    hub.open_jobs -= 1
+    return State.CANCELED
 
 
 async def _live_events(hub: Hub, job: Job) -> AsyncIterator[bytes]:
@@ -227,15 +231,29 @@ async def _live_events(hub: Hub, job: Job) -> AsyncIterator[bytes]:
 
 
 async def _told_events(hub: Hub, record: JobRecord) -> AsyncIterator[bytes]:
-    """A job that is not in memory: its states from the disk, and the whole text of a chat at once."""
-    for event in await hub.db(hub.store.events, record.quote.job_id):
-        if event["state"] in _DELIVERED and record.quote.kind == "chat":
-            data = await hub.db(hub.store.result_data, record.quote.job_id)
-            if data is not None:
-                yield b"data: " + msgspec.json.encode({"text": data.decode()}) + b"\n\n"
-        yield b"data: " + msgspec.json.encode(event) + b"\n\n"
-        if event["state"] in _DELIVERED or event["state"] in FINAL_STATES:
+    """A job that is not in memory: its states from the disk, and the whole text of a chat at once. One that waits there
+    is followed from its first part's turn on."""
+    told, job_id, state = 0, record.quote.job_id, record.state
+    while True:
+        events = await hub.db(hub.store.events, job_id)
+        for event in events[told:]:
+            if event["state"] in _DELIVERED and record.quote.kind == "chat":
+                data = await hub.db(hub.store.result_data, job_id)
+                if data is not None:
+                    yield b"data: " + msgspec.json.encode({"text": data.decode()}) + b"\n\n"
+            yield b"data: " + msgspec.json.encode(event) + b"\n\n"
+            if event["state"] in _DELIVERED or event["state"] in FINAL_STATES:
+                return
+        told = len(events)
+        if state == State.QUOTED:
             return
+        job = hub.jobs.live(job_id)
+        if job is not None:
+            async for live in _live_events(hub, job):
+                yield live
+            return
+        await asyncio.sleep(WAITING_POLL_S)
+        yield b": still here\n\n"
 
 
 def _draw_view(attempt: AttemptRecord) -> DrawView:
