@@ -15,7 +15,9 @@ from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.jobs.draw import Candidate, candidates_hash
 from aitbc.core.jobs.lifecycle import FINAL_STATES, Event, State, advance
 from aitbc.core.jobs.reasons import JobReason, Refused
+from aitbc.core.jobs.splitting import ParentReceipt
 from aitbc.core.types.receipts import Attestation, HexHash, ReceiptCore, ReceiptDetails
+from aitbc.hub.gather import gather
 from aitbc.hub.http import Route, json_answer
 from aitbc.hub.hub import Hub
 from aitbc.hub.parts import Job
@@ -71,10 +73,37 @@ class ResultView(msgspec.Struct, frozen=True):
     claim_tx: str | None
 
 
+class PartView(msgspec.Struct, frozen=True):
+    """A part that was delivered."""
+
+    part: int
+    media_type: str
+    data_base64: str
+    details: ReceiptDetails
+    core: ReceiptCore
+    receipt_id: str
+    provider_sig: str
+    provider_pubkey: str
+    attestation: Attestation
+    attestation_sig: str
+    claim_tx: str | None
+
+
+class SplitResultView(msgspec.Struct, frozen=True):
+    """What was delivered of a split job, in order, and one receipt for the whole."""
+
+    job_id: str
+    parts: list[PartView]
+    parent: ParentReceipt
+    parent_sig: str
+    hub_pubkey: str
+
+
 class DrawView(msgspec.Struct, frozen=True):
     """One draw: everything that `core.jobs.draw` needs to repeat it."""
 
     attempt: int
+    part: int
     ticket: str
     randomness: str
     """Hash of the block that holds the lock."""
@@ -124,6 +153,8 @@ async def job_result(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     record = await _own_job(hub, request, request.path_params["job_id"])
     job_id = record.quote.job_id
+    if record.quote.parts:
+        return await _split_result(hub, record)
     entry = await hub.db(hub.store.receipt_of_job, job_id)
     if entry is None:
         why = f": {record.reason}: {record.message}" if record.reason else ""
@@ -146,6 +177,35 @@ async def job_result(request: Request) -> Response:
             claim_tx=entry.claim_tx or None,
         )
     )
+
+
+async def _split_result(hub: Hub, record: JobRecord) -> Response:
+    """Parts that are not there yet are missing; what is there is paid by part."""
+    found = await gather(hub, record)
+    if found is None:
+        why = f": {record.reason}: {record.message}" if record.reason else ""
+        raise Refused(JobReason.NOT_DELIVERED, f"the job is {record.state}{why}"[:500])
+    parts = []
+    for entry in found.entries:
+        data = await hub.db(hub.store.result_data, entry.job_id, entry.part)
+        assert data is not None, "a receipt is stored with its result"
+        parts.append(
+            PartView(
+                part=entry.part,
+                media_type=entry.delivery.media_type,
+                data_base64=base64.b64encode(data).decode(),
+                details=entry.delivery.details,
+                core=entry.delivery.core,
+                receipt_id=entry.receipt_id,
+                provider_sig=entry.delivery.sig,
+                provider_pubkey=entry.provider_pubkey,
+                attestation=entry.signed.attestation,
+                attestation_sig=entry.signed.sig,
+                claim_tx=entry.claim_tx or None,
+            )
+        )
+    pubkey = key_to_text(hub.signer.auth_key)
+    return json_answer(SplitResultView(record.quote.job_id, parts, found.parent, found.sig, pubkey))
 
 
 async def cancel_job(request: Request) -> Response:
@@ -259,6 +319,7 @@ async def _told_events(hub: Hub, record: JobRecord) -> AsyncIterator[bytes]:
 def _draw_view(attempt: AttemptRecord) -> DrawView:
     return DrawView(
         attempt=attempt.offer.attempt,
+        part=attempt.part,
         ticket=attempt.offer.ticket,
         randomness=attempt.randomness.hex(),
         candidates_hash=candidates_hash(attempt.table),
@@ -297,7 +358,7 @@ ROUTES = [
         _JOB + "/result",
         job_result,
         "The output and its receipt",
-        ResultView,
+        ResultView | SplitResultView,
         refusals=(401, 404, 409),
         bearer=True,
     ),

@@ -22,6 +22,7 @@ class LockTerms(msgspec.Struct, frozen=True):
     request_hash: str
     deliver_by_ms: int
     claim_until_ms: int
+    tasks: int = 1
 
 
 class QuoteView(msgspec.Struct, frozen=True):
@@ -43,6 +44,8 @@ class QuoteView(msgspec.Struct, frozen=True):
     claim_until_ms: int
     expires_ms: int
     lock: LockTerms
+    parts: list[dict[str, Any]] = []
+    """The requests of its parts, when it is split."""
 
 
 async def create_quote(request: Request) -> Response:
