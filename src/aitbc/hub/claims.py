@@ -1,6 +1,7 @@
-"""Carries attested receipts to the chain: RECEIPT_CLAIM with retry and back-off, until paid or until it is too late.
+"""Carries attested receipts to the chain: many under one root when many came together, else one by one, with retry and
+back-off, until paid or until it is too late.
 
-The provider holds the same papers and may claim first; that is as good. docs/spec/receipts.md
+The provider holds the same papers and may claim first; that is as good. docs/spec/receipts.md, docs/spec/batches.md
 """
 
 import asyncio
@@ -9,12 +10,14 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from aitbc.client.errors import ApiError, ClientError
-from aitbc.client.transactions import build_transaction, checked_fee, claim_witness, receipt_claim_payload
-from aitbc.core.codec.digests import transaction_id
+from aitbc.client.transactions import claim_witness, receipt_claim_payload
+from aitbc.core.codec.leaves import ROUTED
 from aitbc.core.jobs.lifecycle import Event
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.types.reasons import Reason
+from aitbc.hub.batches import Batcher
 from aitbc.hub.records import ReceiptEntry
+from aitbc.hub.sender import Sender
 
 if TYPE_CHECKING:
     from aitbc.hub.hub import Hub
@@ -23,31 +26,76 @@ log = logging.getLogger("aitbc.hub")
 
 FINAL_WAIT_S = 30
 """A claim that is not final after so long is looked at again."""
+TOO_CLOSE_MS = 30_000
+"""A receipt that lapses sooner is claimed alone at once: a batch takes two transactions, one after the other."""
 
-_STALE_NONCE = frozenset({Reason.BAD_NONCE, Reason.NONCE_GAP, Reason.REPLACEMENT_FEE_TOO_LOW})
-"""Another transaction of this account was there first: ask the chain for the nonce."""
 _HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
 """No later claim of this receipt can succeed."""
 
 
 class ClaimWorker:
-    """One task per open receipt, a bounded number of them sending at a time."""
+    """Gathers open receipts into batches; one task for each that is claimed alone, a bounded number at a time."""
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: "Hub", sender: Sender) -> None:
         self._hub = hub
+        self._sender = sender
+        self._batcher = Batcher(hub, self, sender)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Semaphore(hub.config.claims_in_flight)
-        self._nonce_lock = asyncio.Lock()
-        self._next_nonce: int | None = None
         self._newest: dict[str, str] = {}
         """The newest claim of each open receipt, by receipt; written down before it is sent."""
+        self._waiting: list[ReceiptEntry] = []
+        """For a batch."""
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def open(self) -> int:
-        return len(self._tasks)
+        return len(self._tasks) + len(self._waiting) + self._batcher.open
 
     def add(self, entry: ReceiptEntry) -> None:
-        task = asyncio.create_task(self._settle(entry), name=entry.receipt_id)
+        config = self._hub.config
+        alone = entry.signed.attestation.routed not in ROUTED  # calibration has no lock to settle from
+        if (
+            alone
+            or entry.claim_tx
+            or entry.claim_until_ms < self._hub.now_ms() + TOO_CLOSE_MS + config.batch_s * 1000
+        ):
+            self.claim_alone(entry)
+            return
+        self._waiting.append(entry)
+        if len(self._waiting) >= config.batch_most:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(config.batch_s, self._flush)
+
+    def resume(self, entries: list[ReceiptEntry]) -> None:
+        """What an earlier run owes; batches that it had begun go on."""
+        batches: set[str] = set()
+        for entry in entries:
+            if entry.batch:
+                batches.add(entry.batch)
+            else:
+                self.add(entry)
+        for batch in sorted(batches):
+            self._start(self._batcher.resume(batch), batch)
+
+    def _flush(self) -> None:
+        """Few are claimed one by one: a batch costs a transaction more, and the hub pays for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        entries, self._waiting = self._waiting, []
+        if len(entries) < self._hub.config.batch_least:
+            for entry in entries:
+                self.claim_alone(entry)
+        else:
+            self._start(self._batcher.carry(entries), f"a batch of {len(entries)}")
+
+    def claim_alone(self, entry: ReceiptEntry) -> None:
+        self._start(self._settle(entry), entry.receipt_id)
+
+    def _start(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -58,6 +106,8 @@ class ClaimWorker:
 
     async def stop(self) -> None:
         """What is not settled is on disk and goes on with the next run."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -72,12 +122,13 @@ class ClaimWorker:
                 async with self._sending:
                     end = await self._try_once(entry)
                 if end is not None:
-                    await self._close(entry, *end)
+                    await self.close(entry, *end, claim_tx=self._newest.pop(entry.receipt_id))
                     return
             except ClientError as error:
                 log.warning("claim of %s: %s", entry.receipt_id, error.message)
             if self._hub.now_ms() > entry.claim_until_ms + FINAL_WAIT_S * 1000:
-                await self._close(entry, "lapsed", "the chain did not take the claim in time")
+                message = "the chain did not take the claim in time"
+                await self.close(entry, "lapsed", message, claim_tx=self._newest.pop(entry.receipt_id))
                 return
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             pause_s = min(2 * pause_s, config.claim_retry_most_s)
@@ -85,7 +136,7 @@ class ClaimWorker:
     async def _try_once(self, entry: ReceiptEntry) -> tuple[str, str] | None:
         """How it ended, or None to try again. A claim that failed since another paid is no claim."""
         claim_tx = self._newest[entry.receipt_id]
-        if not claim_tx or not await self._is_known(claim_tx):
+        if not claim_tx or not await self.is_known(claim_tx):
             if claim_tx and await self._is_paid(entry):
                 return self._paid_by_another(entry)
             claim_tx = await self._send(entry)
@@ -94,10 +145,11 @@ class ClaimWorker:
         if answer["status"] == "final" and outcome.get("status") != "failed":
             return ("claimed", "")
         if answer["status"] == "pending":
-            self._next_nonce = None  # perhaps it waits for a nonce that was lost
+            self._sender.doubt()
             return None
         reason = outcome.get("reason", "")
-        if reason == Reason.RECEIPT_ALREADY_CLAIMED or await self._is_paid(entry):
+        settled = entry.batch and reason == Reason.TASK_ALREADY_PAID
+        if settled or reason == Reason.RECEIPT_ALREADY_CLAIMED or await self._is_paid(entry):
             return self._paid_by_another(entry)
         if reason in _HOPELESS:
             return ("lapsed", f"{reason}: {outcome.get('message', '')}"[:500])
@@ -109,8 +161,8 @@ class ClaimWorker:
         self._newest[entry.receipt_id] = ""
         return ("claimed", "")
 
-    async def _is_known(self, claim_tx: str) -> bool:
-        """Has the node heard of a claim that was sent earlier, perhaps by an earlier run?"""
+    async def is_known(self, claim_tx: str) -> bool:
+        """Has the node heard of a transaction that was sent earlier, perhaps by an earlier run?"""
         try:
             await self._hub.chain.transaction(claim_tx)
         except ApiError as error:
@@ -123,48 +175,21 @@ class ClaimWorker:
         return await self._hub.chain.receipt(entry.receipt_id) is not None
 
     async def _send(self, entry: ReceiptEntry) -> str:
-        """One claim at a time gets a nonce."""
         payload = receipt_claim_payload(
             core=entry.delivery.core, receipt_id=entry.receipt_id, provider_sig=entry.delivery.sig
         )
-        fee = await self._fee(payload)
-        async with self._nonce_lock:
-            try:
-                await self._send_with_nonce(entry, payload, fee)
-            except ClientError as error:
-                self._next_nonce = None
-                if error.code not in _STALE_NONCE:
-                    raise
-                await self._send_with_nonce(entry, payload, fee)
-        return self._newest[entry.receipt_id]
 
-    async def _fee(self, payload: dict[str, Any]) -> int:
-        """What the node asks for a claim; a node that asks too much is not believed."""
-        asked = await self._hub.chain.estimate_fee("RECEIPT_CLAIM", payload)
-        return checked_fee(asked, "RECEIPT_CLAIM", self._hub.config.max_fee)
+        async def remember(claim_tx: str) -> None:
+            """When the node's answer is lost, this claim is looked for before another is made."""
+            self._newest[entry.receipt_id] = claim_tx
+            await self._hub.db(self._hub.store.set_claim_tx, entry.receipt_id, claim_tx)
 
-    async def _send_with_nonce(self, entry: ReceiptEntry, payload: dict[str, Any], fee: int) -> None:
-        """The id is on disk first: when the node's answer is lost, this claim is looked for before another is made."""
-        hub = self._hub
-        if self._next_nonce is None:
-            account = await hub.chain.account(hub.signer.address)
-            self._next_nonce = int(account["nextNonce"])
-        tx = build_transaction(
-            "RECEIPT_CLAIM",
-            payload,
-            signer=hub.signer,
-            nonce=self._next_nonce,
-            fee=fee,
-            genesis_hash=hub.genesis_hash,
-            witness=claim_witness(entry.signed),
+        return await self._sender.send(
+            "RECEIPT_CLAIM", payload, remember=remember, witness=claim_witness(entry.signed)
         )
-        claim_tx = transaction_id(tx, hub.genesis_hash).hex()
-        self._newest[entry.receipt_id] = claim_tx
-        await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
-        await hub.chain.send(tx)
-        self._next_nonce += 1
 
-    async def _close(self, entry: ReceiptEntry, how: str, message: str) -> None:
+    async def close(self, entry: ReceiptEntry, how: str, message: str, *, claim_tx: str) -> None:
+        """The chain has paid (`claimed`), or never will (`lapsed`)."""
         paid = how == "claimed"
         reason = "" if paid else JobReason.CLAIM_LAPSED
         event = Event.CLAIMED if paid else Event.TIMER_FIRED
@@ -177,7 +202,7 @@ class ClaimWorker:
             entry.receipt_id,
             receipt_state=how,
             task_state=state,
-            claim_tx=self._newest.pop(entry.receipt_id),
+            claim_tx=claim_tx,
             reason=reason,
             message=message,
             at_ms=hub.now_ms(),

@@ -70,6 +70,12 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     unused_retention_s: int = 10 * 60
     """Quotes that nobody paid for are forgotten after this time, with their prompts."""
 
+    batch_s: float = 0.25
+    """Receipts that are attested within this time go to the chain together; a busy hub takes a minute."""
+    batch_least: int = 8
+    """Fewer are claimed one by one: a batch is two transactions, and a receipt claimed alone carries its own proof."""
+    batch_most: int = 4_096
+    """More do not wait for each other."""
     claim_retry_least_s: float = 0.5
     claim_retry_most_s: float = 30
     claims_in_flight: int = 32

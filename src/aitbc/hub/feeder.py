@@ -6,6 +6,7 @@ for, so that nobody hoards what another one could do. docs/spec/matching.md
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,10 @@ class Feeder:
             self._wake.set()
 
     async def start(self) -> None:
-        """What an earlier run left waiting, as far as it fits."""
+        """What an earlier run left waiting: the first of it now, the rest while the hub works."""
         self._backlog = {(line.cap, line.job_class) for line in await self._hub.db(self._hub.store.waiting)}
-        await self.fill()
+        await self._fill_once()
+        self._wake.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -92,22 +94,23 @@ class Feeder:
                 await asyncio.sleep(POLL_S)
 
     async def fill(self) -> None:
-        hub = self._hub
-        while appetites := self._appetites():
-            claimed = await hub.db(hub.store.claim, hub.process, appetites)
-            got: dict[_Line, int] = {}
-            for each in claimed:
-                for task in each.tasks:
-                    line = (task.cap, task.job_class)
-                    got[line] = got.get(line, 0) + 1
-            for appetite in appetites:
-                line = (appetite.cap, appetite.job_class)
-                if got.get(line, 0) < appetite.limit:
-                    self._backlog.discard(line)
-            for each in claimed:
-                await hub.jobs.adopt(each)
-            if hub.store.database.shared or not claimed:
-                return
+        while await self._fill_once() and not self._hub.store.database.shared:
+            await asyncio.sleep(0)
+
+    async def _fill_once(self) -> bool:
+        """One claim; False when there is nothing more, or no room."""
+        hub, appetites = self._hub, self._appetites()
+        if not appetites:
+            return False
+        claimed = await hub.db(hub.store.claim, hub.process, appetites)
+        got = Counter([(task.cap, task.job_class) for each in claimed for task in each.tasks])
+        for appetite in appetites:
+            line = (appetite.cap, appetite.job_class)
+            if got[line] < appetite.limit:
+                self._backlog.discard(line)
+        for each in claimed:
+            await hub.jobs.adopt(each)
+        return bool(claimed)
 
     def _appetites(self) -> list[Appetite]:
         shared = self._hub.store.database.shared

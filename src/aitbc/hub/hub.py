@@ -21,6 +21,7 @@ from aitbc.hub.jobs import JobService
 from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
 from aitbc.hub.providers import Directory, ProviderSession
+from aitbc.hub.sender import Sender
 from aitbc.hub.speeds import Speeds
 from aitbc.hub.store import JobStore, open_store
 from aitbc.ports import StorageError
@@ -89,7 +90,8 @@ class Hub:
             raise
         self._thread.store = self.store
         self.jobs = JobService(self)
-        self.claims = ClaimWorker(self)
+        self.sender = Sender(self)
+        self.claims = ClaimWorker(self, self.sender)
         await self._resume()
         self.in_background(self._sweep())
         self.in_background(self._stay_alive())
@@ -207,8 +209,7 @@ class Hub:
         self._open_quotes.update(await self.db(self.store.open_quotes))
         self.open_jobs = await self.db(self.store.unfinished)
         await self.feeder.start()
-        for entry in await self.db(self.store.open_receipts):
-            self.claims.add(entry)
+        self.claims.resume(await self.db(self.store.open_receipts))
 
     async def _stay_alive(self) -> None:
         while True:

@@ -7,7 +7,8 @@ that says the part is not ours any more ends our interest in it. docs/spec/jobs.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -287,7 +288,9 @@ class JobService:
         if part.want is not None and self._hub.matcher.withdraw(part.want):
             part.want = None
             part.stop_timer()
-            self._in_background(self._to(part, end.event, reason=end.reason, message=end.message), part)
+            self._in_background(
+                partial(self._to, part, end.event, reason=end.reason, message=end.message), part
+            )
 
     def release_waiting(self, model: str) -> list[tuple[str, int]]:
         """Forget the waiting parts for a model that nobody here serves; another process may have who does."""
@@ -311,7 +314,7 @@ class JobService:
             part.want = None
             part.stop_timer()
             part.enter(Event.DISPATCHED)
-        self._in_background(self._attempt(part, granted, hedge=hedge), part)
+        self._in_background(partial(self._attempt, part, granted, hedge=hedge), part)
 
     async def _attempt(self, part: Part, granted: Granted, *, hedge: bool) -> None:
         """Put the draw on record, send the task, follow it to its end."""
@@ -560,14 +563,14 @@ class JobService:
         self._retire_when_over(part.job)
         return True
 
-    def _in_background(self, work: "asyncio.Future[object] | object", part: Part) -> None:
+    def _in_background(self, work: Callable[[], Awaitable[object]], part: Part) -> None:
         task: asyncio.Task[None] = asyncio.create_task(self._guarded(work, part), name=part.job.id)
         self._drivers.add(task)
         task.add_done_callback(self._drivers.discard)
 
-    async def _guarded(self, work: "object", part: Part) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[object]], part: Part) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work()
         except asyncio.CancelledError:
             raise
         except Exception:
