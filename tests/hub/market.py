@@ -126,6 +126,9 @@ class MemoryChain:
     async def genesis(self) -> Json:
         return await self._ask("GET", "/rpc/genesis")
 
+    async def head(self) -> Json:
+        return await self._ask("GET", "/rpc/getHead")
+
     async def account(self, address: str) -> Json:
         return await self._ask("GET", f"/rpc/account/{address}")
 

@@ -70,6 +70,12 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     unused_retention_s: int = 10 * 60
     """Quotes that nobody paid for are forgotten after this time, with their prompts."""
 
+    session_amount: int = 100 * AIT
+    """Base units that the hub locks at once for the jobs of its account holders."""
+    session_s: int = 600
+    """How long such a session takes new jobs; what it did not pay comes back after that and `claim_s`."""
+    refunds: bool = True
+    """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25
     """Receipts that are attested within this time go to the chain together; a busy hub takes a minute."""
     batch_least: int = 8

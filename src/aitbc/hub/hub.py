@@ -22,6 +22,7 @@ from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
 from aitbc.hub.providers import Directory, ProviderSession
 from aitbc.hub.sender import Sender
+from aitbc.hub.sessions import SessionLocks
 from aitbc.hub.speeds import Speeds
 from aitbc.hub.store import JobStore, open_store
 from aitbc.ports import StorageError
@@ -91,11 +92,14 @@ class Hub:
         self._thread.store = self.store
         self.jobs = JobService(self)
         self.sender = Sender(self)
+        self.sessions = SessionLocks(self)
         self.claims = ClaimWorker(self, self.sender)
         await self._resume()
         self.in_background(self._sweep())
         self.in_background(self._stay_alive())
         self.in_background(self.feeder.run())
+        if self.config.refunds:
+            self.in_background(self.sessions.refund_for_ever())
         if self.store.database.shared:
             self.in_background(self.feeder.listen())
 

@@ -40,6 +40,7 @@ from aitbc.hub.records import (
     TaskChange,
     TaskRecord,
 )
+from aitbc.hub.sessions import GRACE_MS
 from aitbc.hub.store.queue import Claimed
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ class JobService:
             owner=hub.process if here else "",
             at_ms=hub.now_ms(),
         )
+        if not quote.account:
+            await hub.db(hub.store.watch_lock, lock, refund_after_ms=quote.claim_until_ms + GRACE_MS)
         if not await hub.batched(hub.store.reserve, reservation):
             raise Refused(JobReason.JOB_OVER, "this quote has ended, or its lock pays another job; refund it")
         hub.open_jobs += 1
@@ -184,7 +187,7 @@ class JobService:
             part=part,
             cap=quote.model,
             job_class=quote.job_class,
-            vfinish=clock.stamp(quote.client, cost),
+            vfinish=clock.stamp(quote.payer, cost),
             units=units,
         )
 
@@ -196,7 +199,7 @@ class JobService:
             history = await hub.db(hub.store.attempts, record.quote.job_id)
         job = self._live.get(record.quote.job_id) or self._make_live(record)
         for task in claimed.tasks:
-            hub.matcher.queue(task.cap).clock.heard(record.quote.client, task.vfinish)
+            hub.matcher.queue(task.cap).clock.heard(record.quote.payer, task.vfinish)
             part = self._adopt_part(job, task, history)
             if not part.want:
                 log.info("job %s: part %d is here already", job.id, task.part)

@@ -38,6 +38,13 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     wishes: Wishes = NO_WISHES
     weight_milli: int = 1_000
     """The client's share of the queue."""
+    account: str = ""
+    """Who pays the hub for it, when the hub's own session pays the provider; empty: the client's lock does."""
+
+    @property
+    def payer(self) -> str:
+        """Whose share of the queue it takes."""
+        return self.account or self.client
 
     @property
     def requests(self) -> list[dict[str, Any]]:

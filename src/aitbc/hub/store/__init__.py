@@ -10,11 +10,12 @@ from aitbc.adapters.storage.opening import KINDS, sqlite_path
 from aitbc.hub.store.database import ConnectionLost, Database
 from aitbc.hub.store.money import Money
 from aitbc.hub.store.providers import Providers
+from aitbc.hub.store.sessions import Sessions
 from aitbc.hub.store.sqlite import SqliteDatabase
 from aitbc.ports import StorageError
 
 
-class JobStore(Money, Providers):
+class JobStore(Money, Providers, Sessions):
     """Jobs, their parts and attempts, receipts, money, and what is known of providers."""
 
     def __init__(self, database: Database, *, genesis_hash: str) -> None:

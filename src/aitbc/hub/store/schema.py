@@ -58,6 +58,11 @@ TABLES = (
     # What is known of a provider beyond its connection.
     """CREATE TABLE provider (
         address TEXT PRIMARY KEY, record {blob} NOT NULL)""",
+    # The hub's own escrow for the jobs of account holders, and locks whose rest goes back when their time is over.
+    """CREATE TABLE session (
+        lock TEXT PRIMARY KEY, amount BIGINT NOT NULL, reserved BIGINT NOT NULL DEFAULT 0, tasks BIGINT NOT NULL,
+        next_task BIGINT NOT NULL DEFAULT 0, deliver_by_ms BIGINT NOT NULL, claim_until_ms BIGINT NOT NULL)""",
+    "CREATE TABLE watched (lock TEXT PRIMARY KEY, refund_after_ms BIGINT NOT NULL)",
     # Money: a hold sets an amount aside, entries move it; entries are only ever added.
     """CREATE TABLE hold (
         business_id TEXT PRIMARY KEY, payer TEXT NOT NULL, amount BIGINT NOT NULL CHECK (amount >= 0),
