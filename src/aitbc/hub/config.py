@@ -70,6 +70,10 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     unused_retention_s: int = 10 * 60
     """Quotes that nobody paid for are forgotten after this time, with their prompts."""
 
+    spot_checks: bool = False
+    """Have a drawn share of deliveries done again elsewhere before they are attested; needs money for a session."""
+    spot_check_most_ppm: int = 1_000_000
+    """The operator's bound on the share: below what the formula asks, a cheat may pay, and the log shows it."""
     session_amount: int = 100 * AIT
     """Base units that the hub locks at once for the jobs of its account holders."""
     session_s: int = 600

@@ -12,6 +12,7 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.jobs.reputation import Standing
+from aitbc.hub.audits import Audits
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
@@ -93,6 +94,8 @@ class Hub:
         self.jobs = JobService(self)
         self.sender = Sender(self)
         self.sessions = SessionLocks(self)
+        self.audits = Audits(self)
+        await self.audits.start()
         self.claims = ClaimWorker(self, self.sender)
         await self._resume()
         self.in_background(self._sweep())
@@ -118,6 +121,7 @@ class Hub:
         await asyncio.gather(*self._background, return_exceptions=True)
         try:
             await self._save_standings()
+            await self.audits.stop()
             await self.db(self.store.leave, self.process)
         except StorageError as error:
             log.error("the database refuses the last words: %s", error)

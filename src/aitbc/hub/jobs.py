@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aitbc.core.jobs import link
+from aitbc.core.jobs.audits import Verdict
 from aitbc.core.jobs.draw import candidates_hash
 from aitbc.core.jobs.fairness import JobClass, cost_of
 from aitbc.core.jobs.lifecycle import FINAL_STATES, MAX_ATTEMPTS, Event, State, advance, after_failed_attempt
@@ -25,6 +26,7 @@ from aitbc.core.jobs.requests import request_hash_of
 from aitbc.core.jobs.splitting import prove_part
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
 from aitbc.hub.attempts import Attempt, Delivered, Ended, attested_message
+from aitbc.hub.audits import ACCOUNT as AUDITS
 from aitbc.hub.chain import check_lock, final_lock
 from aitbc.hub.matcher import Want
 from aitbc.hub.parts import RETRY_ELSEWHERE, Failure, Job, Part
@@ -37,6 +39,7 @@ from aitbc.hub.records import (
     NewReservation,
     NewTask,
     Quote,
+    ReceiptEntry,
     TaskChange,
     TaskRecord,
 )
@@ -420,7 +423,8 @@ class JobService:
         (part.lost if failure.reason in RETRY_ELSEWHERE else part.avoid).add(provider)
         number = attempt.offer.attempt
         log.info("job %s: attempt %d failed, %s: %s", part.job.id, number, failure.reason, failure.message)
-        if part.running or part.over:
+        beside_a_check = part.state == State.AUDITING and failure.reason != JobReason.CHECK_FAILED
+        if part.running or part.over or beside_a_check:
             await self._hub.db(
                 self._hub.store.end_attempt,
                 part.job.id,
@@ -432,6 +436,8 @@ class JobService:
             return
         self._withdraw_hedge(part)
         event = after_failed_attempt(attempts_made=part.attempts, retry_useful=failure.retry_useful)
+        if part.state == State.AUDITING and event == Event.ATTEMPT_FAILED:
+            event = Event.CHECK_FAILED
         part.progress = (0, 0)
         part.retry_until_ms = self._hub.now_ms() + int(self._hub.config.retry_wait_s * 1000)
         ours = await self._to(part, event, reason=failure.reason, message=failure.message, ended=number)
@@ -453,7 +459,7 @@ class JobService:
     async def _ended(self, attempt: Attempt, end: Ended) -> None:
         """The client has stopped or the deadline has come; or another attempt has won, and only this one ends."""
         part = attempt.part
-        if end.reason == JobReason.HEDGED or part.over:
+        if end.reason == JobReason.HEDGED or part.over or part.state == State.AUDITING:
             await self._hub.db(
                 self._hub.store.end_attempt,
                 part.job.id,
@@ -475,8 +481,13 @@ class JobService:
             self._too_late(attempt)
             return
         entry = attempt.attest(delivered)
-        part.enter(Event.ATTESTED)
         part.stop_timer()
+        if hub.config.spot_checks and not await self._checked(attempt, delivered, entry):
+            return
+        if part.over:
+            self._too_late(attempt)
+            return
+        part.enter(Event.ATTESTED)
         self._withdraw_hedge(part)
         delivery = NewDelivery(
             entry=entry,
@@ -504,6 +515,30 @@ class JobService:
         self._tell_delivered(part, entry.receipt_id)
         hub.claims.add(entry)
         self._retire_when_over(part.job)
+
+    async def _checked(self, attempt: Attempt, delivered: Delivered, entry: ReceiptEntry) -> bool:
+        """A delivery that is drawn for a check is attested after it; False: it is false, or not ours any more."""
+        part = attempt.part
+        if part.state != State.RUNNING or part.job.quote.account == AUDITS:
+            return True
+        for other in part.running.values():
+            other.stop(CancelAsked(reason=JobReason.HEDGED))
+        part.enter(Event.CHECK_BEGUN)
+        change = self._change(part)
+        if not await self._hub.batched(self._hub.store.change_tasks, change):
+            self._drop(part)
+            return False
+        verdict = await self._hub.audits.verdict(attempt, delivered, entry)
+        if verdict != Verdict.FALSE:
+            return True
+        message = "the work was done again, twice, and is not what was delivered"
+        attempt.session.post(
+            link.ResultRefused(
+                task_id=attempt.granted.task_id, reason=JobReason.CHECK_FAILED, message=message
+            )
+        )
+        await self._failed(attempt, Failure(JobReason.CHECK_FAILED, message))
+        return False
 
     def _tell_delivered(self, part: Part, receipt_id: str) -> None:
         job = part.job

@@ -94,6 +94,8 @@ class ProviderSession:
         self.since_s = time.monotonic()
         self.recent_failures = 0
         self.standing = Standing()
+        self.stake = 0
+        """Base units that can be slashed; the chain's RPC does not tell bonds yet."""
         self.exposure = 2**63
         """The dearest part that it may be given: a thin stake covers little."""
         self.region = hello.region

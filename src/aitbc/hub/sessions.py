@@ -1,6 +1,6 @@
 """Jobs of account holders are paid out of the hub's own session lock: one transaction for thousands of them.
 
-The receipt names the hub as client and (lock, number) as what pays; what the account owes the hub is in the hub's books.
+The receipt names the hub as client and (lock, number) as what pays; what the account owes is in the hub's books.
 Whatever a session does not pay returns to the hub. DESIGN §3 "Escrow"
 """
 

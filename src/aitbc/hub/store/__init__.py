@@ -7,6 +7,7 @@
 from pathlib import Path
 
 from aitbc.adapters.storage.opening import KINDS, sqlite_path
+from aitbc.hub.store.audits import AuditLog
 from aitbc.hub.store.database import ConnectionLost, Database
 from aitbc.hub.store.money import Money
 from aitbc.hub.store.providers import Providers
@@ -15,7 +16,7 @@ from aitbc.hub.store.sqlite import SqliteDatabase
 from aitbc.ports import StorageError
 
 
-class JobStore(Money, Providers, Sessions):
+class JobStore(Money, Providers, Sessions, AuditLog):
     """Jobs, their parts and attempts, receipts, money, and what is known of providers."""
 
     def __init__(self, database: Database, *, genesis_hash: str) -> None:

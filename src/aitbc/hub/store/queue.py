@@ -152,7 +152,7 @@ class Queue(Jobs):
             count = session.run(f"UPDATE task SET owner = '' WHERE state = 'queued' AND {dead}", (now_ms,))  # noqa: S608
             skip = " FOR UPDATE SKIP LOCKED" if self.database.dialect.skip_locked else ""
             rows = session.rows(
-                f"SELECT job_id, task, attempts FROM task WHERE state IN ('leased', 'running') AND {dead}"  # noqa: S608
+                f"SELECT job_id, task, attempts FROM task WHERE state IN ('leased', 'running', 'auditing') AND {dead}"  # noqa: S608
                 f" LIMIT {MOST_RECLAIMED}{skip}",
                 (now_ms,),
             )

@@ -15,6 +15,9 @@ RECEIPT_COLUMNS = (
     " batch, leaf"
 )
 
+MOST_SUMMED = 100
+"""Open receipts that count as money withheld: more do not change a rate that is at its floor by then."""
+
 
 class Receipts(Queue):
     @durable
@@ -66,6 +69,11 @@ class Receipts(Queue):
         return self._receipts(
             "state = 'attested' AND provider = ? ORDER BY claim_until_ms LIMIT ?", (provider, limit)
         )
+
+    def unmatured_of(self, provider: str) -> int:
+        """What a provider has earned and not yet been paid: it can still be withheld."""
+        entries = self.open_receipts(provider=provider, limit=MOST_SUMMED)
+        return sum([entry.signed.attestation.price for entry in entries])
 
     def receipts_of_batch(self, batch: str) -> list[ReceiptEntry]:
         """In the order of their leaves."""

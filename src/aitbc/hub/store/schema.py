@@ -58,6 +58,9 @@ TABLES = (
     # What is known of a provider beyond its connection.
     """CREATE TABLE provider (
         address TEXT PRIMARY KEY, record {blob} NOT NULL)""",
+    # Spot checks: what was decided and why.
+    "CREATE TABLE audit (id {serial}, receipt_id TEXT NOT NULL, body TEXT NOT NULL)",
+    "CREATE INDEX audit_of_receipt ON audit (receipt_id) WHERE receipt_id <> ''",
     # The hub's own escrow for the jobs of account holders, and locks whose rest goes back when their time is over.
     """CREATE TABLE session (
         lock TEXT PRIMARY KEY, amount BIGINT NOT NULL, reserved BIGINT NOT NULL DEFAULT 0, tasks BIGINT NOT NULL,

@@ -1,5 +1,5 @@
-"""Session locks: the hub's own escrow, out of which the jobs of its account holders are paid, and locks that may have to
-be refunded one day."""
+"""Session locks: the hub's own escrow, out of which the jobs of its account holders are paid, and locks that may
+have to be refunded one day."""
 
 from typing import NamedTuple
 
