@@ -163,3 +163,35 @@ def test_a_straggler_is_hedged_and_the_first_delivery_wins(tmp_path: Path) -> No
 
 def _bearer(quote: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {quote['job_token']}"}
+
+
+def test_a_node_can_ask_about_every_part(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with market(tmp_path) as place:
+            await place.add_provider()
+            quote = await begin_split(place, prompts=["a", "longer tale"])
+            await place.until_state(quote, "settled")
+            for part in (await place.result(quote)).json()["parts"]:
+                core = part["core"]
+                asked = {
+                    "job_id": quote["job_id"],
+                    "client": core["client_addr"],
+                    "miner": core["miner_addr"],
+                    "price": core["price"],
+                    "compute_units": core["compute_units"],
+                    "output_hash": core["output_hash"],
+                }
+                for more in ({}, {"receipt_id": part["receipt_id"]}):
+                    answer = (await place.http.post("/attest/receipt", json={**asked, **more})).json()
+                    assert (answer["exists"], answer["paid"], answer["not_double_spent"]) == (
+                        True,
+                        True,
+                        False,
+                    )
+                    assert answer["attestation"]["receipt_id"] == part["receipt_id"]
+                wrong = (
+                    await place.http.post("/attest/receipt", json={**asked, "price": core["price"] + 1})
+                ).json()
+                assert (wrong["exists"], wrong["reason"]) == (False, "price_differs")
+
+    asyncio.run(story())

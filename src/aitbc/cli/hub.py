@@ -42,9 +42,37 @@ def command() -> None:
     show_default=True,
     help="Time to claim it after that.",
 )
+@click.option(
+    "--database",
+    envvar="HUB_DATABASE_URL",
+    default="",
+    metavar="URL",
+    help="PostgreSQL for several hub processes on one queue; by default SQLite in the folder.",
+)
+@click.option(
+    "--matching",
+    type=click.Choice(["weighted", "round_robin"]),
+    default="weighted",
+    show_default=True,
+    help="How providers are chosen; turns mint nothing.",
+)
+@click.option(
+    "--spot-checks",
+    is_flag=True,
+    help="Have a share of deliveries done again elsewhere before they are attested.",
+)
 @click.pass_obj
 def start(
-    settings: Settings, name: str, data: Path | None, host: str, port: int, deliver_s: int, claim_s: int
+    settings: Settings,
+    name: str,
+    data: Path | None,
+    host: str,
+    port: int,
+    deliver_s: int,
+    claim_s: int,
+    database: str,
+    matching: str,
+    spot_checks: bool,
 ) -> int:
     """Quote, match, check, attest and claim until Ctrl-C."""
     from aitbc.adapters.http.ports import check_port
@@ -68,6 +96,9 @@ def start(
             genesis=genesis,
             deliver_s=deliver_s,
             claim_s=claim_s,
+            database_url=database,
+            matching=matching,
+            spot_checks=spot_checks,
         )
         note(f"hub {signer.address} on http://{host}:{port}")
         log_as_json()

@@ -50,13 +50,20 @@ async def attest_receipt(request: Request) -> Response:
             exists=False, paid=False, not_double_spent=False, quote={}, reason="unknown_job"
         )
         return json_answer(unknown)
-    entry = await hub.db(hub.store.receipt_of_job, asked.job_id)
-    return json_answer(_answer(record, entry, asked))
+    entries = await hub.db(hub.store.receipts_of_job, asked.job_id[:128])
+    return json_answer(_answer(record, _entry_for(entries, asked), asked))
+
+
+def _entry_for(entries: list[ReceiptEntry], asked: AttestRequest) -> ReceiptEntry | None:
+    """The receipt that is asked about: by its id, else the part that fits, else the first one."""
+    named = [entry for entry in entries if entry.receipt_id == asked.receipt_id]
+    fitting = [entry for entry in entries if not asked.receipt_id and not _differs(entry, asked)]
+    return next(iter(named or fitting or entries), None)
 
 
 def _answer(record: JobRecord, entry: ReceiptEntry | None, asked: AttestRequest) -> AttestAnswer:
     difference = _difference(record, entry, asked)
-    unspent = record.state != State.SETTLED
+    unspent = entry.state != "claimed" if entry is not None else record.state != State.SETTLED
     signed = entry.signed if entry is not None and not difference else None
     return AttestAnswer(
         exists=not difference,
@@ -82,6 +89,10 @@ def _difference(record: JobRecord, entry: ReceiptEntry | None, asked: AttestRequ
     """What in the question is not what this hub attested; empty when all of it is."""
     if entry is None:
         return f"not_attested: the job is {record.state}"
+    return _differs(entry, asked)
+
+
+def _differs(entry: ReceiptEntry, asked: AttestRequest) -> str:
     attested = entry.signed.attestation
     pairs = {
         "client": (asked.client, attested.client),
