@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from aitbc.core.jobs import link
@@ -12,6 +13,8 @@ from aitbc.hub.limits import MAX_ADDRESSES, RateLimit
 from aitbc.hub.matcher import Matcher, Want
 from aitbc.hub.problems import ANSWERS
 from aitbc.hub.providers import ROUND_ROBIN, WEIGHTED, Directory, ProviderSession
+from hub.market import market, until
+from hub.store.made import queued
 from hub.strange_provider import MODEL
 from support.people import PROVIDER
 
@@ -189,3 +192,19 @@ def test_round_robin_takes_turns() -> None:
 
 def test_every_answer_says_what_to_do() -> None:
     assert all(answer.fix and answer.status >= 400 for answer in ANSWERS.values())
+
+
+def test_a_part_that_is_ours_on_disk_only_is_given_back(tmp_path: Path) -> None:
+    """The connection was lost as a claim's answer was on its way."""
+
+    async def story() -> None:
+        async with market(tmp_path) as place:
+            await place.add_provider()
+            hub = place.hub
+            made = queued(hub.store, "job_1", owner=hub.process, deliver_by_ms=hub.now_ms() + 60_000)
+            await hub.feeder.mend()
+            assert hub.store.owned(hub.process) == [("job_1", 0)], "it may be on its way"
+            await hub.feeder.mend()
+            await until(lambda: hub.jobs.has(made.job_id, 0) or hub.store.attempts(made.job_id))
+
+    asyncio.run(story())

@@ -38,6 +38,7 @@ class Feeder:
         self._hub = hub
         self._backlog: set[_Line] = set()
         """Lines of which there is more on disk."""
+        self._missing: set[tuple[str, int]] = set()
         self._wake = asyncio.Event()
 
     def room(self, task: NewTask) -> bool:
@@ -133,6 +134,22 @@ class Feeder:
 
     def _served(self) -> set[str]:
         return {model for session in self._hub.directory.sessions() for model in session.eligible}
+
+    async def mend(self) -> None:
+        """Give back what the store says is ours and is not: after a connection was lost with an answer on its way.
+
+        What is missing twice, with a sweep between, is not merely on its way.
+        """
+        hub = self._hub
+        owned = await hub.db(hub.store.owned, hub.process)
+        missing = {(job_id, part) for job_id, part in owned if not hub.jobs.has(job_id, part)}
+        stray = sorted(missing & self._missing)
+        self._missing = missing - set(stray)
+        if stray:
+            log.warning("%d waiting parts were ours on disk only", len(stray))
+            await hub.db(hub.store.let_go, hub.process, stray)
+            self._backlog.update([(line.cap, line.job_class) for line in await hub.db(hub.store.waiting)])
+            self._wake.set()
 
     async def _give_back(self) -> None:
         """Beside other processes: parts that nobody here can do are for those who can."""

@@ -255,4 +255,5 @@ class Hub:
         )
         await self.db(self.store.release_expired, now_ms=now_ms)
         await self._save_standings()
+        await self.feeder.mend()
         self.open_jobs = await self.db(self.store.unfinished)

@@ -298,6 +298,11 @@ class JobService:
                 partial(self._to, part, end.event, reason=end.reason, message=end.message), part
             )
 
+    def has(self, job_id: str, part: int) -> bool:
+        """Is this part in memory, waiting or at work?"""
+        job = self._live.get(job_id)
+        return job is not None and part in job.parts
+
     def release_waiting(self, model: str) -> list[tuple[str, int]]:
         """Forget the waiting parts for a model that nobody here serves; another process may have who does."""
         released = []

@@ -65,7 +65,10 @@ def test_a_quote_is_taken_once_and_a_lock_pays_one_job(store: JobStore) -> None:
     first, second = quote("job_1"), quote("job_2")
     for each in (first, second):
         store.add_quote(each)
-    assert store.reserve([reservation(first), reservation(first)]) == [True, False]
+    mine, other = reservation(first, owner="p"), reservation(first, owner="q")
+    assert store.reserve([mine, other]) == [True, False]
+    assert store.reserve([mine]) == [True], "the answer was lost, so it is said again"
+    assert store.owned("p") == [("job_1", 0)]
     assert store.reserve([reservation(second, lock=lock_of("job_1"))]) == [False]
     assert store.reserve([reservation(second, lock=lock_of("job_1"), first_task=1)]) == [True], "a session"
 

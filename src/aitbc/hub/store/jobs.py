@@ -66,22 +66,20 @@ class Jobs(BaseStore):
         return [job_id for (job_id,) in rows]
 
     def reserve(self, reservations: Sequence[NewReservation]) -> list[bool]:
-        """The lock is final and right; a lock pays a job once. False: this quote has ended or its lock is taken."""
+        """The lock is final and right; a lock pays a job once. False: this quote has ended, another process was
+        first, or the lock is taken."""
         with self._transaction() as session:
             taken = session.changed_many(
-                "UPDATE job SET state = ?, lock = ?, first_task = ?, randomness = ? WHERE job_id = ? AND state = ?"
-                " AND NOT EXISTS (SELECT 1 FROM job AS other WHERE other.lock = ? AND other.first_task = ?)"
-                " RETURNING 1",
+                "UPDATE job SET state = ?, lock = ?, first_task = ?, randomness = ? WHERE job_id = ?"
+                " AND (state = ? OR (state = ? AND lock = ? AND first_task = ? AND EXISTS (SELECT 1 FROM task"
+                " WHERE task.job_id = job.job_id AND task.owner = ? AND task.state = 'queued')))"
+                " AND NOT EXISTS (SELECT 1 FROM job AS other WHERE other.lock = ? AND other.first_task = ?"
+                " AND other.job_id <> job.job_id) RETURNING 1",
                 [
                     (
-                        State.QUEUED,
-                        r.lock,
-                        r.first_task,
-                        r.randomness,
-                        r.job_id,
-                        State.QUOTED,
-                        r.lock,
-                        r.first_task,
+                        *(State.QUEUED, r.lock, r.first_task, r.randomness, r.job_id),
+                        *(State.QUOTED, State.QUEUED, r.lock, r.first_task, r.owner),
+                        *(r.lock, r.first_task),
                     )
                     for r in reservations
                 ],
@@ -89,7 +87,7 @@ class Jobs(BaseStore):
             new = [r for r, fresh in zip(reservations, taken, strict=True) if fresh]
             session.run_many(
                 "INSERT INTO task (job_id, task, cap, class, vfinish, state, owner, deliver_by_ms, units)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id, task) DO NOTHING",
                 [
                     (
                         r.job_id,

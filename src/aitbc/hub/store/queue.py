@@ -122,6 +122,14 @@ class Queue(Jobs):
             )
             self.database.notify()
 
+    def owned(self, process: str) -> list[tuple[str, int]]:
+        """The waiting parts that a process should have in its index."""
+        with self._transaction() as session:
+            rows = session.rows(
+                "SELECT job_id, task FROM task WHERE owner = ? AND state = 'queued'", (process,)
+            )
+        return [(job_id, part) for job_id, part in rows]
+
     def waiting(self) -> list[Waiting]:
         """How much waits, by capability and class."""
         with self._transaction() as session:
