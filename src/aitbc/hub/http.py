@@ -38,7 +38,7 @@ class Route(NamedTuple):
     handler: Handler
     summary: str
     answer: Any
-    """Record of the answer; a text names another media type."""
+    """Record of the answer, or a tuple of those that it may be; a text names another media type."""
     body: Any = None
     status: int = 200
     refusals: Sequence[int] = ()
@@ -80,7 +80,9 @@ def describe(
 
 def _document(routes: Sequence[Route], *, title: str, version: str) -> dict[str, Any]:
     kinds: list[Any] = [Problem]
-    kinds += [kind for route in routes for kind in (route.body, route.answer) if not isinstance(kind, str)]
+    kinds += [
+        kind for route in routes for kind in (route.body, *_answers(route)) if not isinstance(kind, str)
+    ]
     kinds = [kind for index, kind in enumerate(kinds) if kind is not None and kind not in kinds[:index]]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA_PLACE)
     schema_of = dict(zip(kinds, schemas, strict=True))
@@ -96,6 +98,10 @@ def _document(routes: Sequence[Route], *, title: str, version: str) -> dict[str,
             "securitySchemes": {"job_token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _answers(route: Route) -> tuple[Any, ...]:
+    return route.answer if isinstance(route.answer, tuple) else (route.answer,)
 
 
 def _operation(route: Route, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
@@ -121,7 +127,10 @@ def _operation(route: Route, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
 def _success(answer: Any, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     if isinstance(answer, str):
         return {"description": "ok", "content": {answer: {"schema": {"type": "string"}}}}
-    return {"description": "ok", "content": {"application/json": {"schema": schema_of[answer]}}}
+    schema = (
+        {"oneOf": [schema_of[each] for each in answer]} if isinstance(answer, tuple) else schema_of[answer]
+    )
+    return {"description": "ok", "content": {"application/json": {"schema": schema}}}
 
 
 def _refusal(schema_of: Mapping[Any, Any]) -> dict[str, Any]:

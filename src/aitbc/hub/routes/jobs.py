@@ -358,7 +358,7 @@ ROUTES = [
         _JOB + "/result",
         job_result,
         "The output and its receipt",
-        ResultView | SplitResultView,
+        (ResultView, SplitResultView),
         refusals=(401, 404, 409),
         bearer=True,
     ),
