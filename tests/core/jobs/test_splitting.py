@@ -39,11 +39,11 @@ from aitbc.core.jobs.splitting import (
             {"prompt": "a", "n": 2, "seed": 2**53 - 1},
             [{"prompt": "a", "seed": 2**53 - 1}, {"prompt": "a", "seed": 0}],
         ),
-        ("embedding", {"inputs": ["a"] * 130}, [{"inputs": ["a"] * 128}, {"inputs": ["a"] * 2}]),
+        ("embedding", {"input": ["a"] * 130}, [{"input": ["a"] * 128}, {"input": ["a"] * 2}]),
         (
             "embedding",
-            {"inputs": ["a" * 8_000, "b" * 193, "c"]},
-            [{"inputs": ["a" * 8_000]}, {"inputs": ["b" * 193, "c"]}],
+            {"input": ["a" * 8_000, "b" * 193, "c"]},
+            [{"input": ["a" * 8_000]}, {"input": ["b" * 193, "c"]}],
         ),
     ],
 )
@@ -62,8 +62,8 @@ def test_map(kind: str, fields: dict[str, Any], parts: list[dict[str, Any]]) -> 
         ("chat", {"prompts": ["a", 1]}, "prompts must be a list of texts"),
         ("chat", {"prompts": ["a"], "prompt": "b"}, "not both"),
         ("chat", {"prompts": ["a"] * 257}, "257 prompts; at most 256"),
-        ("embedding", {"inputs": "a"}, "inputs must be a list"),
-        ("embedding", {"inputs": ["a" * 8_192] * 257}, "257 batches of inputs"),
+        ("embedding", {"input": "a"}, "input must be a list"),
+        ("embedding", {"input": ["a" * 8_192] * 257}, "257 batches of inputs"),
     ],
 )
 def test_what_cannot_be_split_is_refused(kind: str, fields: dict[str, Any], words: str) -> None:

@@ -25,7 +25,7 @@ BYTES_PER_PART = 8 * 1024
 """A part of embeddings has at most so many inputs and bytes: small enough to do again elsewhere."""
 PICTURES = "n"
 PROMPTS = "prompts"
-INPUTS = "inputs"
+INPUTS = "input"
 MAX_SEED = 2**53 - 1
 
 
