@@ -6,6 +6,7 @@ import click
 
 from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
+from aitbc.cli.registration import register_hub
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 from aitbc.core.types.amounts import format_ait
@@ -14,6 +15,9 @@ from aitbc.core.types.amounts import format_ait
 @click.group("hub")
 def command() -> None:
     """Run a hub."""
+
+
+command.add_command(register_hub)
 
 
 @command.command("start", cls=AitbcCommand)

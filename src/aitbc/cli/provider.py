@@ -8,6 +8,7 @@ import click
 from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
 from aitbc.cli.money import amount_or_zero
+from aitbc.cli.registration import register_provider
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 from aitbc.core.types.amounts import format_ait
@@ -20,6 +21,9 @@ _DATA_HELP = "Folder of its queue and logs; by default `provider` in the --home 
 @click.group("provider")
 def command() -> None:
     """Serve jobs with this machine and earn."""
+
+
+command.add_command(register_provider)
 
 
 @command.command("start", cls=AitbcCommand)

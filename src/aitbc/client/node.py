@@ -6,9 +6,11 @@ Each route is one function below that returns a `Call`; the clients only differ 
 from typing import Any
 from urllib.parse import quote
 
-from aitbc.client.errors import ApiError, Unreachable
+from aitbc.client.errors import ApiError, ClientError, Unreachable
 from aitbc.client.http import AsyncHttp, Call, SyncHttp
+from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.views import transaction_to_plain
+from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction
 
 __all__ = ["ApiError", "AsyncNodeClient", "NodeClient", "Unreachable"]
@@ -19,8 +21,31 @@ MAX_WAIT_S = 60
 """A node holds a waiting request no longer; ask again for more."""
 
 
-class NodeClient(SyncHttp):
+class _OneChain:
+    """The chain that a client is for, once it was told or has seen it."""
+
+    expected_chain: bytes | None = None
+    """Genesis hash. None: whatever chain the node says it is on."""
+
+    def _checked_chain(self, head: Json) -> bytes:
+        found = _genesis_hash_of(head)
+        if self.expected_chain not in (None, found):
+            assert self.expected_chain is not None
+            raise ClientError(
+                "other_chain",
+                f"the node is on the chain with genesis {found.hex()} and not on {self.expected_chain.hex()};"
+                " nothing was signed",
+                "ask a node of your chain with --rpc",
+            )
+        return found
+
+
+class NodeClient(SyncHttp, _OneChain):
     """A node's RPC, one method per route. Raises `ApiError` or `Unreachable`."""
+
+    def genesis_hash(self) -> bytes:
+        """What signatures are bound to; refuses a node of another chain than `expected_chain`."""
+        return self._checked_chain(self.head())
 
     def health(self) -> Json:
         return self.perform(_health())
@@ -98,17 +123,24 @@ class NodeClient(SyncHttp):
         """Why a block is final; believe it after `aitbc.client.light` has checked it."""
         return self.perform(finality_call(height))
 
-    def estimate_fee(self, type: str, payload: Json) -> int:
-        """The least fee, in base units, with which a transaction of this type and payload is accepted."""
-        return self.perform(_estimate_fee(type, payload))
+    def estimate_fee(self, type: str, payload: Json, *, pubkey: str = "", witness: Json | None = None) -> int:
+        """The least fee, in base units, with which a transaction of this type and payload is accepted.
+
+        `pubkey` (as JSON writes keys) and `witness`: what they cost to check is in it; without them, one Ed25519
+        signature and no witness.
+        """
+        return self.perform(_estimate_fee(type, payload, pubkey, witness))
 
     def faucet(self, address: str, amount: int) -> str:
         """Ask a devnet's faucet for base units; returns the id of its transaction."""
         return self.perform(_faucet(address, amount))
 
 
-class AsyncNodeClient(AsyncHttp):
+class AsyncNodeClient(AsyncHttp, _OneChain):
     """`NodeClient` for an event loop: the same names and results, awaitable."""
+
+    async def genesis_hash(self) -> bytes:
+        return self._checked_chain(await self.head())
 
     async def health(self) -> Json:
         return await self.perform(_health())
@@ -169,8 +201,10 @@ class AsyncNodeClient(AsyncHttp):
     async def finality(self, height: int) -> Json:
         return await self.perform(finality_call(height))
 
-    async def estimate_fee(self, type: str, payload: Json) -> int:
-        return await self.perform(_estimate_fee(type, payload))
+    async def estimate_fee(
+        self, type: str, payload: Json, *, pubkey: str = "", witness: Json | None = None
+    ) -> int:
+        return await self.perform(_estimate_fee(type, payload, pubkey, witness))
 
     async def faucet(self, address: str, amount: int) -> str:
         return await self.perform(_faucet(address, amount))
@@ -274,8 +308,12 @@ def history_proof_call(height: int) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/proof/history/{height}", read=_object)
 
 
-def _estimate_fee(type: str, payload: Json) -> Call[int]:
-    body = {"type": type, "payload": payload}
+def _estimate_fee(type: str, payload: Json, pubkey: str, witness: Json | None) -> Call[int]:
+    body: Json = {"type": type, "payload": payload}
+    if pubkey:
+        body["pubkey"] = pubkey
+    if witness is not None:
+        body["witness"] = witness
     return Call(method="POST", path="/rpc/estimateFee", body=body, read=lambda answer: int(answer["fee"]))
 
 
@@ -286,6 +324,16 @@ def _faucet(address: str, amount: int) -> Call[str]:
 
 def _segment(value: int | str) -> str:
     return quote(str(value), safe="")
+
+
+def _genesis_hash_of(head: Json) -> bytes:
+    text = head.get("genesisHash")
+    try:
+        return unhex(text if isinstance(text, str) else "", size=32)
+    except Rejected:
+        raise ClientError(
+            "bad_answer", "the node names no chain; nothing was signed", "use another node with --rpc"
+        ) from None
 
 
 def _object(answer: Any) -> Json:
