@@ -38,6 +38,7 @@ TABLE: dict[str, Entry] = {
     "genesis": Entry("aitbc.cli.genesis:command", "Chain", "Make a genesis document."),
     "devnet": Entry("aitbc.cli.devnet:command", "Programs", "Run a whole network on this machine."),
     "node": Entry("aitbc.cli.node:command", "Programs", "Run a node, or see how one does."),
+    "signer": Entry("aitbc.cli.signer:command", "Programs", "Keep a validator's key apart from its node."),
     "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
     "discovery": Entry("aitbc.cli.discovery:command", "Programs", "Help nodes find their first peers."),

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from string import hexdigits
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import click
 
@@ -36,7 +36,7 @@ LEAST_WORDS = 6
 OWN, WELL_KNOWN = "yours", "public devnet key"
 
 
-def secret_file(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> BinaryIO | None:
+def secret_file(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> IO[bytes] | None:
     """The file to read a secret from. A secret typed in its place is neither used nor repeated: it stands in the
     shell's history and in the list of processes by now."""
     if not values:
@@ -48,7 +48,7 @@ def secret_file(ctx: click.Context, param: click.Parameter, values: tuple[str, .
         )
     if len(values) > 1:
         raise click.BadParameter("give one file", ctx, param)
-    opened: BinaryIO = click.File("rb").convert(values[0], param, ctx)
+    opened: IO[bytes] = click.File("rb").convert(values[0], param, ctx)
     return opened
 
 
@@ -93,7 +93,7 @@ def new_key(settings: Settings, name: str) -> None:
 @click.argument("file", metavar="[FILE]", nargs=-1, callback=secret_file)
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="SLIP-0010 path, for words.")
 @click.pass_obj
-def import_key(settings: Settings, name: str, file: BinaryIO | None, path: str) -> None:
+def import_key(settings: Settings, name: str, file: IO[bytes] | None, path: str) -> None:
     """Import a key: from FILE (`-` for stdin), else asked for on the terminal.
 
     Words (BIP-39, no passphrase), a secret key of 64 hexadecimal digits or a wallet file that
