@@ -48,7 +48,7 @@ MAX_AT_ONCE = 500
 MAX_PAGES = 50
 """Of the account's history, to find who has used a nonce: 5,000 transactions back."""
 PAUSE_S = 0.2
-LOOK_S = 3.0
+LOOK_S = 1.5
 """How long a node is asked to wait for finality before it is looked whether it still knows the transaction."""
 
 PASSING = frozenset(
@@ -277,10 +277,10 @@ class Outbox:
         return "pending" if answer["status"] == "pending" else "lost"
 
     def recover(self, sent: Sent) -> Walk[None]:
-        """It does not become final, or the node does not know it (any more): send it, and what is missing before it,
+        """It does not become final, or the node does not know it (any more): send it, and all others that are missing,
         again; or sign it anew when its nonce is another's for good. Raises ApiError when no node will have it. What
         another wallet of this account has left out before it is not filled: the next wish gets that nonce."""
-        refusal = yield from self._tend(sent.nonce, about=sent)
+        refusal = yield from self._tend(max([sent.nonce, *self.open]), about=sent)
         if sent.outcome is not None:
             return
         if refusal is not None:
