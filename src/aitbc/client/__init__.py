@@ -22,6 +22,8 @@ _HOMES = {
     "Account": "account",
     "AsyncAccount": "account",
     "Unsettled": "account",
+    "Follower": "follow",
+    "AsyncFollower": "follow",
     "Wish": "outbox",
     "wish_of_transfer": "outbox",
     "NodeClient": "node",
