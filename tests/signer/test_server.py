@@ -7,18 +7,22 @@ import stat
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aitbc.adapters.signer import wire
-from aitbc.adapters.signer.remote import RemoteSigner
+from aitbc.adapters.signer.remote import RemoteSigner, SignerAway
 from aitbc.adapters.signer.wire import VERSION, Hello, Sign, Signed, receive_answer, send_message
+from aitbc.core.codec.digests import transaction_id
 from aitbc.core.consensus.engine import Statement
 from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.core.consensus.simplex.wal import VoteRecord
+from aitbc.core.crypto.schemes import verify
 from aitbc.core.types.reasons import Stops
+from aitbc.core.types.transactions import Transaction
 from aitbc.ports import StorageError
 from aitbc.signer.main import GUARD_FILE, MAX_LINKS, SignerServer
-from support.people import ALICE
+from support.people import ALICE, VALIDATOR
 from support.signers import GENESIS_HASH, RunningSigner, remote_of, running_signer, signer_config
 
 A, B = b"a" * 32, b"b" * 32
@@ -114,6 +118,21 @@ def test_no_signer_at_all_is_said_at_the_start(tmp_path: Path) -> None:
 def test_another_chains_signer_is_refused_at_the_start(tmp_path: Path) -> None:
     with running_signer(signer_config(tmp_path)) as running, pytest.raises(Stops, match="is for chain"):
         RemoteSigner(running.config.socket, b"x" * 32)
+
+
+def test_evidence_is_signed_there_too(tmp_path: Path) -> None:
+    config = signer_config(tmp_path)
+    evidence = Transaction("EVIDENCE", VALIDATOR.address, 1, 100, b"{}", VALIDATOR.auth_key, b"")
+    with running_signer(config):
+        _, key, _ = remote_of(config)
+        signature = key.sign_transaction(evidence, GENESIS_HASH)
+        assert verify(VALIDATOR.auth_key, transaction_id(evidence, GENESIS_HASH), signature)
+        with pytest.raises(GuardRefuses, match="EVIDENCE of its own"):
+            key.sign_transaction(msgspec.structs.replace(evidence, type="TRANSFER"), GENESIS_HASH)
+        with pytest.raises(KeyError):
+            key.sign(bytes(32))  # a digest alone says nothing
+    with pytest.raises(SignerAway):
+        key.sign_transaction(evidence, GENESIS_HASH)
 
 
 # Strangers

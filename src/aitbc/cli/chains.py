@@ -54,6 +54,18 @@ def chain_to_sign_for(settings: Settings, node: NodeClient) -> bytes:
     return node.expected_chain
 
 
+def genesis_to_sign_for(node: NodeClient) -> dict[str, Any]:
+    """The genesis document of the chain that `chain_to_sign_for` has settled: programs take their chain from it."""
+    genesis = node.genesis()
+    if genesis_hash_of(jcs(genesis)) != node.expected_chain:
+        raise CliError(
+            f"{node.base_url} shows a genesis document that is not its chain's; nothing was signed",
+            "ask another node with --rpc",
+            code="bad_answer",
+        )
+    return genesis
+
+
 def check_wanted(settings: Settings, genesis_hash: str, chain_id: str) -> None:
     """Refuse another chain than the one that --chain names, by its id or by the beginning of its genesis hash."""
     wanted = settings.chain

@@ -73,6 +73,7 @@ def start(
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
+    from aitbc.cli.chains import genesis_to_sign_for
     from aitbc.client.http import checked_url
     from aitbc.client.node import NodeClient
     from aitbc.core.crypto.address import check_address
@@ -86,7 +87,7 @@ def start(
     try:
         check_port(host, port)
         with NodeClient(settings.rpc) as node:
-            signer, genesis = signer_of(settings, node, name), node.genesis()
+            signer, genesis = signer_of(settings, node, name), genesis_to_sign_for(node)
         config = ProviderConfig(
             signer=signer,
             data_dir=data or settings.home.expanduser() / "provider",
