@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from aitbc.client.account import Account
 from aitbc.client.errors import ApiError, Unreachable
 from aitbc.client.follow import AsyncFollower, Event, Follower, Gap, Happening, Record
 from aitbc.client.node import NodeClient
 from aitbc.client.outbox import wish_of_transfer
+from aitbc.client.sender import Account
 from aitbc.client.signing import KeySigner
 from support.lone_node import lone_node
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from aitbc.client.account import Account, AsyncAccount, Unsettled
 from aitbc.client.errors import ApiError, TimedOut
 from aitbc.client.node import AsyncNodeClient, NodeClient
 from aitbc.client.outbox import Sent, Wish, wish_of_transfer
+from aitbc.client.sender import Account, AsyncAccount, Unsettled
 from aitbc.client.signing import KeySigner
 from support.lone_node import LoneNode, lone_node
 

@@ -1,6 +1,6 @@
 """Each wish ends in one transaction of a block, whatever happens on the way: what is asked, and what follows from it.
 
-The walks below ask by yielding calls and pauses; `account.py` performs them, waiting or on an event loop.
+The walks below ask by yielding calls and pauses; `sender.py` performs them, waiting or on an event loop.
 
 A transaction may have been taken as soon as it was sent and nobody said no: the answer can be lost, the node can die.
 From then on its wish is bound to its nonce. The same bytes are sent again until they are final; only when a block
