@@ -41,6 +41,20 @@ class Signer(Protocol):
         ...
 
 
+class TransactionSigner(Protocol):
+    """Signs transactions of one account. It sees the whole transaction, so it can refuse one; a digest says nothing."""
+
+    @property
+    def auth_key(self) -> bytes: ...
+
+    @property
+    def address(self) -> str: ...
+
+    def sign_transaction(self, tx: Transaction, genesis_hash: bytes) -> bytes:
+        """The signature of a transaction without one; may wait for another process."""
+        ...
+
+
 class ConsensusLog(Protocol):
     """The write-ahead log of a validator, as bytes; the form is `core.consensus.simplex.wal`'s. On return from every
     change it survives `kill -9` and a power cut."""

@@ -441,4 +441,40 @@ EXPLANATIONS: dict[str, Explanation] = {
     "bad_secret": Explanation(
         "These are no words or key that aitbc knows.", "12 to 24 English words, or 64 hex."
     ),
+    # wallet
+    "chain_changed": Explanation(
+        "A node, or a file, names another chain than the one that is remembered for it. Nothing was signed: a signature"
+        " for the wrong chain could move your coins there.",
+        "Ask another node with --rpc; see `aitbc chain list`, and `aitbc chain forget` if the change is right.",
+    ),
+    "other_chain": Explanation(
+        "The node is on another chain than the one that was named.", "Ask a node of your chain with --rpc."
+    ),
+    "unknown_chain": Explanation("No such chain or node is remembered.", "See: aitbc chain list."),
+    "no_key_here": Explanation(
+        "The account's key is not in this keystore, or it takes several.",
+        "Write the transaction to a file with --unsigned FILE and sign it where the key is: aitbc tx sign FILE.",
+    ),
+    "not_a_signer": Explanation(
+        "This key is neither the account's nor a member of its multisig.",
+        "See who may sign: aitbc tx decode FILE.",
+    ),
+    "signatures_missing": Explanation(
+        "Not enough owners have signed.",
+        "aitbc tx sign FILE --key NAME, and aitbc tx combine for several copies.",
+    ),
+    "other_transaction": Explanation(
+        "The files are not copies of the same transaction.", "Begin again from one unsigned file."
+    ),
+    "bad_envelope": Explanation(
+        "The file is no transaction to sign, was changed, or has a signature that is not good.",
+        "Make it again with --unsigned FILE.",
+    ),
+    "bad_account_file": Explanation(
+        "A file of a watched or multisig account cannot be read.", "Remove it, and add the account again."
+    ),
+    "file_is_open": Explanation(
+        "A file with a secret can be read by others on this machine.",
+        "chmod 600 FILE, and think who has read it.",
+    ),
 }

@@ -6,6 +6,7 @@ import click
 
 from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
+from aitbc.cli.registration import register_hub
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 from aitbc.core.types.amounts import format_ait
@@ -14,6 +15,9 @@ from aitbc.core.types.amounts import format_ait
 @click.group("hub")
 def command() -> None:
     """Run a hub."""
+
+
+command.add_command(register_hub)
 
 
 @command.command("start", cls=AitbcCommand)
@@ -50,6 +54,7 @@ def start(
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
+    from aitbc.cli.chains import genesis_to_sign_for
     from aitbc.client.node import NodeClient
     from aitbc.hub.config import HubConfig
     from aitbc.hub.main import run
@@ -58,7 +63,7 @@ def start(
     try:
         check_port(host, port)
         with NodeClient(settings.rpc) as node:
-            signer, genesis = signer_of(settings, node, name), node.genesis()
+            signer, genesis = signer_of(settings, node, name), genesis_to_sign_for(node)
         config = HubConfig(
             signer=signer,
             data_dir=data or settings.home.expanduser() / "hub",

@@ -14,15 +14,16 @@ from aitbc.cli.errors import CliError
 from aitbc.cli.files import receipt_path, require_writable, write_bytes, write_json
 from aitbc.cli.hashes import hash_id
 from aitbc.cli.money import amount
+from aitbc.cli.sending import Sending, perform, sending_options
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, job_progress, lines_on_stderr, note, printable, table
-from aitbc.cli.submit import max_fee_option, submit, wait_options
+from aitbc.cli.submit import max_fee_option
 from aitbc.client.errors import ClientError, JobFailed, Stopped
 from aitbc.client.hub import HubClient
 from aitbc.client.jobs import FinishedJob, JobRequest, OpenJob, add_claim, fetch_job, run_job
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
-from aitbc.client.transactions import prepare, refund_payload
+from aitbc.client.transactions import refund_payload
 from aitbc.core.types.amounts import format_ait
 
 MAX_PRICE = "5ait"
@@ -169,23 +170,12 @@ def result(settings: Settings, job_id: str | None, output: Path | None, timeout:
 
 @click.command(cls=AitbcCommand)
 @click.argument("lock", type=hash_id)
-@click.option(
-    "--from",
-    "sender",
-    shell_complete=complete_account,
-    required=True,
-    help="The key that signs; anyone's will do.",
-)
-@max_fee_option
-@wait_options
+@sending_options
 @click.pass_obj
-def refund(settings: Settings, lock: str, sender: str, max_fee: int, wait: str, timeout: float) -> None:
-    """Return what was not earned of the escrow LOCK to its client, once its claim time is over."""
+def refund(settings: Settings, lock: str, sending: Sending) -> None:
+    """Return what was not earned of the escrow LOCK to its client, once its claim time is over; anyone may ask."""
     with NodeClient(settings.rpc) as node:
-        signer = signer_of(settings, node, sender)
-        prepared = prepare(node, "REFUND", refund_payload(lock=lock), signer=signer, max_fee=max_fee)
-        story = f"refund of escrow {lock}, fee {format_ait(prepared.tx.fee)}"
-        submit(settings, node, prepared, story, wait=wait, timeout=timeout)
+        perform(settings, node, "REFUND", refund_payload(lock=lock), f"refund of escrow {lock}", sending)
 
 
 class _TextStream:

@@ -78,6 +78,13 @@ def command() -> None:
     help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
 )
 @click.option(
+    "--signer",
+    "signer",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="SOCKET",
+    help="Of a signer that holds the key and its guard (aitbc signer start), instead of --proposer-key.",
+)
+@click.option(
     "--never-voted",
     is_flag=True,
     help="This key has not voted on this chain, anywhere: said once, at a validator's first start.",
@@ -131,6 +138,7 @@ def start(
     host: str,
     port: int,
     proposer_key: Path | None,
+    signer: Path | None,
     never_voted: bool,
     p2p_host: str,
     p2p_port: int | None,
@@ -149,13 +157,20 @@ def start(
     from aitbc.node.main import open_node, serve
     from aitbc.ports import StorageError
 
+    if signer is not None and (proposer_key is not None or never_voted):
+        raise CliError(
+            "with --signer, key and guard are the signer's",
+            "leave out --proposer-key and --never-voted",
+            code="usage",
+        )
     config = NodeConfig(
         genesis=genesis.read_bytes(),
         data=data,
         database=database,
         rpc_host=host,
         rpc_port=port,
-        proposer=_signer(proposer_key) if proposer_key else None,
+        proposer=signer_from_file(proposer_key) if proposer_key else None,
+        signer=signer,
         never_voted=never_voted,
         p2p_host=p2p_host,
         p2p_port=p2p_port,
@@ -218,7 +233,7 @@ def _announced(where: str | None, p2p_port: int | None) -> "Endpoint | None":
     return Endpoint(host=parts[0], port=parts[1])
 
 
-def _signer(path: Path) -> "KeySigner":
+def signer_from_file(path: Path) -> "KeySigner":
     from aitbc.client.signing import KeySigner
     from aitbc.core.codec.canonical import unhex
     from aitbc.core.types.reasons import Rejected

@@ -9,6 +9,7 @@ from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
 from aitbc.cli.money import amount_or_zero
 from aitbc.cli.provider_setup import folder_of, init, pause, resume
+from aitbc.cli.registration import register_provider
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 from aitbc.core.types.amounts import AIT, format_ait
@@ -25,7 +26,7 @@ def command() -> None:
     """Serve jobs with this machine and earn."""
 
 
-for part in (init, pause, resume):
+for part in (init, pause, resume, register_provider):
     command.add_command(part)
 
 
@@ -86,6 +87,7 @@ def start(
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
+    from aitbc.cli.chains import genesis_to_sign_for
     from aitbc.client.http import checked_url
     from aitbc.client.node import NodeClient
     from aitbc.core.crypto.address import check_address
@@ -109,7 +111,7 @@ def start(
     try:
         check_port(host, port)
         with NodeClient(settings.rpc) as node:
-            signer, genesis = signer_of(settings, node, name), node.genesis()
+            signer, genesis = signer_of(settings, node, name), genesis_to_sign_for(node)
         config = ProviderConfig(
             signer=signer,
             data_dir=folder,

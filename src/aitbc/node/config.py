@@ -19,6 +19,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_port: int = 8080
     proposer: Signer | None = None
     """Votes and authors blocks while its key is in the validator set; None follows."""
+    signer: Path | None = None
+    """Socket of a signer that holds the proposer's key and its guard; then `proposer` is None."""
     never_voted: bool = False
     """The operator's word that the proposer's key has not voted on this chain, anywhere; asked for once, while there is
     no signer guard yet."""

@@ -39,7 +39,7 @@ from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
 from aitbc.core.types.reasons import Rejected, Stops
-from aitbc.node.agreement import GUARD_FILE, Scribe, open_scribe
+from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
@@ -48,7 +48,7 @@ from aitbc.node.routes import HOT, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
-from aitbc.ports import Signer, StorageError, Store
+from aitbc.ports import Signer, StorageError, Store, TransactionSigner
 
 log = logging.getLogger("aitbc.node")
 
@@ -153,26 +153,18 @@ def open_node(config: NodeConfig) -> OpenNode:
 
 def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     """Log and guard of a validator; raises StorageError when its files cannot be used."""
-    if config.proposer is None:
+    if config.proposer is None and config.signer is None:
         return None
-    if not config.talks:
-        _check_lone_author(config.proposer, executor)
-    has_guard = (config.data / GUARD_FILE).exists()
-    if not has_guard and not config.never_voted and len(validators_of(executor.state)) == 1:
-        raise StorageError(
-            f"{config.data} has no signer guard: if this key has never voted on this chain, start once with"
-            " --never-voted; else bring the guard back, or the chain could fork"
-        )
     try:
-        scribe = open_scribe(
-            config.data,
-            signer=config.proposer,
-            genesis_hash=executor.loaded.hash,
-            now_ms=SystemClock().now_ms(),
-            is_new=config.never_voted,
-        )
+        scribe = _scribe_of(config, executor)
     except (OSError, Stops) as error:
         raise StorageError(str(error)) from None
+    if not config.talks:
+        try:
+            _check_lone_author(scribe.transactions, executor)
+        except StorageError:
+            scribe.close()
+            raise
     if scribe.vote_after_ms > 0:
         log.warning(
             "log or guard were lost, or never there: this validator watches until an epoch begins in which it cannot"
@@ -182,7 +174,29 @@ def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     return scribe
 
 
-def _check_lone_author(signer: Signer, executor: Executor) -> None:
+def _scribe_of(config: NodeConfig, executor: Executor) -> Scribe:
+    genesis_hash, now_ms = executor.loaded.hash, SystemClock().now_ms()
+    if config.signer is not None:
+        return open_remote_scribe(config.data, socket=config.signer, genesis_hash=genesis_hash, now_ms=now_ms)
+    assert config.proposer is not None, "the caller has looked"
+    if not config.talks:
+        _check_lone_author(config.proposer, executor)
+    has_guard = (config.data / GUARD_FILE).exists()
+    if not has_guard and not config.never_voted and len(validators_of(executor.state)) == 1:
+        raise StorageError(
+            f"{config.data} has no signer guard: if this key has never voted on this chain, start once with"
+            " --never-voted; else bring the guard back, or the chain could fork"
+        )
+    return open_scribe(
+        config.data,
+        signer=config.proposer,
+        genesis_hash=genesis_hash,
+        now_ms=now_ms,
+        is_new=config.never_voted,
+    )
+
+
+def _check_lone_author(signer: Signer | TransactionSigner, executor: Executor) -> None:
     """A node without a network makes blocks alone or not at all."""
     members = validators_of(executor.state)
     if len(members) > 1:

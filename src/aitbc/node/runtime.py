@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar, assert_never
 
 from aitbc.adapters.signatures import SignaturePool
+from aitbc.adapters.signer.remote import LetGo
 from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
@@ -129,7 +130,7 @@ class NodeRuntime:
         self.scribe = scribe
         self._clock = clock
         self.measures = Measures()
-        self.accuser = Accuser(self, scribe.signer if scribe else None)
+        self.accuser = Accuser(self, scribe.transactions if scribe else None)
         self.address = address_of_validator(executor, scribe.auth_key) if scribe else ""
         """Under which this node votes in epochs whose set it is in; empty for a node without a key of its own."""
         self.replica = replica_at_head(
@@ -218,6 +219,8 @@ class NodeRuntime:
         for timer in self._timers.values():
             timer.cancel()
         self._end()
+        if self.scribe is not None:
+            self.scribe.let_go()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         if self.takes_transactions and self.failure is None:
@@ -619,7 +622,10 @@ class NodeRuntime:
 
     async def _write_down(self, scribe: Scribe, work: list[Log | SignStatements]) -> None:
         loop = asyncio.get_running_loop()
-        signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
+        try:
+            signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
+        except LetGo:
+            return
         if scribe.is_long and self._is_settled():
             await loop.run_in_executor(scribe.thread, scribe.rewrite, self.replica.live_records())
         self._writing = False

@@ -106,7 +106,8 @@ class NodeService:
         return await self.runtime.read(lambda: prove_final(self.runtime.executor, self.runtime.store, height))
 
     def params(self) -> Json:
-        return msgspec.structs.asdict(self.runtime.executor.state.params)
+        plain: Json = msgspec.to_builtins(self.runtime.executor.state.params)
+        return plain
 
     def supply(self) -> Json:
         view = Overlay(self.runtime.executor.state)
