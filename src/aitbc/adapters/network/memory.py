@@ -152,6 +152,10 @@ class MemoryTransport:
 
         self._switch.later(effect.for_ms, release)
 
+    @property
+    def links(self) -> list[int]:
+        return list(self._ends)
+
     def tear(self, link: int) -> None:
         """As a cable that is pulled: both sides hear that the connection is lost, and what was on its way is gone."""
         end = self._ends.get(link)

@@ -24,6 +24,7 @@ NEW_PER_SOURCE = 32
 """Buckets that all tellers of one network share: an eighth of the book."""
 TRIED_PER_GROUP = 4
 """Buckets that one network can reach, a sixteenth."""
+MAX_ENTRIES = (NEW_BUCKETS + TRIED_BUCKETS) * PLACES
 FORGET_MS = 30 * 24 * 3_600_000
 HOPELESS = 3
 """Failures in a row, with no success ever, after which an address gives way."""
@@ -74,7 +75,7 @@ class BookRecord(msgspec.Struct, frozen=True, array_like=True):
     """The book on disk."""
 
     secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    entries: Annotated[list[Entry], msgspec.Meta(max_length=(NEW_BUCKETS + TRIED_BUCKETS) * PLACES)]
+    entries: Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
     anchors: Annotated[list[PeerAddress], msgspec.Meta(max_length=2)] = []
     """Outbound peers at the last shutdown, dialled first: who fills the book while a node is down gains little."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aitbc.core.peer.addresses import LOCAL, group_of, numeric_where, split_where
-from aitbc.core.peer.book import AddressBook, BookRecord, Entry
+from aitbc.core.peer.book import MAX_ENTRIES, AddressBook, BookRecord, Entry
 from aitbc.core.peer.draws import Draws
 from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.peer.links import Dial
@@ -106,6 +106,16 @@ class Dialler:
         """Whether a configured peer may come from here."""
         parts = split_where(where)
         return parts is not None and parts[0] in self._hosts
+
+    def held(self) -> dict[str, tuple[int, int]]:
+        """What is kept, and the most of each."""
+        most_dials = MAX_DIALS + len(self._configured) + len(self._settings.bootstrap)
+        return {
+            "dials": (len(self._attempts), most_dials),
+            "own": (len(self._own), MAX_OWN),
+            "hints": (len(self._hints), MAX_HINTS),
+            "book": (len(self.book), MAX_ENTRIES),
+        }
 
     # What became of attempts
 

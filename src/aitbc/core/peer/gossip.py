@@ -25,6 +25,7 @@ from aitbc.core.peer.kinds import (
     Wids,
     pack_message,
 )
+from aitbc.core.peer.messages import MAX_PENDING, Held
 from aitbc.core.peer.peering import Peering
 from aitbc.core.peer.peers import VOTES, PeerEffect, Refusal, Replied, Requested, Unreplied
 from aitbc.core.peer.reasons import PeerReason
@@ -177,6 +178,23 @@ class Gossip:
         """Nobody who announced these has them; told with the next effects."""
         self._ticket = PULL_TICKET
         self._flush_at_ms: int | None = None
+
+    def held(self) -> Held:
+        """What is kept, and the most of each; of what each peer has, the fullest."""
+        peers = self._peers.values()
+        return {
+            "seen": (len(self._seen), MAX_SEEN),
+            "undecided bytes": (self._undecided, MAX_UNDECIDED_BYTES),
+            "undecided bytes of one": (max(self._undecided_of.values(), default=0), MAX_UNDECIDED_OF_PEER),
+            "wanted": (len(self._wanted), MAX_WANTED),
+            "wanted of one": (max((peer.wanted for peer in peers), default=0), MAX_WANTED_OF_PEER),
+            "to announce": (max((len(peer.announce) for peer in peers), default=0), MAX_QUEUED),
+            "sources": (len(self._sources), MAX_WANTED),
+            "refused": (len(self._refused), MAX_REFUSED),
+            "fresh": (len(self._fresh), MAX_FRESH),
+            "gossiping with": (len(self._peers), max(1, len(self._peering.peers))),
+            "pulls": (len(self._pulls), MAX_PENDING * max(1, len(self._peers))),
+        }
 
     # Flooding
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.peer.frames import FrameReader, Head, Type, frame
+from aitbc.core.peer.frames import MAX_BODY, FrameReader, Head, Type, frame
 from aitbc.core.peer.kinds import BY_NAME, Kind, Rate, unpack_answer, unpack_message
 from aitbc.core.peer.reasons import PeerFault, PeerReason
 
@@ -23,6 +23,8 @@ MAX_LATE = 256
 ALL_KINDS = Rate(5_000, 10_000)
 """Messages of any kind, known or not: twice the votes of fifty validators at the highest pace."""
 REFUSAL_LIMIT = 512
+Held = dict[str, tuple[int, int]]
+"""Tables that strangers can fill: how much is in each, and the most that may be."""
 MAX_ID = 2**32 - 1
 
 
@@ -156,6 +158,15 @@ class Session:
     def inside_for_ms(self, now_ms: int) -> int:
         """For how long the frame that is coming in has been coming; 0 between frames."""
         return now_ms - self._inside_since_ms if self._reader.inside else 0
+
+    def held(self) -> Held:
+        """What is kept for this peer, and the most of each."""
+        return {
+            "pending": (len(self._pending), MAX_PENDING),
+            "asked": (len(self._asked), MAX_ASKED),
+            "late": (len(self._late), MAX_LATE),
+            "buffered": (self.buffered, MAX_BODY),
+        }
 
     # In
 

@@ -41,7 +41,7 @@ from aitbc.core.peer.links import (
     Throttle,
     Unlinked,
 )
-from aitbc.core.peer.messages import Answered, Asked, Item, Said, Session, Unanswered, Wrong
+from aitbc.core.peer.messages import Answered, Asked, Held, Item, Said, Session, Unanswered, Wrong
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
     Heard,
@@ -181,6 +181,18 @@ class Peering:
         if self._dialler.expects(where):
             return not self._stopped
         return not self._stopped and not self.scores.banned(now_ms, where=where)
+
+    def held(self) -> Held:
+        """What is kept for strangers, and the most of each; of what each link has, the fullest."""
+        open_ = [link for link in self._links.values() if not link.ending()]
+        result = {**self._dialler.held(), **self.scores.held()}
+        dialled = result["dials"][1] + (self.settings.max_peers + 1) // 2
+        result["links"] = (len(open_), 2 * self.settings.max_peers + MAX_INTRODUCING + dialled)
+        for link in open_:
+            for name, (now, most) in link.session.held().items():
+                result[name] = (max(now, result.get(name, (0, 0))[0]), most)
+        result["all buffered"] = (sum(link.session.buffered for link in open_), MAX_BUFFERED)
+        return result
 
     def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
         """Replace the configured peers, as when the validator set changes; connections stay."""
