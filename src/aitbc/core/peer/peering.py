@@ -624,8 +624,10 @@ class Peering:
         return effects
 
     def _prune(self, now_ms: int) -> list[PeerEffect]:
-        """Above the maximum, one inbound peer a second goes: of the network with the most, the youngest."""
-        if now_ms < self._prune_at_ms or self._introduced() <= self.settings.max_peers:
+        """When every inbound place is taken, one peer a second goes, so that newcomers find one: of the network with
+        the most, the youngest. Sooner nobody goes: where all nodes have as many peers as they want, a newcomer is
+        everybody's youngest, and would be thrown out by all of them again and again."""
+        if now_ms < self._prune_at_ms or self._inbound() < self._inbound_places():
             return []
         self._prune_at_ms = now_ms + PRUNE_MS
         inbound = [link for link in self._up() if not link.outbound and not self.is_configured(link.key)]
