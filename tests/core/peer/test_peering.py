@@ -5,6 +5,7 @@ import random
 import pytest
 
 from aitbc.core.peer.addresses import LOCAL
+from aitbc.core.peer.book import AddressBook
 from aitbc.core.peer.frames import Type, frame
 from aitbc.core.peer.kinds import (
     CERTIFICATE,
@@ -218,6 +219,33 @@ def test_a_bootstrap_peer_that_is_away_is_asked_ever_more_rarely() -> None:
     village.add("bob", "20.9.0.1:7070")
     village.run(64)
     assert village.people["alice"].friends == {"bob"}
+
+
+def test_a_book_full_of_the_dead_does_not_keep_a_node_from_its_bootstrap_peer() -> None:
+    """There is always somebody left to dial in such a book, so nobody may wait until nothing is being dialled."""
+    village = Village()
+    village.add("boot", where_of(0))
+    book = AddressBook(b"s" * 32)
+    for number in range(200):
+        dead = PeerAddress(f"{80 + number // 100}.{number % 100}.0.1:7070", b"")
+        book.hear(dead, source=f"v4 9.{number}", now_ms=village.time.now_ms)
+    boot_comes_late = village.people["boot"].where
+    village.blocked = lambda a, b: boot_comes_late in (a, b)
+    lonely = village.add("l", where_of(1), bootstrap=(boot_comes_late,), book=book.to_record([]))
+    village.run(5)
+    village.blocked = lambda a, b: False
+    village.run(15)
+    assert lonely.friends == {"boot"}
+
+
+def test_a_bootstrap_peer_without_a_place_is_asked_ever_more_rarely() -> None:
+    village = Village()
+    village.add("boot", where_of(0), max_peers=1)
+    village.add("first", where_of(1), bootstrap=(where_of(0),), listens=False, max_peers=1)
+    village.run(5)
+    village.add("second", where_of(2), bootstrap=(where_of(0),), listens=False, max_peers=1)
+    village.run(120)
+    assert 5 <= village.dials.count(("second", where_of(0))) <= 9, "1 s, doubling"
 
 
 def test_a_cut_and_a_heal() -> None:

@@ -139,7 +139,11 @@ class Dialler:
         self.book.forget(attempt.where)
 
     def good(self, attempt: Attempt, key: bytes, now_ms: int) -> None:
+        """It is there, and speaks our language."""
         self.book.answered(attempt.where, key, now_ms)
+
+    def accepted(self, attempt: Attempt) -> None:
+        """It has a place for us."""
         self._back_off.pop(attempt.where, None)
 
     def refused(self, attempt: Attempt, now_ms: int) -> None:
@@ -173,7 +177,7 @@ class Dialler:
         dials = [
             self._dial_fixed(now_ms, there, peer.where, peer.key) for peer in self._configured if peer.where
         ]
-        if not there.keys and not self._attempts:
+        if not there.keys:  # whatever else is being dialled: a book may be full of the dead
             dials += [self._dial_fixed(now_ms, there, where, b"") for where in self._settings.bootstrap]
         return [dial for dial in dials if dial is not None]
 

@@ -78,7 +78,7 @@ ASK_PEERS_MS = 10_000
 ASK_PEERS_FULL_MS = 300_000
 PRUNE_MS = 1_000
 PROTECTED = 4
-"""Inbound peers that are not pruned for each of: quick answers, news, age."""
+"""Inbound peers that are not pruned for each of: quick answers, news, age; at most a quarter of the places each."""
 THROTTLE_MS = 1_000
 
 
@@ -395,6 +395,7 @@ class Peering:
             return self._end(link, reason)
         if link.attempt.feeler:
             return self._end(link, PeerReason.FEELER)
+        self._dialler.accepted(link.attempt)
         return self._introduce(now_ms, link, welcome.hello)
 
     def _introduce(self, now_ms: int, link: _Link, hello: Hello) -> list[PeerEffect]:
@@ -632,7 +633,7 @@ class Peering:
         self._prune_at_ms = now_ms + PRUNE_MS
         inbound = [link for link in self._up() if not link.outbound and not self.is_configured(link.key)]
         protected = self._protected(inbound)
-        candidates = [link for link in inbound if link.id not in protected] or inbound
+        candidates = [link for link in inbound if link.id not in protected]
         if not candidates:
             return []
         groups: dict[str, int] = {}
@@ -647,7 +648,8 @@ class Peering:
         quick = sorted(inbound, key=lambda link: never if link.latency_ms is None else link.latency_ms)
         newsy = sorted((link for link in inbound if link.news_ms), key=lambda link: -link.news_ms)
         old = sorted(inbound, key=lambda link: link.since_ms)
-        return {link.id for ranking in (quick, newsy, old) for link in ranking[:PROTECTED]}
+        most = max(1, min(PROTECTED, self._inbound_places() // 4))
+        return {link.id for ranking in (quick, newsy, old) for link in ranking[:most]}
 
     # Finding others
 
