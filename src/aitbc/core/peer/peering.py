@@ -61,6 +61,22 @@ from aitbc.core.peer.scores import Scores
 TICK_MS = 250
 """How often the host calls `tick`; every timer below is checked then."""
 
+ASLEEP_MS = 2_000
+"""Who is not called for so long was stopped, or its machine was: eight ticks are missing."""
+AWAKE_MS = 10_000
+"""What gathered meanwhile is read within this time; until then nobody gives points for what only time makes wrong."""
+MAX_CREDIT_MS = 60_000
+TIMELY = frozenset(
+    {
+        PeerReason.RATE_EXCEEDED,
+        PeerReason.TOO_MANY_REQUESTS,
+        PeerReason.LATE_ANSWER,
+        PeerReason.NO_ANSWER,
+        PeerReason.DUPLICATE_GOSSIP,
+        PeerReason.SLOW_FRAME,
+    }
+)
+"""Wrong only because of when it came."""
 HELLO_MS = 5_000
 PING_MS = 15_000
 MAX_SKEW_MS = 30_000
@@ -140,6 +156,9 @@ class Peering:
         self._ask_at_ms = 0
         self._prune_at_ms = 0
         self._stopped = False
+        self._called_ms = 0
+        self._awake_ms = 0
+        """Since when this node has run again; 0: it was never stopped."""
 
     # What the layers above may ask
 
@@ -206,6 +225,7 @@ class Peering:
     # Facts
 
     def step(self, now_ms: int, event: LinkEvent) -> list[PeerEffect]:
+        self._notice_sleep(now_ms)
         match event:
             case Received():
                 return self._received(now_ms, event)
@@ -222,6 +242,7 @@ class Peering:
 
     def tick(self, now_ms: int) -> list[PeerEffect]:
         """Everything that time alone brings about."""
+        self._notice_sleep(now_ms)
         effects: list[PeerEffect] = []
         for link in list(self._links.values()):
             effects += self._check(now_ms, link)
@@ -231,6 +252,21 @@ class Peering:
             effects += self._dialler.due(now_ms, self._connected())
             effects += self._ask_for_peers(now_ms)
         return effects
+
+    def _notice_sleep(self, now_ms: int) -> None:
+        """A process that was stopped, or a machine that slept, finds all at once what came in order: nobody is to blame
+        for that. Without this, half a minute of it would ban every honest peer for a day."""
+        slept_ms = now_ms - self._called_ms
+        if self._called_ms and slept_ms > ASLEEP_MS:
+            self._awake_ms = now_ms
+            for link in self._links.values():
+                link.since_ms += slept_ms
+                link.last_seen_ms += slept_ms
+                link.session.slept(slept_ms, credit_ms=min(slept_ms, MAX_CREDIT_MS))
+        self._called_ms = now_ms
+
+    def _is_drowsy(self, now_ms: int) -> bool:
+        return self._awake_ms > 0 and 0 <= now_ms - self._awake_ms < AWAKE_MS
 
     def stop(self, now_ms: int) -> list[PeerEffect]:
         """Say goodbye to everybody; nothing is dialled or accepted any more."""
@@ -527,6 +563,8 @@ class Peering:
     def _fault(self, now_ms: int, link: _Link, reason: PeerReason, message: str) -> list[PeerEffect]:
         """Count what a peer did; who did too much is banned, or throttled when it is configured."""
         effects: list[PeerEffect] = [Refusal(link.key, reason, message)]
+        if reason in TIMELY and self._is_drowsy(now_ms):
+            return effects
         if not self.scores.add(link.key, reason, now_ms) or link.ending():
             return effects
         if self.is_configured(link.key):
