@@ -205,11 +205,12 @@ class AddressBook:
     def sample(self, draws: Draws, limit: int, now_ms: int, *, but: bytes) -> list[PeerAddress]:
         """Addresses to tell others: mostly such that answered here; not their own."""
         found: dict[str, PeerAddress] = {}
-        for turn in range(4 * limit):
-            table = self._tried if turn % 4 and self._tried else self._new
-            if len(found) == limit or not (table or self._tried):
+        tried, new = list(self._tried.values()), list(self._new.values())
+        for turn in range(min(4 * limit, 8 * len(self._entries))):
+            if len(found) == limit:
                 break
-            entry = self._draw(draws, table or self._tried)
+            bucket = draws.one_of(tried if turn % 4 and tried else new or tried)
+            entry = self._entries[bucket[draws.one_of(list(bucket))]]
             if entry.key != but and not entry.gives_way(now_ms):
                 found[entry.where] = PeerAddress(entry.where, entry.key if entry.tried else b"")
         return list(found.values())
