@@ -83,7 +83,7 @@ def command(
 
 def _check_attack(attack: str, *, whole: bool, network: bool) -> None:
     if network and whole:
-        raise CliError("whole nodes and nodes that only talk are two simulations", "choose one", code="usage")
+        raise CliError("--whole and --network are two simulations", "choose one", code="usage")
     if network and attack not in ("drawn", "none", *NETWORK_ATTACKS):
         raise CliError(f"{attack} is about votes", "leave out --network", code="usage")
     if not network and attack in NETWORK_ATTACKS:
