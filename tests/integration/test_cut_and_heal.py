@@ -36,13 +36,16 @@ class Five:
         self.genesis = folder / "genesis.json"
         settings = ConsensusSettings(epoch_length=600, idle_ms=250, block_time_ms=100)
         self.genesis.write_bytes(genesis_document(genesis(authorities=tuple(KEYS), consensus=settings)))
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.cables = {
-            (one, other): Cable((f"127.0.1.{other + 1}", self.base + 100 + other))
+            (one, other): Cable(
+                (f"127.0.1.{other + 1}", self.base + 100 + other),
+                owner=lambda one=one: self.processes[one].pid,  # type: ignore[misc]
+            )
             for one in range(5)
             for other in range(5)
             if one != other and other != FOLLOWER
         }
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for place in range(5):
             self.start(place, is_new=True)
 
@@ -109,12 +112,13 @@ class Five:
 def five(tmp_path: Path) -> Iterator[Five]:
     running = Five(tmp_path)
     try:
-        wait_for(lambda: all(running.height(place) > 0 for place in range(5)), 60)
+        wait_for(lambda: all(running.height(place) > 0 for place in range(5)), 150)
         yield running
     finally:
         running.stop()
 
 
+@pytest.mark.timeout(400)
 def test_cut_off_healed_killed_and_wiped(five: Five) -> None:
     """One validator behind a cut: the others go on, and it comes back. Then one is killed, and the follower wiped."""
     five.agree()
@@ -137,7 +141,7 @@ def test_cut_off_healed_killed_and_wiped(five: Five) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_two_halves_and_a_stopped_half(five: Five) -> None:
     """No half of four decides anything; the whole goes on where it was. Longer than any timeout of a connection."""
     five.agree()

@@ -8,10 +8,12 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from support.devnet import AITBC
 
@@ -64,10 +66,12 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 class Cable:
-    """Listens at a port of its own and passes bytes on to another; cut, it passes nothing and ends nothing."""
+    """Listens at a port of its own and passes one process's bytes on to another; cut, it passes nothing and ends
+    nothing. Nodes tell each other where they are connected, so others call too: they are hung up on."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
+    def __init__(self, target: tuple[str, int], *, owner: Callable[[], int]) -> None:
+        """`owner`: the process that may use it."""
+        self._target, self._owner = target, owner
         self._whole = threading.Event()
         self._whole.set()
         self._ends: list[socket.socket] = []
@@ -96,8 +100,17 @@ class Cable:
                 return
             threading.Thread(target=self._connect, args=(caller,), daemon=True).start()
 
+    def _is_owner(self, caller: socket.socket) -> bool:
+        with suppress(psutil.Error, OSError, KeyError):
+            own = psutil.Process(self._owner()).net_connections("tcp4")
+            return caller.getpeername()[1] in {one.laddr.port for one in own}
+        return False
+
     def _connect(self, caller: socket.socket) -> None:
         self._ends.append(caller)
+        if not self._is_owner(caller):
+            caller.close()
+            return
         self._whole.wait()
         with suppress(OSError):
             target = socket.create_connection(self._target, 5)
