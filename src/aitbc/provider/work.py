@@ -148,6 +148,7 @@ class Worker:
             started_ms=started_ms,
             finished_ms=max(started_ms, _now_ms()),
             engine_ms=engine_ms,
+            partial=output.partial,
         )
         return self._sign(task, computed, output.media_type), output.data
 
