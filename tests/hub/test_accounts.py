@@ -62,7 +62,7 @@ def test_no_key_a_wrong_one_and_one_that_is_over(tmp_path: Path) -> None:
             (key_id,) = [key["id"] for key in keys if key["label"] == "mine"]
             assert (await place.admin("DELETE", f"/admin/keys/{key_id}")).status_code == 200
             assert code(await post(place, good, chat())) == (401, "invalid_api_key")
-            assert code(await place.admin("DELETE", f"/admin/keys/{key_id}")) == (404, "unknown_key")
+            assert code(await place.admin("DELETE", f"/admin/keys/{key_id}")) == (404, "unknown_api_key")
             assert good not in json.dumps(keys)
             files = list(tmp_path.rglob("*sqlite*"))
             assert files and not any(good.encode() in path.read_bytes() for path in files), (

@@ -295,3 +295,64 @@ def no_dragons(_kind: str, _model: str, request: dict[str, Any]) -> str | None:
 async def usage(place: Market, client: AsyncOpenAI) -> list[dict[str, Any]]:
     headers = {"authorization": f"Bearer {client.api_key}"}
     return list((await place.http.get("/v1/usage", headers=headers)).json()["rows"])
+
+
+def test_seed_003_is_answered_by_a_hub_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway(tmp_path) as (place, client):
+            asked = {"api_key": client.api_key, "prompt": "grey", "seed": 9, "width": 256, "height": 256}
+            answer = await place.http.post("/v1/generate-image", json=asked)
+            made = answer.json()
+            data = base64.b64decode(made["image_base64"].partition(",")[2])
+            assert data == png_of(256, 256, 9)
+            assert made["status"] == "ok" and made["gpu_seconds"] >= 0 and made["duration_ms"] > 0
+            assert holds(place, made["aitbc"]["receipt"], data)
+            assert answer.headers["aitbc-receipt"] == made["aitbc"]["receipt_id"]
+            wrong = await place.http.post("/v1/generate-image", json={**asked, "api_key": "x"})
+            assert (wrong.status_code, wrong.json()["detail"]) == (401, "invalid api_key")
+            out_of_bounds = await place.http.post("/v1/generate-image", json={**asked, "steps": 4})
+            assert out_of_bounds.status_code == 422
+            for _ in range(7):
+                await place.http.post("/v1/generate-image", json={**asked, "api_key": "x"})
+            assert (await place.http.post("/v1/generate-image", json=asked)).status_code == 429
+
+    asyncio.run(story())
+
+
+def test_a_browser_may_ask_from_the_pages_that_are_named(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway(tmp_path, cors_origins=("https://app.example",)) as (place, _):
+            for origin, allowed in (("https://app.example", True), ("https://other.example", False)):
+                headers = {"origin": origin, "access-control-request-method": "POST"}
+                asked = await place.http.request("OPTIONS", "/v1/chat/completions", headers=headers)
+                assert (asked.headers.get("access-control-allow-origin") == origin) is allowed
+
+    asyncio.run(story())
+
+
+def test_an_operator_sees_what_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with gateway(tmp_path) as (place, client):
+            with caplog.at_level("INFO", logger="aitbc.hub.jobs"):
+                await client.chat.completions.create(model="tiny-lm", messages=ask("a secret tale"))
+            (record,) = [record for record in caplog.records if record.name == "aitbc.hub.jobs"]
+            line = vars(record)
+            assert line["exit_code"] == "complete" and line["bytes_out"] > 0
+            assert line["prompt_hash"].startswith("sha256:") and line["gpu_seconds"] >= 0
+            assert "secret" not in str(line)
+            text = (await place.http.get("/metrics")).text
+            for wanted in [
+                'aitbc_hub_requests_total{route="/v1/chat/completions",status="200"} 1.0',
+                'aitbc_hub_jobs_total{model="tiny-lm",outcome="complete"} 1.0',
+                'aitbc_hub_request_seconds_count{route="/v1/chat/completions"} 1.0',
+                'aitbc_hub_model_providers{model="tiny-lm"} 1.0',
+                "aitbc_hub_queue 0.0",
+            ]:
+                assert wanted in text, wanted
+            await place.http.get("/nowhere-in-particular")
+            assert "nowhere" not in (await place.http.get("/metrics")).text
+            status = (await place.http.get("/v1/status")).json()
+            assert status["requests_per_second"] > 0 and status["p95_ms"] > 0
+            assert [model["model"] for model in status["models"]] == ["tiny-diffusion", "tiny-lm"]
+
+    asyncio.run(story())

@@ -185,8 +185,9 @@ class JobService:
         self._drive_in_background(self._make_live(record))
         hub.quote_taken(quote.job_id)
 
-    async def start_on_session(self, quote: Quote, *, lock: str, randomness: bytes) -> Job:
-        """Begin a job whose money is set aside already: by the place `quote.first_task` of a final session lock."""
+    async def enqueue(self, quote: Quote, *, lock: str, first_task: int, randomness: bytes) -> None:
+        """Begin a job whose money is set aside already, by a place in a final session lock."""
+        assert quote.first_task == first_task, "the place is on disk with the quote"
         if len(self._live) + len(self._starting) >= self._hub.config.max_jobs:
             raise Refused(JobReason.QUEUE_FULL, f"{len(self._live)} jobs are under way; try again soon")
         record = JobRecord(
@@ -207,7 +208,6 @@ class JobService:
         )
         job = self._make_live(record)
         self._drive_in_background(job)
-        return job
 
     def _make_live(self, record: JobRecord) -> Job:
         job = Job(record, event_limit=self._hub.config.max_events_per_job)

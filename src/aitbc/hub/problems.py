@@ -63,7 +63,7 @@ ANSWERS: dict[JobReason, Answer] = {
     JobReason.DEPOSIT_MISMATCH: Answer(
         _CONFLICT, "send a TRANSFER or a session JOB_LOCK to this hub from the account's address"
     ),
-    JobReason.UNKNOWN_KEY: Answer(HTTPStatus.NOT_FOUND, "see: aitbc hub key list"),
+    JobReason.UNKNOWN_API_KEY: Answer(HTTPStatus.NOT_FOUND, "see: aitbc hub key list"),
     JobReason.UNKNOWN_RECEIPT: Answer(HTTPStatus.NOT_FOUND, "ask the node: /rpc/receipts/{receipt_id}"),
     JobReason.NOT_ADMIN: Answer(
         HTTPStatus.FORBIDDEN, "send Authorization: Bearer <content of admin.token in the hub's folder>"

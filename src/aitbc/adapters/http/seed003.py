@@ -86,3 +86,42 @@ def image_answer(
         gpu_seconds=gpu_ms / 1000,
         aitbc=aitbc,
     )
+
+
+def openapi_document(title: str, version: str) -> dict[str, Any]:
+    """The seed's OpenAPI document, path for path."""
+    text, number = {"type": "string"}, {"type": "integer"}
+    asked = {
+        "type": "object",
+        "required": ["api_key", "prompt"],
+        "properties": {
+            "api_key": text,
+            "prompt": text,
+            "steps": {"type": "integer", "minimum": 5, "maximum": 100, "default": 30},
+            "guidance": {"type": "number", "minimum": 0, "maximum": 25, "default": 7.5},
+            "width": {"type": "integer", "minimum": 256, "maximum": 1024, "default": 512},
+            "height": {"type": "integer", "minimum": 256, "maximum": 1024, "default": 512},
+            "seed": {"type": "integer", "nullable": True},
+        },
+    }
+    made = {"status": text, "job_id": text, "image_base64": text, "duration_ms": number}
+    health = {"status": text, "gpu": text, "model": text}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": {
+            HEALTH: {"get": {"summary": "Health check", "responses": {"200": _answer("OK", health)}}},
+            GENERATE_IMAGE: {
+                "post": {
+                    "summary": "Generate image from text prompt",
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
+                    "responses": {"200": _answer("Image generated", made)},
+                }
+            },
+        },
+    }
+
+
+def _answer(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

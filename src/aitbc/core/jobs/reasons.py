@@ -31,7 +31,7 @@ class JobReason(StrEnum):
     CONTENT_POLICY = "content_policy"
     UNSUPPORTED_PARAMETER = "unsupported_parameter"
     DEPOSIT_MISMATCH = "deposit_mismatch"
-    UNKNOWN_KEY = "unknown_key"
+    UNKNOWN_API_KEY = "unknown_api_key"
     UNKNOWN_RECEIPT = "unknown_receipt"
     NOT_ADMIN = "not_admin"
 

@@ -147,7 +147,7 @@ class Accounts:
     async def revoke_key(self, key_id: str) -> None:
         gone = await self.db(self.store.revoke_key, key_id, at_ms=self._hub.now_ms())
         if not gone:
-            raise Refused(JobReason.UNKNOWN_KEY, f"there is no key {key_id[:80]!r} that is not revoked")
+            raise Refused(JobReason.UNKNOWN_API_KEY, f"there is no key {key_id[:80]!r} that is not revoked")
         self._keys.clear()
 
     # one job

@@ -214,7 +214,7 @@ async def _start(hub: "Hub", payer: Payer, quote: Quote, *, tokens: int, route: 
         account=payer.account,
     )
     try:
-        await hub.jobs.start_on_session(quote, lock=seat.lock, randomness=seat.randomness)
+        await hub.jobs.enqueue(quote, lock=seat.lock, first_task=seat.place, randomness=seat.randomness)
     except BaseException:
         await hub.accounts.release(quote, message="not_started")
         raise
