@@ -163,7 +163,12 @@ class ClaimWorker:
         self._newest[entry.receipt_id] = claim_tx
         await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
         await hub.chain.send(tx)
-        self._next_nonce += 1
+        self._used(tx.nonce)
+
+    def _used(self, nonce: int) -> None:
+        """The next one follows, unless somebody has asked for a look at the chain meanwhile."""
+        if self._next_nonce == nonce:
+            self._next_nonce = nonce + 1
 
     async def send_own(
         self,
@@ -195,7 +200,7 @@ class ClaimWorker:
             except ClientError:
                 self._next_nonce = None
                 raise
-            self._next_nonce += 1
+            self._used(tx.nonce)
         return tx_id
 
     async def _close(self, entry: ReceiptEntry, how: str, message: str) -> None:

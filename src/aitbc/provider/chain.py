@@ -68,7 +68,7 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
             raise Refused(
                 JobReason.LOCK_MISMATCH, f"{name} of the lock is {lock.get(name)!r}, not {value!r}"[:300]
             )
-    if offer.task >= int(lock["tasks"]) or int(lock["paid_tasks"], 16) >> offer.task & 1:
+    if offer.task >= int(lock.get("tasks", 1)) or int(lock.get("paid_tasks", "0"), 16) >> offer.task & 1:
         raise Refused(
             JobReason.LOCK_MISMATCH, f"task {offer.task} of the lock is paid, or it has no such task"
         )
