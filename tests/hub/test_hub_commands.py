@@ -145,7 +145,7 @@ def test_keys_from_the_command_line(tmp_path: Path) -> None:
             assert told("usage", "--account", account) == {"rows": []}
             told("revoke", listed["id"])
             assert told("list")["keys"][0]["revoked_ms"] > 0
-            one_line(aitbc("hub", "key", "list", "--hub", url, home=tmp_path), "admin.token", "--data")
+            one_line(aitbc("hub", "key", "list", "--hub", url, home=tmp_path / "x"), "admin.token", "--data")
             wrong = tmp_path / "wrong"
             wrong.mkdir()
             (wrong / "admin.token").write_text("guess")
