@@ -356,3 +356,29 @@ def test_an_operator_sees_what_goes_on(tmp_path: Path, caplog: pytest.LogCapture
             assert [model["model"] for model in status["models"]] == ["tiny-diffusion", "tiny-lm"]
 
     asyncio.run(story())
+
+
+def test_texts_become_vectors(tmp_path: Path) -> None:
+    """OpenAI's client asks for base64 by itself and for floats when told; both are the same numbers."""
+    pytest.importorskip("aitbc.adapters.engines.tiny_embed", reason="this build has no engine for embeddings")
+
+    async def story() -> None:
+        engines = ("aitbc.adapters.engines.tiny_embed:TinyEmbed",)
+        async with gateway(tmp_path, engines=engines) as (place, client):
+            texts = ["a small red fox", "a little red fox", "the price of steel"]
+            answer = await client.embeddings.create(model="tiny-embed", input=texts)
+            vectors = [one.embedding for one in answer.data]
+            assert [len(vector) for vector in vectors] == [128] * 3
+            floats = await client.embeddings.create(model="tiny-embed", input=texts, encoding_format="float")
+            assert [one.embedding for one in floats.data] == vectors
+
+            def likeness(one: list[float], other: list[float]) -> float:
+                return sum([left * right for left, right in zip(one, other, strict=True)])
+
+            assert likeness(vectors[0], vectors[1]) > likeness(vectors[0], vectors[2])
+            few = await client.embeddings.create(model="tiny-embed", input="one text", dimensions=16)
+            assert len(few.data[0].embedding) == 16
+            assert answer.usage.prompt_tokens > 0
+            assert [row["kind"] for row in await usage(place, client)] == ["embedding"] * 3
+
+    asyncio.run(story())
