@@ -138,8 +138,6 @@ class Worker:
         except TimeoutError:
             raise EngineError("failed", "not finished before the deadline") from None
         _check_output(output)
-        if output.partial:
-            raise EngineError("cancelled", "stopped in the middle of its answer")
         computed = Computed(
             data=output.data,
             counts=output.counts,
