@@ -18,6 +18,7 @@ SCRIPTS = (
     "network",
     "agreement",
     "workshop",
+    "gateway",
 )
 
 

@@ -299,6 +299,40 @@ EXPLANATIONS: dict[str, Explanation] = {
     "not_delivered": Explanation("The job has no result yet.", "Wait for it to be delivered."),
     "too_many_followers": Explanation("The hub streams to as many clients as it may.", "Try again soon."),
     "job_over": Explanation("The job has ended.", "Ask for a new quote."),
+    # asking a hub with an account
+    "invalid_api_key": Explanation(
+        "The hub has no such key, or it is over.", "Ask its operator: aitbc hub key new."
+    ),
+    "bad_request_signature": Explanation(
+        "The request's signature is not good for this hub, chain and moment.",
+        "Sign it again; check the clock.",
+    ),
+    "replayed": Explanation(
+        "This signed request was sent before.", "Sign every request with a nonce of its own."
+    ),
+    "payment_required": Explanation(
+        "Neither the account's balance nor its sessions cover the worst case.",
+        "Pay in a way that `terms` names.",
+    ),
+    "budget_exceeded": Explanation("The key's budget does not cover the worst case.", "Use a key with more."),
+    "no_session": Explanation(
+        "The hub has no lock of its own that could pay for this now.",
+        "Try again soon; its operator sees to its balance.",
+    ),
+    "model_not_allowed": Explanation("The key may not ask for this model.", "Choose another model or key."),
+    "idempotency_mismatch": Explanation(
+        "The Idempotency-Key was used for another request.", "Use a new one."
+    ),
+    "content_policy": Explanation("The hub's policy refuses the request.", "Ask for something else."),
+    "unsupported_parameter": Explanation("No engine here has this parameter.", "Leave it out."),
+    "deposit_mismatch": Explanation(
+        "The transaction pays this account nothing at this hub.",
+        "Send a TRANSFER or a session JOB_LOCK to it.",
+    ),
+    "unknown_api_key": Explanation("The hub has no such API key.", "See: aitbc hub key list."),
+    "not_admin": Explanation(
+        "An admin route was asked without the admin token.", "Use the admin.token in the hub's folder."
+    ),
     # how a job ended
     "canceled": Explanation("The client has canceled the job.", "Refund the escrow after its deadline."),
     "expired": Explanation("The job's time is over.", "Refund the escrow after its deadline."),

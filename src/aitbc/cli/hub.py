@@ -6,6 +6,8 @@ import click
 
 from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
+from aitbc.cli.hub_keys import command as key_commands
+from aitbc.cli.money import amount
 from aitbc.cli.registration import register_hub
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
@@ -18,6 +20,7 @@ def command() -> None:
 
 
 command.add_command(register_hub)
+command.add_command(key_commands)
 
 
 @command.command("start", cls=AitbcCommand)
@@ -46,11 +49,37 @@ command.add_command(register_hub)
     show_default=True,
     help="Time to claim it after that.",
 )
+@click.option(
+    "--session",
+    "session_amount",
+    type=amount,
+    default="100ait",
+    show_default=True,
+    metavar="AMOUNT",
+    help="The most of your own coins that is locked at a time for jobs of API keys.",
+)
+@click.option(
+    "--cors", "cors_origins", multiple=True, metavar="ORIGIN", help="A web page that may ask; repeatable."
+)
+@click.option(
+    "--policy", "policies", multiple=True, metavar="MODULE:FUNCTION", help="A content policy; repeatable."
+)
 @click.pass_obj
 def start(
-    settings: Settings, name: str, data: Path | None, host: str, port: int, deliver_s: int, claim_s: int
+    settings: Settings,
+    name: str,
+    data: Path | None,
+    host: str,
+    port: int,
+    deliver_s: int,
+    claim_s: int,
+    session_amount: int,
+    cors_origins: tuple[str, ...],
+    policies: tuple[str, ...],
 ) -> int:
-    """Quote, match, check, attest and claim until Ctrl-C."""
+    """Quote, match, check, attest and claim until Ctrl-C. DATABASE_URL: accounts in PostgreSQL instead of a file."""
+    import os
+
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
@@ -73,12 +102,22 @@ def start(
             genesis=genesis,
             deliver_s=deliver_s,
             claim_s=claim_s,
+            session_amount=session_amount,
+            cors_origins=cors_origins,
+            policies=policies,
+            database_url=os.environ.get("DATABASE_URL", ""),
         )
         note(f"hub {signer.address} on http://{host}:{port}")
         log_as_json()
         return run(config)
     except StorageError as error:
         raise CliError(str(error), code="storage") from None
+    except (ImportError, AttributeError) as error:
+        if not policies:
+            raise
+        raise CliError(
+            f"a policy cannot be loaded: {error}", "name it as MODULE:FUNCTION", code="policy"
+        ) from None
 
 
 @command.command("status", cls=AitbcCommand)
@@ -88,11 +127,13 @@ def status(settings: Settings) -> None:
     from aitbc.client.hub import HubClient
 
     with HubClient(settings.hub) as hub:
-        identity, health, models = hub.identity(), hub.health(), hub.models()
+        identity, health, models, busy = hub.identity(), hub.health(), hub.models(), hub.busy()
     rows: list[tuple[str, ...]] = [
         ("hub", identity["address"]),
         ("chain", f"{identity['chain_id']} {identity['genesis_hash']}"),
         ("providers", f"{health['providers']} ({health['gpu']})"),
+        ("requests", f"{busy['requests_per_second']} a second, 95 % within {busy['p95_ms']} ms"),
+        ("jobs under way", f"{busy['jobs_under_way']}"),
         ("queued jobs", f"{health.get('queued', 0)}"),
         ("open claims", f"{health.get('open_claims', 0)}"),
     ]
@@ -104,4 +145,8 @@ def status(settings: Settings) -> None:
         )
         for model in models
     ]
-    answer(settings, {**identity, **health, "models": models}, *table(rows))
+    rows += [
+        (f"queue {model['model']}", f"{model['queued']} waiting, {model['free_slots']} places free")
+        for model in busy["models"]
+    ]
+    answer(settings, {**identity, **health, "models": models, "busy": busy}, *table(rows))

@@ -13,6 +13,7 @@ from aitbc.cli.accounts import complete_account, signer_of
 from aitbc.cli.errors import CliError
 from aitbc.cli.files import receipt_path, require_writable, write_bytes, write_json
 from aitbc.cli.hashes import hash_id
+from aitbc.cli.image_api import ask_server
 from aitbc.cli.money import amount
 from aitbc.cli.sending import Sending, perform, sending_options
 from aitbc.cli.settings import AitbcCommand, Settings
@@ -56,10 +57,18 @@ _timeout = click.option(
 @click.option(
     "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The picture."
 )
-@click.option("--size", type=click.IntRange(64, 512), help="Width and height in pixels.")
+@click.option("--size", type=click.IntRange(64, 1024), help="Width and height in pixels.")
 @click.option("--steps", type=click.IntRange(min=1), help="Denoising steps.")
 @_seed
-@_sender
+@click.option("--from", "sender", metavar="NAME", shell_complete=complete_account, help="The key that pays.")
+@click.option(
+    "--api",
+    metavar="URL",
+    help="Ask a server of seed 003 with the key in API_KEY; nothing is paid from a wallet.",
+)
+@click.option(
+    "--guidance", type=click.FloatRange(0, 25), help="With --api: how closely to follow the prompt."
+)
 @_model
 @_max_price
 @max_fee_option
@@ -72,7 +81,9 @@ def image(
     size: int | None,
     steps: int | None,
     seed: int | None,
-    sender: str,
+    sender: str | None,
+    api: str | None,
+    guidance: float | None,
     model: str | None,
     max_price: int,
     max_fee: int,
@@ -80,6 +91,14 @@ def image(
 ) -> None:
     """Have a picture made of PROMPT; its receipt lies next to it as FILE.receipt.json."""
     require_writable(output)
+    if api is not None:
+        fields = _given(prompt=prompt, width=size, height=size, steps=steps, seed=seed, guidance=guidance)
+        ask_server(settings, api, fields, output, timeout=timeout)
+        return
+    if sender is None:
+        raise click.UsageError(
+            "Missing option '--from': the key that pays, or --api: a server that has your key"
+        )
     request = _given(prompt=prompt, width=size, height=size, steps=steps, seed=seed)
     wanted = JobRequest(kind="image", request=request, max_price=max_price, model=model)
     with NodeClient(settings.rpc) as node, HubClient(settings.hub) as hub:

@@ -6,6 +6,7 @@ The provider holds the same papers and may claim first; that is as good. docs/sp
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aitbc.client.errors import ApiError, ClientError
@@ -162,7 +163,45 @@ class ClaimWorker:
         self._newest[entry.receipt_id] = claim_tx
         await hub.db(hub.store.set_claim_tx, entry.receipt_id, claim_tx)
         await hub.chain.send(tx)
-        self._next_nonce += 1
+        self._used(tx.nonce)
+
+    def _used(self, nonce: int) -> None:
+        """The next one follows, unless somebody has asked for a look at the chain meanwhile."""
+        if self._next_nonce == nonce:
+            self._next_nonce = nonce + 1
+
+    async def send_own(
+        self,
+        type: str,
+        payload: dict[str, Any],
+        before: Callable[[str], Awaitable[None]] | None = None,
+    ) -> str:
+        """Another transaction of the hub's, with the nonce that comes next; its id. `before` hears the id first."""
+        hub = self._hub
+        asked = await hub.chain.estimate_fee(type, payload)
+        fee = checked_fee(asked, type, hub.config.max_fee)
+        async with self._nonce_lock:
+            if self._next_nonce is None:
+                account = await hub.chain.account(hub.signer.address)
+                self._next_nonce = int(account["nextNonce"])
+            tx = build_transaction(
+                type,
+                payload,
+                signer=hub.signer,
+                nonce=self._next_nonce,
+                fee=fee,
+                genesis_hash=hub.genesis_hash,
+            )
+            tx_id = transaction_id(tx, hub.genesis_hash).hex()
+            if before is not None:
+                await before(tx_id)
+            try:
+                await hub.chain.send(tx)
+            except ClientError:
+                self._next_nonce = None
+                raise
+            self._used(tx.nonce)
+        return tx_id
 
     async def _close(self, entry: ReceiptEntry, how: str, message: str) -> None:
         paid = how == "claimed"

@@ -63,6 +63,25 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     unused_retention_s: int = 10 * 60
     """Quotes that nobody paid for are forgotten after this time, with their prompts."""
 
+    database_url: str = ""
+    """Where accounts are kept: postgresql://…, or empty for a file in the folder."""
+    session_amount: int = 100 * AIT
+    """The most that one lock of the hub's own sets aside for prepaid jobs; less when the hub has less."""
+    session_s: int = 6 * 3600
+    """From opening a session to the last delivery that it pays; what it did not pay comes back after its claim time."""
+    session_claim_s: int = 3600
+    gateway_body_bytes: int = 256 * 1024
+    """A conversation is longer than a prompt: the form around the texts, and texts that are then refused by name."""
+    max_images: int = 10
+    """Pictures in one request, as OpenAI's `n`; each is a job."""
+    idempotency_s: int = 24 * 3600
+    cors_origins: tuple[str, ...] = ()
+    """Web pages from which browsers may ask; `*` for all. Keys in pages are readable by everybody who has the page."""
+    policies: tuple[str, ...] = ()
+    """`module:function` of content policies that every request must pass; docs/spec/gateway.md."""
+    seed003_per_minute: int = 10
+    """POST /v1/generate-image, per address, as seed 003 has it; 0 for no limit."""
+
     claim_retry_least_s: float = 0.5
     claim_retry_most_s: float = 30
     claims_in_flight: int = 32

@@ -14,12 +14,17 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.jobs.lifecycle import State
 from aitbc.core.jobs.reasons import JobReason
+from aitbc.hub.accounts.service import Accounts
+from aitbc.hub.admin import load_admin_token
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
-from aitbc.hub.jobs import JobService
+from aitbc.hub.gateway.policy import load_policies
+from aitbc.hub.joblog import write_job_log
+from aitbc.hub.jobs import Job, JobService
 from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
+from aitbc.hub.metrics import Measures
 from aitbc.hub.providers import Directory
 from aitbc.hub.store import JobStore
 
@@ -50,6 +55,14 @@ class Hub:
         self.quote_rate = RateLimit(
             per_second=config.quotes_per_second, burst=config.quotes_burst, monotonic=time.monotonic
         )
+        self.seed003_rate = RateLimit(
+            per_second=config.seed003_per_minute / 60,
+            burst=config.seed003_per_minute,
+            monotonic=time.monotonic,
+        )
+        self.admin_token = load_admin_token(config.data_dir)
+        self.policies = load_policies(config.policies)
+        self.measures = Measures(time.monotonic)
         self.directory = Directory(limit=config.max_providers, changed=self._providers_changed)
         self.matcher = Matcher(self.directory)
         self.handshakes = Handshakes(
@@ -62,6 +75,7 @@ class Hub:
         """Learn the chain, open the store, take up what an earlier run left."""
         document = self.config.genesis or await self._genesis()
         self.genesis_hash = genesis_hash_of(jcs(document))
+        self.genesis: dict[str, Any] = document
         self.chain_id: str = document["chain_id"]
         self._warn_when_unlisted(document)
         self._db_thread = ThreadPoolExecutor(1, thread_name_prefix="hub-db")
@@ -70,6 +84,8 @@ class Hub:
         )
         self.jobs = JobService(self)
         self.claims = ClaimWorker(self)
+        self.accounts = Accounts(self)
+        await self.accounts.start()
         await self._resume()
         self.in_background(self._sweep())
 
@@ -86,6 +102,7 @@ class Hub:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.accounts.stop()
         await self._in_db_thread(self.store.close)
         self._db_thread.shutdown()
         await self.chain.close()
@@ -128,6 +145,12 @@ class Hub:
 
     def quote_taken(self, job_id: str) -> None:
         self._open_quotes.discard(job_id)
+
+    def job_ended(self, job: Job) -> None:
+        """Its story is told: write it down, settle what an account pays for it."""
+        write_job_log(job, now_ms=self.now_ms())
+        self.measures.job_ended(job)
+        self.accounts.job_ended(job)
 
     # inside
 

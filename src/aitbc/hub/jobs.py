@@ -45,8 +45,9 @@ MAX_REMEMBERED = 200
 """Event logs of finished jobs that are kept in memory for late readers; older ones are told from the disk."""
 MAX_STREAMED_CHARACTERS = 256 * 1024
 """A thousand for each token of the longest answer; a provider that streams more is not answering."""
-TASK = 0
-"""One task per job; splitting gives more."""
+STOP_S = 2
+"""A provider that was told to stop in the middle of a text hands in what it has within this time, or gets nothing:
+engines stop within a second."""
 
 _RETRY_ELSEWHERE = frozenset({JobReason.PROVIDER_GONE, JobReason.PROVIDER_SILENT, JobReason.HUB_RESTARTED})
 """Failures that say nothing against the provider: it may be asked again when nobody else is there."""
@@ -76,9 +77,15 @@ class Job:
         self.inbox: Inbox = asyncio.Queue(MAX_INBOX)
         self.avoid: set[str] = set()
         self.lost: set[str] = set()
+        self.is_read = False
+        """Somebody follows its events."""
+        self.stopping = False
+        """The client reads no further; what it was shown is to be billed."""
         self.streamed = ""
         """Text that the client has been shown, over all attempts."""
-        self.ended_ms = 0
+        self.receipt: ReceiptEntry | None = None
+        self.bytes_out = 0
+        self.began_ms = record.quote.created_ms
 
     @property
     def id(self) -> str:
@@ -178,6 +185,30 @@ class JobService:
         self._drive_in_background(self._make_live(record))
         hub.quote_taken(quote.job_id)
 
+    async def enqueue(self, quote: Quote, *, lock: str, first_task: int, randomness: bytes) -> None:
+        """Begin a job whose money is set aside already, by a place in a final session lock."""
+        assert quote.first_task == first_task, "the place is on disk with the quote"
+        if len(self._live) + len(self._starting) >= self._hub.config.max_jobs:
+            raise Refused(JobReason.QUEUE_FULL, f"{len(self._live)} jobs are under way; try again soon")
+        record = JobRecord(
+            quote=quote,
+            state=State.RESERVED,
+            reason="",
+            message="",
+            lock=lock,
+            randomness=randomness,
+            attempts=0,
+        )
+        await self._hub.db(
+            self._hub.store.add_session_job,
+            quote,
+            lock=lock,
+            randomness=randomness,
+            at_ms=self._hub.now_ms(),
+        )
+        job = self._make_live(record)
+        self._drive_in_background(job)
+
     def _make_live(self, record: JobRecord) -> Job:
         job = Job(record, event_limit=self._hub.config.max_events_per_job)
         self._live[job.id] = job
@@ -221,6 +252,7 @@ class JobService:
         """The story is told, or goes on with the claim; readers who come late still find it."""
         job.log.close()
         self._live.pop(job.id, None)
+        self._hub.job_ended(job)
         self._done[job.id] = job
         while len(self._done) > MAX_REMEMBERED:
             self._done.popitem(last=False)
@@ -247,7 +279,7 @@ class JobService:
                 model=job.quote.model,
                 price_per_kilounit=job.quote.price_per_kilounit,
                 lock=job.lock,
-                task=TASK,
+                task=job.quote.first_task,
                 attempt=job.attempts,
                 randomness=job.randomness,
                 avoid=job.avoid,
@@ -319,7 +351,9 @@ class JobService:
         session.post(link.Task(task_id=granted.task_id, lease_ms=int(lease_s * 1000), offer=offer))
         try:
             failure = await self._followed(job, session, offer, granted.task_id, lease_s=lease_s)
-            if failure is not None:
+            if failure is not None and job.stopping:
+                await self._canceled(job)
+            elif failure is not None:
                 session.recent_failures += 1
                 await self._attempt_failed(job, offer.attempt, failure, provider=offer.provider)
         finally:
@@ -331,7 +365,7 @@ class JobService:
             chain_id=self._hub.chain_id,
             job_id=job.id,
             lock=job.lock,
-            task=TASK,
+            task=job.quote.first_task,
             attempt=job.attempts,
             ticket=granted.ticket,
             client=quote.client,
@@ -377,14 +411,14 @@ class JobService:
                     pass
                 case ProviderLost(task_id=about, message=text) if about == task_id:
                     return Failure(JobReason.PROVIDER_GONE, text)
-                case CancelAsked() if not job.streamed:
+                case CancelAsked(bill=True) if job.streamed and not job.stopping:
+                    job.stopping = True
                     session.post(link.Cancel(task_id=task_id, reason=JobReason.CANCELED))
-                    await self._to(
-                        job,
-                        Event.CANCEL_ASKED,
-                        reason=JobReason.CANCELED,
-                        message="the client has canceled it",
-                    )
+                    silent_after = asyncio.get_running_loop().time() + STOP_S
+                    continue
+                case CancelAsked(unread=unread) if unread or not job.streamed:
+                    session.post(link.Cancel(task_id=task_id, reason=JobReason.CANCELED))
+                    await self._canceled(job)
                     return None
                 case None:
                     return await self._out_of_time(job, session, task_id)
@@ -423,7 +457,13 @@ class JobService:
                 case _:
                     session.post(_unexpected(task_id, message))
                     continue
-            silent_after = asyncio.get_running_loop().time() + lease_s
+            if not job.stopping:
+                silent_after = asyncio.get_running_loop().time() + lease_s
+
+    async def _canceled(self, job: Job) -> None:
+        """The end of a job that the client has stopped and nobody is paid for."""
+        message = "the client has canceled it"
+        await self._to(job, Event.CANCEL_ASKED, reason=JobReason.CANCELED, message=message)
 
     def _attempt_timeout_s(self, job: Job, silent_after: float) -> float:
         silence_s = silent_after - asyncio.get_running_loop().time()
@@ -455,9 +495,14 @@ class JobService:
         hub, delivery = self._hub, result.delivery
         try:
             check_delivery(
-                offer, delivery, data, provider_key=session.auth_key, genesis_hash=hub.genesis_hash
+                offer,
+                delivery,
+                data,
+                provider_key=session.auth_key,
+                genesis_hash=hub.genesis_hash,
+                stopped=job.stopping,
             )
-            _check_stream(offer, data, told)
+            _check_stream(offer, data, told, partial=delivery.details.status == "partial")
         except Refused as error:
             log.warning("job %s: refused the delivery of %s: %s", job.id, offer.provider, error)
             session.post(
@@ -467,6 +512,7 @@ class JobService:
         entry = self._attest(offer, session, delivery)
         job.enter(Event.ATTESTED)
         await hub.db(hub.store.save_delivery, entry, data, at_ms=hub.now_ms())
+        job.receipt, job.bytes_out = entry, len(data)
         session.recent_failures //= 2
         session.post(attested_message(entry))
         if offer.kind == "chat":
@@ -527,6 +573,11 @@ class JobService:
             raise Refused(JobReason.JOB_OVER, "a part of the answer has been sent; it is finished and billed")
         job.inbox.put_nowait(CancelAsked())
 
+    def hang_up(self, job: Job) -> None:
+        """The client has left in the middle: stop, and bill the part of a text that somebody may have read."""
+        if not job.log.closed:
+            job.inbox.put_nowait(CancelAsked(bill=job.is_read, unread=not job.is_read))
+
     def settled(self, job_id: str, *, event: Event, reason: str, message: str) -> State:
         """The claim has ended; returns the state to write down."""
         state = advance(State.DELIVERED, event)
@@ -565,9 +616,12 @@ def _engine_failure(why: str, message: str) -> Failure:
     return Failure(JobReason.ENGINE_FAILED, f"{why}: {message}"[:500])
 
 
-def _check_stream(offer: Offer, data: bytes, told: str) -> None:
-    """What the client was shown must be what is delivered and hashed."""
-    if offer.kind == "chat" and not data.decode().startswith(told):
+def _check_stream(offer: Offer, data: bytes, told: str, *, partial: bool) -> None:
+    """What the client was shown must be what is delivered and hashed; nobody pays for a part that was not shown."""
+    if offer.kind != "chat":
+        return
+    text = data.decode()
+    if not text.startswith(told) or (partial and text != told):
         raise Refused(
             JobReason.STREAM_MISMATCH, "the streamed text is not the beginning of the delivered text"
         )

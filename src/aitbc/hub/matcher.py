@@ -45,6 +45,10 @@ class Matcher:
     def withdraw(self, job_id: str) -> None:
         self._waiting.pop(job_id, None)
 
+    def waiting(self) -> list[Want]:
+        """In the order in which they are served."""
+        return list(self._waiting.values())
+
     def feasible(self, model: str, price_per_kilounit: int, avoid: set[str]) -> bool:
         """Is anybody connected who could do it, now or when free?"""
         return any(

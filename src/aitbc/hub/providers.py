@@ -61,7 +61,12 @@ class ProviderLost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelAsked(msgspec.Struct, frozen=True, kw_only=True):
-    pass
+    """The client wants no more."""
+
+    bill: bool = False
+    """A text of which a part was read ends there and is billed by that part."""
+    unread: bool = False
+    """Whatever was made, nobody has read it: nobody pays."""
 
 
 Signal = Granted | FromProvider | ProviderLost | CancelAsked

@@ -30,6 +30,10 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     claim_until_ms: int
     expires_ms: int
     created_ms: int
+    first_task: int = 0
+    """Place in the lock that pays: 0 for a lock of its own, one of many for a session."""
+    account: str = ""
+    """Whose balance or session pays; empty when the client locks money for this job."""
 
     def lock_terms(self, hub: str) -> dict[str, Any]:
         """The JOB_LOCK payload for the client to sign. A lock holds at least one base unit."""
@@ -52,7 +56,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why it ended as it did, or why its last attempt failed; a `JobReason` or empty."""
     message: str
     lock: str
-    """Empty until a lock was accepted."""
+    """Empty until a lock was accepted; of a session the job has one place, `quote.first_task`."""
     randomness: bytes
     """Hash of the block that holds the lock."""
     attempts: int

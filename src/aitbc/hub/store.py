@@ -57,6 +57,9 @@ _RECEIPT_COLUMNS = (
     "receipt_id, job_id, provider, provider_pubkey, delivery, signed, claim_until_ms, claim_tx, state"
 )
 
+_PLACE = ":"
+"""Between a session's lock and the job's place in it, so that the column `lock` stays unique."""
+
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
@@ -147,6 +150,22 @@ class JobStore:
                 raise Refused(JobReason.JOB_OVER, "this quote has ended; its lock can be refunded")
             self._append_event(job_id, at_ms, {"state": State.RESERVED})
 
+    def add_session_job(self, quote: Quote, *, lock: str, randomness: bytes, at_ms: int) -> None:
+        """A job that a session pays: reserved from the start; each place of a session serves one job."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO job (job_id, quote, state, lock, randomness, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    quote.job_id,
+                    _encode(quote),
+                    State.RESERVED,
+                    f"{lock}{_PLACE}{quote.first_task}",
+                    randomness,
+                    quote.expires_ms,
+                ),
+            )
+            self._append_event(quote.job_id, at_ms, {"state": State.RESERVED})
+
     def set_state(self, job_id: str, state: State, *, reason: str, message: str, at_ms: int) -> None:
         with self._transaction():
             self._set_state(job_id, state, reason=reason, message=message, at_ms=at_ms)
@@ -227,6 +246,10 @@ class JobStore:
     def result_data(self, job_id: str) -> bytes | None:
         row = self._db.execute("SELECT data FROM receipt WHERE job_id = ?", (job_id,)).fetchone()
         return row[0] if row else None
+
+    def receipt(self, receipt_id: str) -> ReceiptEntry | None:
+        rows = self._receipts("receipt_id = ?", (receipt_id,))
+        return rows[0] if rows else None
 
     def open_receipts(self, *, provider: str | None = None, limit: int = 100_000) -> list[ReceiptEntry]:
         """Attested and not yet paid, soonest to lapse first."""
@@ -320,7 +343,7 @@ class JobStore:
                 state=State(state),
                 reason=reason,
                 message=message,
-                lock=lock or "",
+                lock=(lock or "").partition(_PLACE)[0],
                 randomness=randomness,
                 attempts=attempts,
             )

@@ -58,16 +58,20 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
     expected = {
         "client": offer.client,
         "hub": offer.hub,
-        "job_id": offer.job_id,
-        "request_hash": offer.request_hash,
         "claim_until_ms": offer.claim_until_ms,
         "status": "open",
     }
+    if not lock.get("session"):
+        expected |= {"job_id": offer.job_id, "request_hash": offer.request_hash}
     for name, value in expected.items():
         if lock.get(name) != value:
             raise Refused(
                 JobReason.LOCK_MISMATCH, f"{name} of the lock is {lock.get(name)!r}, not {value!r}"[:300]
             )
+    if offer.task >= int(lock.get("tasks", 1)) or int(lock.get("paid_tasks", "0"), 16) >> offer.task & 1:
+        raise Refused(
+            JobReason.LOCK_MISMATCH, f"task {offer.task} of the lock is paid, or it has no such task"
+        )
     left = int(lock["amount"]) - int(lock["paid"])
     if left < offer.price:
         raise Refused(
