@@ -164,11 +164,11 @@ async def or_hang_up(request: Request, works: Sequence[Work], wanted: Awaitable[
             return answer.result()
         raise ClientGone
     finally:
+        for work in works:
+            work.hang_up()  # means nothing to a job that has ended
         for task in (answer, gone):
             task.cancel()
         await asyncio.gather(answer, gone, return_exceptions=True)
-        for work in works:
-            work.hang_up()  # means nothing to a job that has ended
 
 
 async def _gone(request: Request) -> None:
