@@ -185,6 +185,7 @@ class Executor:
             hash=block.hash,
             peaks=peaks,
             epoch_length=self.loaded.genesis.consensus.epoch_length,
+            work=self.loaded.genesis.consensus.work,
         )
 
     def _restore(self, stored: StoredChain) -> State:
@@ -209,6 +210,8 @@ class Executor:
             if head.hash != self.loaded.block.hash:
                 raise Rejected(Reason.DAMAGED, "the stored genesis block is not the one of this genesis.json")
             return
+        if self.loaded.genesis.consensus.work is not None:
+            return  # whoever begins agreement checks the work of the blocks that are not final yet
         if head.certificate is None:
             raise Rejected(Reason.DAMAGED, f"the stored block {header.height} has no certificate")
         deciding = Overlay(state)
@@ -227,12 +230,25 @@ class Executor:
             )
 
     def build(
-        self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int, parent: bytes = b""
+        self,
+        txs: list[VerifiedTransaction],
+        *,
+        proposer: str,
+        timestamp_ms: int,
+        parent: bytes = b"",
+        extra: bytes = b"",
     ) -> BuiltBlock:
-        """A block of waiting transactions on the head, or on an undecided `parent`."""
+        """A block of waiting transactions on the head, or on an undecided `parent`; `extra`: whatever its author wants
+        to say in the header."""
         tip = self.branches.tip_at(parent or self.head.hash)
         built = build_block(
-            tip, self.state, txs, proposer=proposer, timestamp_ms=timestamp_ms, verifier=self.verifier
+            tip,
+            self.state,
+            txs,
+            proposer=proposer,
+            timestamp_ms=timestamp_ms,
+            extra=extra,
+            verifier=self.verifier,
         )
         self.branches.add(built)
         return built

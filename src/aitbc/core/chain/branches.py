@@ -127,4 +127,5 @@ class Branches:
             hash=block.hash,
             peaks=block.peaks,
             epoch_length=self.head.epoch_length,
+            work=self.head.work,
         )

@@ -9,7 +9,6 @@ import msgspec
 
 from aitbc.core.codec.digests import header_hash
 from aitbc.core.consensus.nakamoto.authors import Miner, Schedule
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
 from aitbc.core.consensus.nakamoto.work import (
     first_target,
     is_enough,
@@ -25,6 +24,7 @@ from aitbc.core.crypto.hashing import MAX_COUNT
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import MAX_EXTRA_BYTES, Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 
 EMPTY_TXS_ROOT = list_root([])
@@ -73,9 +73,10 @@ class HeaderRules:
         miners: Sequence[Miner],
         verify: SignatureCheck,
     ) -> None:
+        """`miners`: who the keys of `settings` are, in their order; none: anybody may author."""
         self.settings = settings
         self.chain_id = chain_id
-        self.schedule = Schedule(miners, settings) if settings.mode == "poa-pow" else None
+        self.schedule = Schedule(miners, settings) if miners else None
         self._verify = verify
         self._easiest = target_of(settings.least_difficulty)
 
