@@ -162,6 +162,8 @@ class Executor:
         self.transactions = VerifiedTransactions(self.loaded.hash, verifier)
         self._earlier: list[tuple[CommittedBlock, ChainTip]] = []
         """Heads that `retract` can go back to, the oldest first."""
+        self._left: list[tuple[CommittedBlock, ChainTip]] = []
+        """Those above which another branch is being made, the newest last; nothing: there is none."""
         if stored is None:
             self.state: State = self.loaded.state
             self.head: CommittedBlock = self.loaded.block
@@ -318,3 +320,47 @@ class Executor:
         self.head, tip = self._earlier.pop()
         self.branches.go_back_to(tip)
         return abandoned
+
+    # Another branch. Readers see the head as it is until it is published.
+
+    @property
+    def reach(self) -> int:
+        """How many blocks `step_back` can leave."""
+        return min(self.state.depth, len(self._earlier))
+
+    def step_back(self, count: int) -> None:
+        """Build and apply below the head from here on: `count` blocks below it, within `reach`."""
+        assert 0 < count <= self.reach, "whoever asks has looked how far it reaches"
+        assert not self._left, "one branch at a time is made"
+        self.branches.clear()
+        for _ in range(count):
+            self.state.step_back()
+        self._left = [*self._earlier[-count:], (self.head, self.tip)]
+        self.branches.go_back_to(self._left[0][1])
+
+    def step_forward(self) -> None:
+        """Give the other branch up: everything is as it was before `step_back`, undecided blocks apart."""
+        self.branches.clear()
+        self.state.step_forward()
+        self.branches.go_back_to(self._left[-1][1])
+        self._left = []
+
+    def publish_branch(self, blocks: Sequence[tuple[BuiltBlock, CommittedBlock]]) -> None:
+        """Readers see the other branch, which is on disk, instead of what was left."""
+        self.state.publish_back()
+        self.head = self._left[0][0]
+        del self._earlier[-len(self._left) + 1 :]
+        self._left = []
+        for built, committed in blocks:
+            self.publish(built, committed)
+
+    def beside(self, stored: StoredChain) -> "Executor":
+        """Another executor of the same chain on an earlier state, for a branch that leaves deeper than `reach`."""
+        other = Executor(self.loaded.document, stored)
+        other.verifier, other.transactions = self.verifier, self.transactions
+        return other
+
+    def become(self, other: "Executor") -> None:
+        """Readers see what another executor has made of a deeper branch."""
+        self.state, self.head, self.branches = other.state, other.head, other.branches
+        self._earlier = other._earlier
