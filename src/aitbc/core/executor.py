@@ -276,6 +276,11 @@ class Executor:
         self.branches.add(built)
         return built
 
+    def put_back(self, built: BuiltBlock) -> None:
+        """Stage a block that was built or applied before; its parent is the head or an undecided block."""
+        self.branches.tip_at(built.block.header.parent)
+        self.branches.put_back(built)
+
     def abandon(self) -> None:
         """Forget the block that was built or applied last and is not decided."""
         self.branches.drop_top()

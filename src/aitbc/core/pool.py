@@ -147,6 +147,22 @@ class Pool:
                 drops.append((tx, rejection))
         return drops
 
+    def switch(
+        self,
+        now_ms: int,
+        head: Header,
+        head_hash: bytes,
+        *,
+        undone: Sequence[VerifiedTransaction],
+        included: Sequence[VerifiedTransaction],
+    ) -> list[Dropped]:
+        """The head is on another branch; both lists from the oldest on. What was undone and is not in the new branch
+        waits again, if it can."""
+        self.mempool.reopen(undone)
+        drops = self.settle(now_ms, head, head_hash, included)
+        taken = {tx.id for tx in included}
+        return drops + self.reopen(now_ms, head, head_hash, [tx for tx in undone if tx.id not in taken])
+
 
 def all_for(why: Rejected, txs: Iterable[VerifiedTransaction]) -> list[Dropped]:
     return [(tx, why) for tx in txs]
