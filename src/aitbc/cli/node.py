@@ -75,7 +75,24 @@ def command() -> None:
 @click.option(
     "--proposer-key",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
+    help="File with a validator's or miner's 32-byte key in hexadecimal; without it the node follows.",
+)
+@click.option(
+    "--mine-to",
+    default="",
+    metavar="ADDRESS",
+    help="Mode pow: who earns for this node's blocks; without it the account of --proposer-key.",
+)
+@click.option(
+    "--miners",
+    "mining_processes",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Where work agrees: processes that search nonces; 0: this node makes no blocks.",
+)
+@click.option(
+    "--extra", default="", metavar="TEXT", help="Where work agrees: what its blocks say, 256 bytes at most."
 )
 @click.option(
     "--signer",
@@ -139,6 +156,9 @@ def start(
     port: int,
     proposer_key: Path | None,
     signer: Path | None,
+    mine_to: str,
+    mining_processes: int,
+    extra: str,
     never_voted: bool,
     p2p_host: str,
     p2p_port: int | None,
@@ -149,7 +169,7 @@ def start(
     verify_processes: int,
     attest_urls: tuple[str, ...],
 ) -> int:
-    """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
+    """Vote, author or mine blocks (with a key), or follow, and answer RPC until Ctrl-C."""
     from aitbc.adapters import loop
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
@@ -171,6 +191,9 @@ def start(
         rpc_port=port,
         proposer=signer_from_file(proposer_key) if proposer_key else None,
         signer=signer,
+        mine_to=mine_to,
+        mining_processes=mining_processes,
+        extra=extra.encode(),
         never_voted=never_voted,
         p2p_host=p2p_host,
         p2p_port=p2p_port,
