@@ -219,12 +219,13 @@ def start(
 @click.pass_obj
 def status(settings: Settings) -> None:
     """Show how agreement goes on a node: its validators, who is slow or silent, and its peers."""
-    from aitbc.cli.node_status import lines_of
+    from aitbc.cli.node_status import lines_of, lines_of_work
     from aitbc.client.node import NodeClient
 
     with NodeClient(settings.rpc) as node:
         consensus, peers = node.consensus(), node.peers()
-    answer(settings, {"consensus": consensus, "peers": peers}, *lines_of(consensus, peers))
+    lines = lines_of_work if "finalityDepth" in consensus else lines_of
+    answer(settings, {"consensus": consensus, "peers": peers}, *lines(consensus, peers))
 
 
 def _services(urls: tuple[str, ...]) -> tuple[str, ...]:

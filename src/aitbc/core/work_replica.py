@@ -251,7 +251,9 @@ class WorkReplica:
         )
         left = [Reorganised([undone.hash for undone in message.undone])] if message.undone else []
         news = [Announce(block) for _, block in message.applied]
-        return [*left, *news, *_drops(drops), *self._tell_engine(now_ms, HeadSwitched(head.hash))]
+        again = [Relay(tx) for undone in message.undone for tx in undone.txs if self.mempool.get(tx.id)]
+        effects = self._tell_engine(now_ms, HeadSwitched(head.hash))
+        return [*left, *news, *_drops(drops), *again, *effects]
 
     # Own blocks
 
