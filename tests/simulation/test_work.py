@@ -201,6 +201,20 @@ def test_another_miner_takes_over_when_the_leader_is_away() -> None:
     assert longest < TURNS.interval_ms + 3 * TURNS.take_over_ms
 
 
+def test_a_miner_alone_advances_and_loses_nothing() -> None:
+    """Attack 7 of seed 002: there blocks counted only when somebody else had taken them."""
+    world = World(0, Weather(), start_ms=START_MS)
+    document = genesis_of(POW, miners=(), rich=RICH, at_ms=START_MS - 60_000)
+    alone = WholeNode(world, "ann", document, hashrate=12)
+    alone.start()
+    tx_id = alone.submit(alone.sign("rich", "poor", 5))
+    world.run(60_000)
+    assert alone.head.height > 5
+    assert alone.disk.find_transaction(tx_id) is not None
+    alone.boot()
+    assert alone.executor.state.account(person("poor").address).balance == PREMINT + 5
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     told = []
     for _ in range(2):
