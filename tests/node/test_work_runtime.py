@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aitbc.adapters.http.problems import Problem
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.executor import Executor
 from aitbc.core.types.reasons import Reason, Rejected, Stops
@@ -16,6 +17,7 @@ from aitbc.node.runtime import SystemClock
 from aitbc.node.service import NodeService
 from aitbc.node.work_runtime import Author, WorkRuntime, check_author
 from aitbc.node.work_view import work_view
+from aitbc.ports import StorageError
 from support.chain import Chain
 from support.people import ALICE, BOB, EVE, person
 from support.work import FAST, REWARD, work_genesis
@@ -162,3 +164,40 @@ def test_an_author_that_never_could_is_told_so(
         check_author(executor, author(**changes))
     check_author(Chain(work_genesis(miners=(MINER,))).executor, author())
     check_author(Chain(work_genesis()).executor, author(signer=None))
+
+
+def test_there_are_no_certificates_and_no_validators_to_ask_for() -> None:
+    chain, store = begun()
+
+    async def story(node: WorkRuntime) -> None:
+        service = NodeService(NodeConfig(genesis=chain.document, data=Path()), node)
+        await until(lambda: node.executor.head.block.header.height > 1)
+        assert await service.validators(None) == {"epoch": 0, "items": []}
+        with pytest.raises(Problem, match="final by depth"):
+            await service.finality(1)
+
+    play(story, chain, store)
+
+
+def test_what_is_read_while_a_branch_is_switched_is_read_again() -> None:
+    chain, store = begun()
+
+    async def story(node: WorkRuntime) -> None:
+        reads: list[int] = []
+
+        def torn() -> str:
+            reads.append(1)
+            if len(reads) < 3:
+                node._switches += 1
+                raise StorageError("two halves of two branches")
+            return "whole"
+
+        def damaged() -> str:
+            raise StorageError("really damaged")
+
+        assert await node.read(torn) == "whole"
+        for read in (node.read, node.read_much):
+            with pytest.raises(StorageError, match="really"):
+                await read(damaged)
+
+    play(story, chain, store, mines=False)

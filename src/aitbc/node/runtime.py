@@ -53,7 +53,7 @@ from aitbc.core.replica import (
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.sync.ranges import Apply, Final
-from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
+from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock, Header
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit as StoreCommit
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
@@ -114,6 +114,9 @@ class SystemClock:
 
 class NodeRuntime:
     """One running node. `start` and everything else are called on one event loop."""
+
+    block_event = "final"
+    """What the log says of a new block."""
 
     def __init__(
         self,
@@ -847,16 +850,19 @@ class NodeRuntime:
             return
         future.set_result(effect.verdicts)
 
+    def _measure(self, header: Header) -> None:
+        if header.timestamp_ms > self._started_ms:
+            self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+
     def _announce(self, block: CommittedBlock) -> None:
         header = block.block.header
         self.measures.transactions += len(block.outcomes)
-        if header.timestamp_ms > self._started_ms:
-            self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+        self._measure(header)
         log.info(
             "block",
             extra={
                 "component": "chain",
-                "event": "final",
+                "event": self.block_event,
                 "height": header.height,
                 "txs": len(block.outcomes),
                 "latency_ms": self.measures.last_commit_ms,

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import threading
 import time
-from typing import Any, assert_never
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, assert_never
 
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.consensus.engine import PenalisePeer, SetTimer
@@ -38,9 +39,15 @@ from aitbc.node.miner import Miner
 from aitbc.node.network import PeerNetwork
 from aitbc.node.runtime import NodeRuntime
 from aitbc.node.work_network import WorkNetwork
-from aitbc.ports import Clock, Signer, Store
+from aitbc.ports import Clock, Signer, StorageError, Store
+
+T = TypeVar("T")
 
 log = logging.getLogger("aitbc.node")
+
+READ_TRIES = 5
+AGAIN_S = 0.02
+"""A switch of some blocks is written in less."""
 
 
 class Author:
@@ -54,6 +61,8 @@ class Author:
 class WorkRuntime(NodeRuntime):
     """One running node. `start` and everything else are called on one event loop."""
 
+    block_event = "head"
+
     def __init__(self, executor: Executor, store: Store, *, author: Author | None, clock: Clock) -> None:
         """`author`: None: it only follows. Raises Rejected when what is stored is no chain of this genesis."""
         self.author = author
@@ -64,6 +73,8 @@ class WorkRuntime(NodeRuntime):
         self.reorganisations = self.deepest = 0
         """Switches that took blocks back, and the most that one took."""
         self.mined = 0
+        self._switches = 0
+        self._is_switching = False
         super().__init__(executor, store, scribe=None, clock=clock)
         self.address = author.address if author is not None else ""
 
@@ -121,6 +132,27 @@ class WorkRuntime(NodeRuntime):
 
     def body_beside(self, block_hash: bytes) -> Block | None:
         return self.work.body(block_hash)
+
+    # Reading while branches are switched
+
+    async def read(self, work: Callable[[], T]) -> T:
+        return await self._read_steadily(lambda: NodeRuntime.read(self, work))
+
+    async def read_much(self, work: Callable[[], T]) -> T:
+        return await self._read_steadily(lambda: NodeRuntime.read_much(self, work))
+
+    async def _read_steadily(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What is read in several steps may not fit together when the branch changed in between: it is read again then.
+        It is damaged only if nothing changed."""
+        for _ in range(READ_TRIES - 1):
+            switches = self._switches
+            try:
+                return await read()
+            except StorageError:
+                if switches == self._switches and not self._is_switching:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+        return await read()
 
     # Final by depth
 
@@ -247,7 +279,10 @@ class WorkRuntime(NodeRuntime):
             published.wait()
             return done.switched
 
+        self._is_switching = effect.undo > 0
         answer = await self._in_worker(switch)
+        self._switches += effect.undo > 0
+        self._is_switching = False
         self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
         self.feed(answer)
 
@@ -281,6 +316,9 @@ class WorkRuntime(NodeRuntime):
             extra={"component": "chain", "event": "reorganised", "blocks": len(effect.undone)},
         )
         self._wake_final()
+
+    def _measure(self, _header: Header) -> None:
+        """A new block is not final."""
 
     def _announce(self, block: CommittedBlock) -> None:
         super()._announce(block)
