@@ -13,7 +13,7 @@ from aitbc.core.consensus.nakamoto.engine import (
 from aitbc.core.consensus.nakamoto.engine import BlockMissed, Finalize, HeaderAnnounced, HeadersArrived
 from aitbc.core.consensus.nakamoto.headers import link_from_bytes, link_to_bytes
 from aitbc.core.ledger.state import check_whole_supply
-from aitbc.core.replica import Announce, Answer, Drop, Relay, TransactionSubmitted
+from aitbc.core.replica import Announce, Answer, Drop, Relay, TransactionsSubmitted
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
@@ -72,7 +72,7 @@ def test_the_longer_branch_wins_and_its_transactions_stay_while_the_others_wait_
         [header_hash(ours.blocks[2].header)]
     ]
     assert host.replica.mempool.waiting() == [lost]
-    assert [effect.tx for effect in effects if isinstance(effect, Relay)] == [lost]
+    assert [effect.txs for effect in effects if isinstance(effect, Relay)] == [[lost]]
     assert host.replica.held["blocks"] == 1, "the block that was left can be asked for, and come back"
     assert host.replica.body(header_hash(ours.blocks[2].header)) == ours.blocks[2]
 
@@ -169,11 +169,11 @@ def test_a_transaction_waits_is_told_and_is_settled_by_a_block() -> None:
     maker = Maker()
     host = Host(maker.document)
     tx = host.verified(pay(1).tx)
-    assert host.feed(TransactionSubmitted(tx, 7))[:2] == [Answer(7, tx.id, None), Relay(tx)]
-    assert host.feed(TransactionSubmitted(tx, 8)) == [Answer(8, tx.id, None)]
-    (refused,) = host.feed(TransactionSubmitted(host.verified(pay(1, 10**15).tx), 9))
+    assert host.feed(TransactionsSubmitted([tx], 7))[:2] == [Answer(7, [None]), Relay([tx])]
+    assert host.feed(TransactionsSubmitted([tx], 8)) == [Answer(8, [None])]
+    (refused,) = host.feed(TransactionsSubmitted([host.verified(pay(1, 10**15).tx)], 9))
     assert isinstance(refused, Answer)
-    assert refused.rejection is not None
+    assert refused.verdicts[0] is not None
     host.show(maker.extend([tx]))
     assert host.replica.mempool.waiting() == []
     assert host.executor.state.account(BOB.address).balance == 1_000 * AIT + 5

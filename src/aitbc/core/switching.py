@@ -21,6 +21,7 @@ from aitbc.core.types.blocks import Block, CommittedBlock, Header
 from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import Commit, StoredChain
+from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.core.work_replica import Build, Built, Switch, Switched, Undone, WorkReplica
 
 
@@ -114,8 +115,12 @@ class Switcher:
     def _undone(self, height: int) -> Undone:
         stored = self._store.block_by_height(height)
         assert stored is not None, "what is undone is on disk"
-        txs = [self._executor.transactions.verify(tx) for tx in stored.block.txs]
-        return Undone(stored.block, stored.hash, len(pack(stored.block)), txs)
+        txs = self._executor.transactions.verify_all(stored.block.txs)
+        assert all(isinstance(tx, VerifiedTransaction) for tx in txs), (
+            "they were good when the block was executed"
+        )
+        good = [tx for tx in txs if isinstance(tx, VerifiedTransaction)]
+        return Undone(stored.block, stored.hash, len(pack(stored.block)), good)
 
 
 def _put(executor: Executor, block: Block | BuiltBlock) -> BuiltBlock:

@@ -44,9 +44,9 @@ from aitbc.core.consensus.nakamoto.rules import Nakamoto
 from aitbc.core.consensus.nakamoto.work import template_digest
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.pool import Dropped, Pool
-from aitbc.core.replica import BLOCK_OVERHEAD, Announce, Answer, Drop, Relay, TransactionSubmitted
+from aitbc.core.replica import BLOCK_OVERHEAD, Announce, Answer, Drop, Relay, TransactionsSubmitted
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Block, CommittedBlock
-from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.reasons import Reason
 from aitbc.core.types.transactions import VerifiedTransaction
 
 HELD_TEMPLATES = 2
@@ -54,7 +54,7 @@ HELD_TEMPLATES = 2
 MAX_HELD_BYTES = 256 * 1024 * 1024
 """Of blocks that are not on the chain, as on the wire: sixty-four full ones. One more is as if it had not come."""
 
-# Inputs. Those not here are the engine's events; TransactionSubmitted is the other replica's.
+# Inputs. Those not here are the engine's events; TransactionsSubmitted is the other replica's.
 
 
 class BlockCame(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class Switched(msgspec.Struct, frozen=True):
 
 
 Input = (
-    TransactionSubmitted
+    TransactionsSubmitted
     | TimerFired
     | PeerJoined
     | PeerLeft
@@ -174,7 +174,7 @@ class WorkReplica:
 
     def step(self, now_ms: int, message: Input) -> list[Effect]:
         match message:
-            case TransactionSubmitted():
+            case TransactionsSubmitted():
                 return self._submit(now_ms, message)
             case BlockCame():
                 return self._take_block(now_ms, message)
@@ -207,15 +207,13 @@ class WorkReplica:
 
     # Transactions
 
-    def _submit(self, now_ms: int, message: TransactionSubmitted) -> list[Effect]:
-        tx = message.tx
-        try:
-            pushed_out = self._pool.admit(now_ms, tx)
-        except Rejected as rejection:
-            known = rejection.reason is Reason.ALREADY_KNOWN
-            return [Answer(message.ticket, tx.id, None if known else rejection)]
+    def _submit(self, now_ms: int, message: TransactionsSubmitted) -> list[Effect]:
+        came = self._pool.take_in(now_ms, message.txs)
+        answer = Answer(message.ticket, came.verdicts)
+        if not came.taken:
+            return [answer]
         news = self._tell_engine(now_ms, TransactionsArrived())
-        return [*_drops(pushed_out), Answer(message.ticket, tx.id, None), Relay(tx), *news]
+        return [*_drops(came.pushed_out), answer, Relay(came.taken), *news]
 
     # Blocks
 
@@ -251,9 +249,10 @@ class WorkReplica:
         )
         left = [Reorganised([undone.hash for undone in message.undone])] if message.undone else []
         news = [Announce(block) for _, block in message.applied]
-        again = [Relay(tx) for undone in message.undone for tx in undone.txs if self.mempool.get(tx.id)]
+        again = [tx for undone in message.undone for tx in undone.txs if self.mempool.get(tx.id)]
+        told = [Relay(again)] if again else []
         effects = self._tell_engine(now_ms, HeadSwitched(head.hash))
-        return [*left, *news, *_drops(drops), *again, *effects]
+        return [*left, *news, *_drops(drops), *told, *effects]
 
     # Own blocks
 

@@ -63,8 +63,17 @@ class WorkRuntime(NodeRuntime):
 
     block_event = "head"
 
-    def __init__(self, executor: Executor, store: Store, *, author: Author | None, clock: Clock) -> None:
-        """`author`: None: it only follows. Raises Rejected when what is stored is no chain of this genesis."""
+    def __init__(
+        self,
+        executor: Executor,
+        store: Store,
+        *,
+        author: Author | None,
+        clock: Clock,
+        processes: int = 0,
+    ) -> None:
+        """`author`: None: it only follows. `processes`: how many check signatures once there are many. Raises Rejected
+        when what is stored is no chain of this genesis."""
         self.author = author
         self._switcher = Switcher(executor, store)
         self.work_network: WorkNetwork | None = None
@@ -75,7 +84,7 @@ class WorkRuntime(NodeRuntime):
         self.mined = 0
         self._switches = 0
         self._is_switching = False
-        super().__init__(executor, store, scribe=None, clock=clock)
+        super().__init__(executor, store, scribe=None, clock=clock, processes=processes)
         self.address = author.address if author is not None else ""
 
     def _first_replica(self, _timeout_ms: int) -> WorkReplica:
@@ -230,8 +239,9 @@ class WorkRuntime(NodeRuntime):
                 if self.work_network is not None:
                     self.work_network.penalise(effect.peer, str(effect.reason))
             case Relay():
-                self._taken.append(effect.tx.wid)
-                self.subscriptions.transaction(effect.tx, self._clock.now_ms())
+                self._taken += [tx.wid for tx in effect.txs]
+                for tx in effect.txs:
+                    self.subscriptions.transaction(tx, self._clock.now_ms())
             case Answer():
                 self._answer(effect)
             case Drop():

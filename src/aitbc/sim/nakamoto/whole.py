@@ -37,7 +37,7 @@ from aitbc.core.crypto.address import address_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import ConsensusSettings, Genesis, GenesisAccount, genesis_document
 from aitbc.core.ledger.params import Activation, Params
-from aitbc.core.replica import Announce, Answer, Drop, Relay, TransactionSubmitted
+from aitbc.core.replica import Announce, Answer, Drop, Relay, TransactionsSubmitted
 from aitbc.core.switching import Ready, Switcher, work_replica_at_head
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Block, Header
@@ -203,7 +203,7 @@ class WholeNode:
 
     def submit(self, tx: Transaction) -> bytes:
         verified = self.executor.transactions.verify(tx)
-        self.feed(TransactionSubmitted(verified, 0))
+        self.feed(TransactionsSubmitted([verified], 0))
         return verified.id
 
     # Effects
@@ -239,7 +239,7 @@ class WholeNode:
                     self._ask_block(effect.peer, name)
             case Relay():
                 for other in self.others.values():
-                    self._tell(other, TransactionSubmitted(effect.tx, 0))
+                    self._tell(other, TransactionsSubmitted(effect.txs, 0))
             case Drop():
                 self.dropped[effect.tx.id] = effect.rejection.reason
             case Reorganised():
