@@ -37,7 +37,8 @@ from aitbc.core.work_replica import Build, Input, Reorganised, Switch, WorkRepli
 from aitbc.node.catching_up import SyncView
 from aitbc.node.miner import Miner
 from aitbc.node.network import PeerNetwork
-from aitbc.node.runtime import NodeRuntime
+from aitbc.node.queues import too_busy
+from aitbc.node.runtime import MAX_WAITERS, NodeRuntime
 from aitbc.node.work_network import WorkNetwork
 from aitbc.ports import Clock, Signer, StorageError, Store
 
@@ -181,6 +182,8 @@ class WorkRuntime(NodeRuntime):
             place = await self.read(lambda: self.store.find_transaction(tx_id))
             if tx_id in self.dropped or (place is not None and self.work.is_final(place[0])):
                 return
+            if len(self._final_waiters) >= MAX_WAITERS:
+                raise too_busy("requests that wait for finality", MAX_WAITERS)
             moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._final_waiters.append(moved)
             try:
@@ -188,6 +191,9 @@ class WorkRuntime(NodeRuntime):
                     await moved
             except TimeoutError:
                 return
+            finally:
+                if moved in self._final_waiters:
+                    self._final_waiters.remove(moved)
 
     async def wait_included(self, tx_id: bytes, timeout_s: float) -> None:
         await NodeRuntime.wait_final(self, tx_id, timeout_s)
