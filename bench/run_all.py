@@ -19,6 +19,7 @@ SCRIPTS = (
     "agreement",
     "workshop",
     "gateway",
+    "mining",
 )
 
 

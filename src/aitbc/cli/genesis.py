@@ -1,17 +1,15 @@
 """`aitbc genesis make`: write a genesis.json; its hash names the chain. Seed 000 §13, §17. docs/spec/genesis.md"""
 
-import re
-import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aitbc.cli.errors import CliError
+from aitbc.cli.genesis_types import chain_name, funded, public_key, write_genesis
+from aitbc.cli.genesis_work import import_ccoin, mine
 from aitbc.cli.money import amount_or_zero
 from aitbc.cli.settings import AitbcCommand, Settings
-from aitbc.cli.show import answer
 from aitbc.core.types.amounts import BASIS_POINTS
 
 if TYPE_CHECKING:
@@ -38,32 +36,6 @@ def ratio_above_one(text: str) -> int:
     if not points.is_finite() or points != int(points) or not 0 <= points <= 1_000 * BASIS_POINTS:
         raise click.BadParameter(f"{text} is not between 0 and 1000 in steps of 0.0001")
     return int(points)
-
-
-def funded(text: str) -> tuple[str, int]:
-    """`ait1…=25ait`."""
-    address, equals, money = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not ADDRESS=AMOUNT, such as ait1…=25ait")
-    return address, amount_or_zero(money)
-
-
-def chain_name(text: str) -> str:
-    """A chain's id."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", text):
-        raise click.BadParameter(
-            f"{text[:80]!r} is no chain id: 1 to 64 lower-case letters, digits and dashes, no dash in front"
-        )
-    return text
-
-
-def public_key(text: str) -> str:
-    """A key, not its address."""
-    if text.startswith("ait1"):
-        raise click.BadParameter(
-            "that is an address: give the public key, as `aitbc keys show NAME` shows it"
-        )
-    return text
 
 
 @click.group("genesis")
@@ -149,19 +121,8 @@ def command() -> None:
 @click.pass_obj
 def make(settings: Settings, /, output: Path, force: bool, **options: Any) -> None:
     """Write a genesis.json with the seed's keys. A chain without --account has no premint."""
-    from aitbc.core.codec.digests import genesis_hash_of
-    from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
-    from aitbc.node.beginning import check_beginning
-
     genesis = _genesis(**options)
-    document = genesis_document(genesis)
-    load_genesis(parse_genesis(document))
-    check_beginning(genesis, now_ms=time.time_ns() // 1_000_000)
-    if output.exists() and not force:
-        raise CliError(f"{output} exists", "choose another file, or add --force")
-    output.write_bytes(document + b"\n")
-    digest = genesis_hash_of(document).hex()
-    answer(settings, {"file": str(output), "genesis_hash": digest}, f"{output}: genesis hash {digest}")
+    write_genesis(settings, genesis, output, force=force)
 
 
 def _genesis(
@@ -201,3 +162,7 @@ def _genesis(
         authorities=[Authority(pubkey=key) for key in authorities],
         consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
     )
+
+
+command.add_command(mine)
+command.add_command(import_ccoin)

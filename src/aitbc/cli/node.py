@@ -75,7 +75,24 @@ def command() -> None:
 @click.option(
     "--proposer-key",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
+    help="File with a validator's or miner's 32-byte key in hexadecimal; without it the node follows.",
+)
+@click.option(
+    "--mine-to",
+    default="",
+    metavar="ADDRESS",
+    help="Mode pow: who earns for this node's blocks; without it the account of --proposer-key.",
+)
+@click.option(
+    "--miners",
+    "mining_processes",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Where work agrees: processes that search nonces; 0: this node makes no blocks.",
+)
+@click.option(
+    "--extra", default="", metavar="TEXT", help="Where work agrees: what its blocks say, 256 bytes at most."
 )
 @click.option(
     "--signer",
@@ -139,6 +156,9 @@ def start(
     port: int,
     proposer_key: Path | None,
     signer: Path | None,
+    mine_to: str,
+    mining_processes: int,
+    extra: str,
     never_voted: bool,
     p2p_host: str,
     p2p_port: int | None,
@@ -149,7 +169,7 @@ def start(
     verify_processes: int,
     attest_urls: tuple[str, ...],
 ) -> int:
-    """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
+    """Vote, author or mine blocks (with a key), or follow, and answer RPC until Ctrl-C."""
     from aitbc.adapters import loop
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
@@ -171,6 +191,9 @@ def start(
         rpc_port=port,
         proposer=signer_from_file(proposer_key) if proposer_key else None,
         signer=signer,
+        mine_to=mine_to,
+        mining_processes=mining_processes,
+        extra=extra.encode(),
         never_voted=never_voted,
         p2p_host=p2p_host,
         p2p_port=p2p_port,
@@ -196,12 +219,13 @@ def start(
 @click.pass_obj
 def status(settings: Settings) -> None:
     """Show how agreement goes on a node: its validators, who is slow or silent, and its peers."""
-    from aitbc.cli.node_status import lines_of
+    from aitbc.cli.node_status import lines_of, lines_of_work
     from aitbc.client.node import NodeClient
 
     with NodeClient(settings.rpc) as node:
         consensus, peers = node.consensus(), node.peers()
-    answer(settings, {"consensus": consensus, "peers": peers}, *lines_of(consensus, peers))
+    lines = lines_of_work if "finalityDepth" in consensus else lines_of
+    answer(settings, {"consensus": consensus, "peers": peers}, *lines(consensus, peers))
 
 
 def _services(urls: tuple[str, ...]) -> tuple[str, ...]:

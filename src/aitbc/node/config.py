@@ -18,9 +18,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8080
     proposer: Signer | None = None
-    """Votes and authors blocks while its key is in the validator set; None follows."""
+    """Votes and authors blocks while its key is in the validator set, or signs what it mines; None follows."""
     signer: Path | None = None
     """Socket of a signer that holds the proposer's key and its guard; then `proposer` is None."""
+    mine_to: str = ""
+    """`pow`: address that earns for this node's blocks; empty: the proposer's."""
+    mining_processes: int = 1
+    """Where work agrees: processes that search; 0: this node makes no blocks."""
+    extra: bytes = b""
+    """Where work agrees: what this node's blocks say in their header, at most 256 bytes."""
     never_voted: bool = False
     """The operator's word that the proposer's key has not voted on this chain, anywhere; asked for once, while there is
     no signer guard yet."""

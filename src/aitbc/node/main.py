@@ -38,16 +38,19 @@ from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
+from aitbc.core.switching import work_settings
 from aitbc.core.types.reasons import Rejected, Stops
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
-from aitbc.node.network import NodeNetwork
+from aitbc.node.network import NodeNetwork, PeerNetwork
 from aitbc.node.routes import HOT, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
+from aitbc.node.work_network import WorkNetwork
+from aitbc.node.work_runtime import Author, WorkRuntime, check_author
 from aitbc.ports import Signer, StorageError, Store, TransactionSigner
 
 log = logging.getLogger("aitbc.node")
@@ -141,6 +144,8 @@ def open_node(config: NodeConfig) -> OpenNode:
         locks.extend(FolderLock(folder) for folder in sorted(folders))
         executor, store = open_chain(config)
         try:
+            if work_settings(executor) is not None:
+                _author(config, executor)
             return OpenNode(locks, executor, store, _open_scribe(config, executor))
         except BaseException:
             store.close()
@@ -153,7 +158,7 @@ def open_node(config: NodeConfig) -> OpenNode:
 
 def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     """Log and guard of a validator; raises StorageError when its files cannot be used."""
-    if config.proposer is None and config.signer is None:
+    if (config.proposer is None and config.signer is None) or work_settings(executor) is not None:
         return None
     try:
         scribe = _scribe_of(config, executor)
@@ -210,7 +215,23 @@ def _check_lone_author(signer: Signer | TransactionSigner, executor: Executor) -
         )
 
 
-def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
+def _author(config: NodeConfig, executor: Executor) -> Author | None:
+    """Who makes blocks on a chain that agrees by work; raises StorageError for one that never could."""
+    address = config.mine_to or (config.proposer.address if config.proposer else "")
+    if not address or not config.mining_processes:
+        return None
+    author = Author(
+        address=address, signer=config.proposer, workers=config.mining_processes, extra=config.extra
+    )
+    try:
+        check_author(executor, author)
+    except (Stops, Rejected) as error:
+        raise StorageError(str(error)) from None
+    return author
+
+
+def _network(config: NodeConfig, runtime: NodeRuntime) -> PeerNetwork | None:
+    """Started by whoever made the runtime, which knows it from here on."""
     if not config.talks:
         return None
     head, genesis_hash = runtime.executor.head, runtime.executor.loaded.hash
@@ -221,22 +242,35 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
         listen=None if config.p2p_port is None else (config.p2p_host, config.p2p_port),
     )
     height = head.block.header.height
-    return NodeNetwork(
-        host=runtime,
-        transport=transport,
-        settings=PeerSettings(
-            key=transport.key,
-            settings_hash=genesis_hash,
-            agent=f"aitbc/{__version__}",
-            listen=_listen_of(config),
-            record_key=record_key_of(static) if config.announce else b"",
-            features=(VOTES,),
-            bootstrap=config.bootstrap,
-        ),
-        configured=[ConfiguredPeer(where) for where in config.peers],
-        status=Status(height, head.hash, height),
-        clock=SystemClock(),
+    settings = PeerSettings(
+        key=transport.key,
+        settings_hash=genesis_hash,
+        agent=f"aitbc/{__version__}",
+        listen=_listen_of(config),
+        record_key=record_key_of(static) if config.announce else b"",
+        features=() if isinstance(runtime, WorkRuntime) else (VOTES,),
+        bootstrap=config.bootstrap,
     )
+    configured = [ConfiguredPeer(where) for where in config.peers]
+    if isinstance(runtime, WorkRuntime):
+        runtime.work_network = WorkNetwork(
+            host=runtime,
+            transport=transport,
+            settings=settings,
+            configured=configured,
+            status=Status(height, head.hash, runtime.work.engine.final.height),
+            clock=SystemClock(),
+        )
+    else:
+        runtime.network = NodeNetwork(
+            host=runtime,
+            transport=transport,
+            settings=settings,
+            configured=configured,
+            status=Status(height, head.hash, height),
+            clock=SystemClock(),
+        )
+    return runtime.neighbours
 
 
 def _listen_of(config: NodeConfig) -> str:
@@ -246,7 +280,7 @@ def _listen_of(config: NodeConfig) -> str:
     return "" if config.p2p_port is None else f":{config.p2p_port}"
 
 
-def _finder(config: NodeConfig, runtime: NodeRuntime, network: NodeNetwork) -> Finder:
+def _finder(config: NodeConfig, runtime: NodeRuntime, network: PeerNetwork) -> Finder:
     return Finder(
         config.discovery,
         network=network,
@@ -261,28 +295,42 @@ def _finder(config: NodeConfig, runtime: NodeRuntime, network: NodeNetwork) -> F
     )
 
 
+def _runtime(config: NodeConfig, node: OpenNode) -> NodeRuntime:
+    if work_settings(node.executor) is not None:
+        return WorkRuntime(
+            node.executor,
+            node.store,
+            author=_author(config, node.executor),
+            clock=SystemClock(),
+            processes=config.verify_processes,
+        )
+    return NodeRuntime(
+        node.executor,
+        node.store,
+        scribe=node.scribe,
+        clock=SystemClock(),
+        timeout_ms=config.timeout_ms,
+        processes=config.verify_processes,
+    )
+
+
 def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     """The node as an ASGI application; it opens its data folder at start-up unless it is given an open one."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         node = opened or open_node(config)
-        runtime = NodeRuntime(
-            node.executor,
-            node.store,
-            scribe=node.scribe,
-            clock=SystemClock(),
-            timeout_ms=config.timeout_ms,
-            processes=config.verify_processes,
-        )
+        runtime = _runtime(config, node)
         app.state.service = NodeService(config, runtime)
         app.state.faucet_turn = asyncio.Lock()
-        runtime.network = network = _network(config, runtime)
+        network = _network(config, runtime)
         finder = _finder(config, runtime, network) if network is not None else None
         if network is not None and finder is not None:
             await network.start()
             finder.start()
         runtime.start()
+        if isinstance(runtime, WorkRuntime):
+            await runtime.start_miner()
         try:
             yield
         finally:

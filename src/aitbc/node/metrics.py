@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aitbc.node.measures import Histogram
 from aitbc.node.runtime import NodeRuntime
+from aitbc.node.work_runtime import WorkRuntime
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -29,6 +30,18 @@ SCALARS = {
     "blockchain_consensus_faults_total": "Validators seen to contradict themselves, by epoch",
 }
 """Of one figure. A name that ends in _total is a counter."""
+OF_WORK = {
+    "blockchain_final_height": "Height of the newest block that is final by depth",
+    "blockchain_reorganisations_total": "Times that the chain left blocks for a better branch since start",
+    "blockchain_reorganisation_depth": "Most blocks that it left at once since start",
+    "blockchain_blocks_mined_total": "Heads of this node's own making since start",
+    "blockchain_mining_tries_total": "Nonces that this node tried since start",
+    "blockchain_mining_tries_per_second": "Nonces that it tries a second, over the last ten",
+    "blockchain_held_blocks": "Blocks that are not on the chain and are kept",
+    "blockchain_held_block_bytes": "Their size",
+    "blockchain_held_headers": "Headers above the newest final block, on the chain and beside it",
+}
+"""Where work agrees, instead of those of votes."""
 BY_VALIDATOR = {
     "blockchain_validator_votes_missed_total": ("missed", "Slots in which no vote of it was seen in time"),
     "blockchain_validator_slots_skipped_total": ("skipped", "Slots of its own that ended without its block"),
@@ -56,12 +69,17 @@ class _Collector:
 
         scalars = self._scalars()
         for name, text in SCALARS.items():
+            if name not in scalars:
+                continue  # of votes, where there are none
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(name, text, value=scalars[name])
-        record = self._runtime.engine().record
+        for name, figure in self._work_scalars().items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(name, OF_WORK[name], value=figure)
+        members = {} if self._is_work else self._runtime.engine().record.members
         for name, (field, text) in BY_VALIDATOR.items():
             counted = CounterMetricFamily(name, text, labels=["validator"])
-            for address, member in record.members.items():
+            for address, member in members.items():
                 counted.add_metric([address], getattr(member, field))
             yield counted
         labelled = self._labelled()
@@ -80,15 +98,20 @@ class _Collector:
                 )
 
     def _scalars(self) -> dict[str, float]:
-        runtime = self._runtime
-        engine, height = runtime.engine(), runtime.executor.head.block.header.height
-        return {
-            "blockchain_blocks_total": height - runtime.started_height,
+        runtime, height = self._runtime, self._runtime.executor.head.block.header.height
+        figures: dict[str, float] = {
+            "blockchain_blocks_total": max(0, height - runtime.started_height),
             "blockchain_transactions_total": runtime.measures.transactions,
             "blockchain_height": height,
-            "blockchain_network_peers": runtime.network.peers if runtime.network else 0,
+            "blockchain_network_peers": runtime.neighbours.peers if runtime.neighbours else 0,
             "blockchain_mempool_transactions": len(runtime.replica.mempool),
             "blockchain_commit_milliseconds": runtime.measures.last_commit_ms,
+        }
+        return figures if self._is_work else figures | self._of_votes()
+
+    def _of_votes(self) -> dict[str, float]:
+        runtime, engine = self._runtime, self._runtime.engine()
+        return {
             "blockchain_consensus_rounds": engine.record.rounds,
             "blockchain_consensus_skipped_total": engine.record.skips,
             "blockchain_consensus_timeouts_total": engine.record.timeouts,
@@ -99,11 +122,32 @@ class _Collector:
             "blockchain_consensus_faults_total": len(runtime.accuser.charges),
         }
 
+    @property
+    def _is_work(self) -> bool:
+        return isinstance(self._runtime, WorkRuntime)
+
+    def _work_scalars(self) -> dict[str, float]:
+        runtime = self._runtime
+        if not isinstance(runtime, WorkRuntime):
+            return {}
+        held, miner = runtime.work.held, runtime.miner
+        return {
+            "blockchain_final_height": runtime.work.engine.final.height,
+            "blockchain_reorganisations_total": runtime.reorganisations,
+            "blockchain_reorganisation_depth": runtime.deepest,
+            "blockchain_blocks_mined_total": runtime.mined,
+            "blockchain_mining_tries_total": miner.tries if miner else 0,
+            "blockchain_mining_tries_per_second": miner.rate if miner else 0,
+            "blockchain_held_blocks": held["blocks"],
+            "blockchain_held_block_bytes": held["block_bytes"],
+            "blockchain_held_headers": held["headers"],
+        }
+
     def _labelled(self) -> dict[str, Mapping[str, int]]:
         runtime = self._runtime
         return {
             "blockchain_transactions_dropped_total": runtime.measures.dropped,
-            "blockchain_network_refused_total": runtime.network.refused if runtime.network else {},
+            "blockchain_network_refused_total": runtime.neighbours.refused if runtime.neighbours else {},
             "blockchain_queue_depth": runtime.queues(),
         }
 

@@ -53,6 +53,7 @@ class NodeService:
             "timestampMs": header.timestamp_ms,
             "chainId": header.chain_id,
             "genesisHash": self.runtime.executor.loaded.hash.hex(),
+            **self.runtime.standing(header.height),
         }
 
     def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
@@ -69,7 +70,11 @@ class NodeService:
             _check_whole(found, txs)
         ids = [stored.outcome.tx_id for stored in txs[:limit]]
         view = block_to_plain(found.header, found.hash, found.certificate, ids)
-        return {**view, "next": start + limit if len(txs) > limit else None}
+        return {
+            **view,
+            **self.runtime.standing(found.header.height),
+            "next": start + limit if len(txs) > limit else None,
+        }
 
     def account(self, address: str) -> Json:
         check_address(address)
@@ -114,14 +119,15 @@ class NodeService:
         parts = {name: big_integer(view.supply(name)) for name in (*SUPPLY_SOURCES, SUPPLY_SINK)}
         return {"total": big_integer(view.total_supply()), **parts}
 
-    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool) -> Json:
-        """Status and outcome; waits up to `wait_s` seconds for finality."""
+    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool, included: bool = False) -> Json:
+        """Status and outcome; waits up to `wait_s` seconds for finality, or until it is `included` in a block, which is
+        the same where blocks are told once they are final."""
         if wait_s > 0:
-            await self.runtime.wait_final(tx_id, wait_s)
+            await (self.runtime.wait_included if included else self.runtime.wait_final)(tx_id, wait_s)
         final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
             return {
-                **final.view,
+                **self._shown(final),
                 "proof": await self._proofs.prove(final.stored, final.head) if proof else None,
             }
         waiting = self.runtime.replica.mempool.get(tx_id)
@@ -131,6 +137,13 @@ class NodeService:
         if dropped is not None:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
+
+    def _shown(self, found: "FinalTransaction") -> Json:
+        """Where finality is by depth, a block that is not deep yet may still be left."""
+        standing = self.runtime.standing(found.stored.height)
+        if standing and found.view["status"] == "final" and not standing["final"]:
+            return {**found.view, **standing, "status": "included"}
+        return {**found.view, **standing}
 
     def _final_transaction(self, tx_id: bytes) -> "FinalTransaction | None":
         """As much is read as one transaction and its block's header have."""

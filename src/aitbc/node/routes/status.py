@@ -12,6 +12,8 @@ from aitbc.core.types.amounts import format_ait
 from aitbc.node.consensus_view import consensus_view
 from aitbc.node.metrics import exposition
 from aitbc.node.routes.shared import service_of
+from aitbc.node.work_runtime import WorkRuntime
+from aitbc.node.work_view import work_view
 
 router = APIRouter(tags=["status"])
 Json = dict[str, Any]
@@ -27,27 +29,28 @@ async def health(request: Request, response: Response) -> Json:
     return {
         "status": "stopped" if stopped else "ok",
         "height": service.head()["height"],
-        "authoring": service.config.proposer is not None and not stopped,
+        "authoring": service.runtime.is_author and not stopped,
         "validating": service.runtime.validates,
-        "peers": service.runtime.network.peers if service.runtime.network else 0,
+        "peers": service.runtime.neighbours.peers if service.runtime.neighbours else 0,
     }
 
 
 @router.get("/rpc/consensus", summary="How agreement goes, and who was slow")
 async def consensus(request: Request) -> Json:
-    return consensus_view(service_of(request).runtime)
+    runtime = service_of(request).runtime
+    return work_view(runtime) if isinstance(runtime, WorkRuntime) else consensus_view(runtime)
 
 
 @router.get("/p2p/peers", summary="The nodes that this one talks to")
 async def peers(request: Request) -> list[Json]:
-    network = service_of(request).runtime.network
+    network = service_of(request).runtime.neighbours
     return [msgspec.to_builtins(peer) for peer in network.view()] if network else []
 
 
 @router.get("/sync_status", summary="How far this node is behind what is proved to be final")
 async def sync_status(request: Request) -> Json:
     runtime = service_of(request).runtime
-    view = runtime.network.catching_up.view() if runtime.network else None
+    view = runtime.sync_view()
     height = runtime.executor.head.block.header.height
     return {
         "state": view.state if view else SyncState.LIVE,

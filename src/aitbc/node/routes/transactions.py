@@ -73,16 +73,20 @@ async def send_tx(request: Request) -> Json:
 async def get_tx(
     request: Request,
     tx_hash: str,
-    wait: Literal["final"] | None = None,
+    wait: Literal["included", "final"] | None = None,
     timeout: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 10.0,
     proof: bool = False,
 ) -> Json:
-    """`status`: pending, final, failed (final too, nothing but the fee spent) or dropped.
+    """`status`: pending, final, failed (final too, nothing but the fee spent) or dropped; where finality is by depth
+    also included, and `confirmations` and `final` say how deep it is.
 
-    With `wait=final` the answer comes when the transaction is final, or after `timeout` seconds.
+    With `wait=final` the answer comes when the transaction is final, with `wait=included` when it is in a block, or
+    after `timeout` seconds.
     """
     tx_id = unhex(tx_hash, size=32)
-    return await service_of(request).transaction(tx_id, wait_s=timeout if wait else 0.0, proof=proof)
+    return await service_of(request).transaction(
+        tx_id, wait_s=timeout if wait else 0.0, proof=proof, included=wait == "included"
+    )
 
 
 @router.post("/rpc/estimateFee", summary="The least fee for a transaction, in base units")
