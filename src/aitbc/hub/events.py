@@ -40,7 +40,9 @@ class EventLog:
                 return
             news = self._news
             try:
-                async with asyncio.timeout(idle_s):  # wait_for of 3.11 forgets a cancel that comes with the news
+                async with asyncio.timeout(
+                    idle_s
+                ):  # wait_for of 3.11 forgets a cancel that comes with the news
                     await news.wait()
             except TimeoutError:
                 yield None
