@@ -52,4 +52,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Answers for synthetic jobs; devnet only."""
     attest_urls: tuple[str, ...] = ()
     """The only places a claim without attestation may be looked up: hub base URLs (seed 000 §19 allow-list)."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of others that may read here and follow, as browsers name them (`https://wallet.example`)."""
     log_json: bool = True

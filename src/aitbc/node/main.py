@@ -44,7 +44,7 @@ from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
 from aitbc.node.network import NodeNetwork
-from aitbc.node.routes import HOT, ROUTERS
+from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
@@ -318,13 +318,16 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     from aitbc.adapters.http.protocol import BoundedWebSocket
     from aitbc.adapters.http.serving import http_settings
 
+    class NodeWebSocket(BoundedWebSocket):
+        max_frames = MAX_FRAMES
+
     app = create_app(config, opened)
     settings = http_settings(
         app,
         host=config.rpc_host,
         port=config.rpc_port,
         timeout_graceful_shutdown=3,
-        ws=BoundedWebSocket,
+        ws=NodeWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,

@@ -56,6 +56,7 @@ from aitbc.core.sync.ranges import Apply, Final
 from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit as StoreCommit
+from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.agreement import Scribe
 from aitbc.node.evidence import Accuser
@@ -142,7 +143,7 @@ class NodeRuntime:
             timeout_ms=timeout_ms,
         )
         self.network: NodeNetwork | None = None
-        self.subscriptions = Subscriptions(clock.now_ms())
+        self.subscriptions = Subscriptions(clock.now_ms(), self._job_of_lock)
         self._effects: deque[Effect] = deque()
         self._writing = False
         """Log or guard are being written: effects wait."""
@@ -287,6 +288,10 @@ class NodeRuntime:
             if refusal is None:
                 self.dropped.pop(verified.id, None)
         return result
+
+    def _job_of_lock(self, lock_id: str) -> str:
+        lock = self.executor.state.get("locks", lock_id)
+        return lock.job_id if isinstance(lock, Lock) else ""
 
     async def check(self, work: Callable[[], T]) -> T:
         """Do work that verifies signatures on the thread for that; refused when too much of it waits."""

@@ -24,7 +24,7 @@ from aitbc.node.block_proofs import BlockProofs
 from aitbc.node.config import NodeConfig
 from aitbc.node.history import receipt_view, transaction_view
 from aitbc.node.proofs import prove_final, unknown_block, validators_at
-from aitbc.node.queues import Gate
+from aitbc.node.queues import Gate, Places
 from aitbc.node.runtime import NodeRuntime
 from aitbc.ports import StorageError, StoredHead, StoredTransaction
 
@@ -36,6 +36,11 @@ MAX_ASKING = 64
 """Claims that a hub is asked about or that wait for that, three seconds for each hub that does not answer."""
 
 
+MAX_SENDERS = 64
+MAX_SENDERS_AT_OWNER = 8
+"""Streams of transactions: each has a frame under way at most, and they take turns."""
+
+
 class NodeService:
     """Reads of the head and of stored blocks, in the shapes that the RPC answers."""
 
@@ -43,6 +48,10 @@ class NodeService:
         self.config = config
         self.runtime = runtime
         self.asking = Gate(at_once=MAX_ASKED, most=MAX_ASKING, what="claims that hubs are asked about")
+        self.senders = Places(
+            most=MAX_SENDERS, most_at_owner=MAX_SENDERS_AT_OWNER, what="streams of transactions"
+        )
+        """Who submits over a WebSocket."""
         self._proofs = BlockProofs(runtime)
 
     def head(self) -> Json:
