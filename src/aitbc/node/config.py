@@ -1,5 +1,6 @@
 """What a node is told at start."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -54,4 +55,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The only places a claim without attestation may be looked up: hub base URLs (seed 000 §19 allow-list)."""
     cors_origins: tuple[str, ...] = ()
     """Web pages of others that may read here and follow, as browsers name them (`https://wallet.example`)."""
+    admin_token: str = ""
+    """Opens the admin routes to who is not on this machine (ADMIN_TOKEN); empty: to nobody else."""
+    request_rate: tuple[float, int] = (100.0, 400)
+    """Requests of one public address: a second, and at once. A page of the console makes ten; 0 a second: no limit."""
+    transaction_rate: tuple[float, int] = (500.0, 5_000)
+    """Transactions of one public address: a second, and at once. The chain takes thousands from all together."""
+    api_keys: Mapping[str, int] = {}
+    """X-Api-Key → how many times as much whoever sends it may."""
     log_json: bool = True

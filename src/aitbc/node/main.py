@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from aitbc import __version__
 from aitbc.adapters import loop
+from aitbc.adapters.http.cors import Cors
 from aitbc.adapters.http.hot import HotApp
 from aitbc.adapters.http.problems import (
     Problem,
@@ -39,10 +40,12 @@ from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
 from aitbc.core.types.reasons import Rejected, Stops
+from aitbc.node.access import check_exposure
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
+from aitbc.node.limits import Limits
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
@@ -82,6 +85,7 @@ def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
     genesis = parse_genesis(config.genesis)
+    check_exposure(config, devnet=bool(genesis.params.devnet))
     check_beginning(genesis, now_ms=SystemClock().now_ms())
     genesis_hash = genesis_hash_of(genesis_document(genesis))
     store = open_store(config.database, default=config.data / DATABASE_FILE, genesis_hash=genesis_hash)
@@ -276,7 +280,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             processes=config.verify_processes,
         )
         app.state.service = NodeService(config, runtime)
-        app.state.faucet_turn = asyncio.Lock()
+        app.state.admin_turn = asyncio.Lock()
         runtime.network = network = _network(config, runtime)
         finder = _finder(config, runtime, network) if network is not None else None
         if network is not None and finder is not None:
@@ -308,6 +312,10 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.hot = HOT
+    app.cors = Cors(config.cors_origins)
+    limits = Limits(requests=config.request_rate, transactions=config.transaction_rate, keys=config.api_keys)
+    app.state.limits = limits
+    app.guard = limits.guard
     return app
 
 

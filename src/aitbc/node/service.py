@@ -6,20 +6,21 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aitbc.adapters.http.problems import Problem
-from aitbc.adapters.storage.rows import MEND
+from aitbc.adapters.storage.rows import MEND, touched
 from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import envelope_id
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import (
     big_integer,
     block_to_plain,
+    header_to_plain,
     transaction_to_plain,
 )
 from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import Lock, ReceiptRecord
+from aitbc.core.types.records import Account, Lock, ReceiptRecord
 from aitbc.node.block_proofs import BlockProofs
 from aitbc.node.config import NodeConfig
 from aitbc.node.history import receipt_view, transaction_view
@@ -79,6 +80,33 @@ class NodeService:
         ids = [stored.outcome.tx_id for stored in txs[:limit]]
         view = block_to_plain(found.header, found.hash, found.certificate, ids)
         return {**view, "next": start + limit if len(txs) > limit else None}
+
+    def header(self) -> Json:
+        """The newest final block's header, with what `head` says."""
+        head = self.runtime.executor.head
+        return {**header_to_plain(head.block.header, head.hash), **self.head()}
+
+    def whole_block(self, height_or_hash: str, *, start: int, limit: int) -> tuple[Json, set[str]]:
+        """A page of a block with its transactions, and the accounts that they touched."""
+        page = self.block(height_or_hash, start=start, limit=limit)
+        found = self.runtime.store.transactions_of(page["height"], start=start, limit=limit)
+        page["transactions"] = [transaction_view(stored) for stored in found]
+        return page, {name for stored in found for name in touched(stored.tx, stored.outcome)}
+
+    def accounts_after(self, height: int, addresses: set[str]) -> Json:
+        """Accounts as a block left them, or as they are now when that is not kept any more; on the loop, which alone
+        moves the head."""
+        state, head = self.runtime.executor.state, self.runtime.executor.head.block.header.height
+        try:
+            found = [(name, state.get_before("accounts", name, back=head - height)) for name in addresses]
+        except Rejected:
+            height, found = head, [(name, state.account(name)) for name in addresses]
+        accounts = [
+            {"address": name, "balance": big_integer(account.balance), "nonce": account.nonce}
+            for name, account in sorted(found, key=lambda pair: pair[0])
+            if isinstance(account, Account)
+        ]
+        return {"accounts": accounts, "accountsAt": height}
 
     def account(self, address: str) -> Json:
         check_address(address)

@@ -32,11 +32,11 @@ class Taken(NamedTuple):
     view: Json
     passing: bool
     """Something was refused that may be taken in a second."""
+    bad_signatures: int
 
 
-async def take(runtime: NodeRuntime, body: bytes) -> Taken:
-    """Offer every transaction of a body. Raises Rejected or Problem when the body as a whole is refused."""
-    raws = items_of(body)
+async def take(runtime: NodeRuntime, raws: Sequence[bytes]) -> Taken:
+    """Offer every transaction. Raises Rejected when none of them can be looked at now."""
     read = _read(raws) if len(raws) <= FEW else await runtime.check(lambda: _read(raws))
     answers: list[bytes | Rejected] = []
     txs: list[Transaction] = []
@@ -72,21 +72,23 @@ def _read(raws: Sequence[bytes]) -> list[Transaction | Rejected]:
 
 
 def _answer(ids: Sequence[str | None], answers: Sequence[bytes | Rejected]) -> Taken:
-    items, refused, passing = [], 0, False
+    items, refused, passing, bad = [], 0, False, 0
     for tx_hash, answer in zip(ids, answers, strict=True):
         if isinstance(answer, Rejected):
             refused += 1
             passing = passing or answer.reason in PASSING
+            bad += answer.reason is Reason.BAD_SIGNATURE
             problem = problem_of(answer)
             error = {"code": problem.code, "detail": problem.detail, "fix": problem.fix}
             items.append({"txHash": tx_hash, "error": error})
         else:
             items.append({"txHash": tx_hash})
-    return Taken({"accepted": len(items) - refused, "refused": refused, "items": items}, passing)
+    return Taken({"accepted": len(items) - refused, "refused": refused, "items": items}, passing, bad)
 
 
 def items_of(body: bytes) -> list[bytes]:
-    """The JSON texts of an array, or of lines; what they hold is not looked at yet."""
+    """The JSON texts of an array, or of lines; what they hold is not looked at yet. Raises Rejected or Problem for a
+    body that is neither."""
     text = body.lstrip(b" \t\r\n")
     if text.startswith(b"["):
         try:

@@ -1,6 +1,17 @@
 """The RPC, a file per group of routes; a new route is a function here and a line in docs/spec/rpc.md."""
 
-from aitbc.node.routes import admin, chain, follow, proofs, receipts, status, stream, transactions
+from aitbc.node.routes import (
+    admin,
+    chain,
+    follow,
+    lists,
+    proofs,
+    receipts,
+    status,
+    stream,
+    transactions,
+    upstream,
+)
 
 ROUTERS = (
     chain.router,
@@ -10,6 +21,8 @@ ROUTERS = (
     admin.router,
     status.router,
     follow.router,
+    lists.router,
+    upstream.router,
     stream.router,
 )
 

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 @router.post("/rpc/submitReceipt", summary="Submit a RECEIPT_CLAIM", openapi_extra=TRANSACTION_BODY)
-@router.post("/rpc/submit_receipt", include_in_schema=False)
+@router.post("/rpc/submit_receipt", openapi_extra=TRANSACTION_BODY)
 async def submit_receipt(request: Request) -> Json:
     """Like sendTx; a claim without `witness` is completed with the hub's signed attestation first."""
     service = service_of(request)

@@ -33,12 +33,31 @@ async def health(request: Request, response: Response) -> Json:
     }
 
 
+@router.get("/health/live", summary="Does the process do its work?")
+async def live(request: Request, response: Response) -> Json:
+    """503 once the runtime has stopped itself: start it again."""
+    stopped = service_of(request).runtime.stopped.is_set()
+    response.status_code = 503 if stopped else 200
+    return {"live": not stopped}
+
+
+@router.get("/health/ready", summary="Should it be asked?")
+async def ready(request: Request, response: Response) -> Json:
+    """503 with the reason while the node catches up, or has stopped: ask another one meanwhile."""
+    runtime = service_of(request).runtime
+    fetching = runtime.network is not None and runtime.network.catching_up.is_fetching
+    why = "stopped" if runtime.stopped.is_set() else "catches_up" if fetching else ""
+    response.status_code = 503 if why else 200
+    return {"ready": not why, "why": why}
+
+
 @router.get("/rpc/consensus", summary="How agreement goes, and who was slow")
 async def consensus(request: Request) -> Json:
     return consensus_view(service_of(request).runtime)
 
 
 @router.get("/p2p/peers", summary="The nodes that this one talks to")
+@router.get("/rpc/peers", summary="The same")
 async def peers(request: Request) -> list[Json]:
     network = service_of(request).runtime.network
     return [msgspec.to_builtins(peer) for peer in network.view()] if network else []

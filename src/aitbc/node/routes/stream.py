@@ -13,10 +13,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from aitbc.adapters.http.problems import PASSING, Problem, problem_of, problem_response
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.limits import Limits
 from aitbc.node.routes.origins import check_origin
 from aitbc.node.routes.shared import service_of
 from aitbc.node.service import NodeService
-from aitbc.node.submitting import MAX_ITEMS, RETRY_AFTER_S, take
+from aitbc.node.submitting import MAX_ITEMS, RETRY_AFTER_S, items_of, take
 
 router = APIRouter(tags=["transactions"])
 Json = dict[str, Any]
@@ -75,7 +76,7 @@ async def _serve(service: NodeService, websocket: WebSocket) -> None:
             if message["type"] == "websocket.disconnect":
                 return
             number += 1
-            answer = await _answer(service, message)
+            answer = await _answer(service, websocket, message)
             wrong = wrong + 1 if answer["type"] == "error" and "retryAfter" not in answer else 0
             await _say(websocket, {"type": answer.pop("type"), "frame": number, **answer})
         await websocket.close(CLOSE_POLICY)
@@ -83,22 +84,29 @@ async def _serve(service: NodeService, websocket: WebSocket) -> None:
         stopped.cancel()
 
 
-async def _answer(service: NodeService, message: Any) -> Json:
+async def _answer(service: NodeService, websocket: WebSocket, message: Any) -> Json:
     try:
         text = message.get("text")
         if text is None:
             raise Rejected(Reason.WRONG_TYPE, "frames are text")
-        taken = await take(service.runtime, text.encode())
+        items = items_of(text.encode())
+        limits: Limits = websocket.app.state.limits
+        limits.transactions(websocket, len(items))
+        taken = await take(service.runtime, items)
+        limits.bad_signatures(websocket, taken.bad_signatures)
     except Rejected as rejection:
-        return _error(problem_of(rejection), passing=rejection.reason in PASSING)
+        return _error(
+            problem_of(rejection), retry_after_s=RETRY_AFTER_S if rejection.reason in PASSING else 0
+        )
     except Problem as problem:
-        return _error(problem, passing=False)
+        wait = (problem.headers or {}).get("Retry-After")
+        return _error(problem, retry_after_s=int(wait) if wait else 0)
     return {"type": "submitted", **taken.view}
 
 
-def _error(problem: Problem, *, passing: bool) -> Json:
+def _error(problem: Problem, *, retry_after_s: int) -> Json:
     error = {"type": "error", "code": problem.code, "detail": problem.detail, "fix": problem.fix}
-    return {**error, "retryAfter": RETRY_AFTER_S} if passing else error
+    return {**error, "retryAfter": retry_after_s} if retry_after_s else error
 
 
 async def _say(websocket: WebSocket, message: Json) -> None:

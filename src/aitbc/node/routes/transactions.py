@@ -15,8 +15,9 @@ from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.amounts import AmountOrZero
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.limits import Limits
 from aitbc.node.routes.shared import service_of
-from aitbc.node.submitting import MAX_BODY_BYTES, MAX_ITEMS, RETRY_AFTER_S, take
+from aitbc.node.submitting import MAX_BODY_BYTES, MAX_ITEMS, RETRY_AFTER_S, items_of, take
 
 router = APIRouter(tags=["transactions"])
 Json = dict[str, Any]
@@ -79,14 +80,20 @@ class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=TRANSACTION_BODY)
-@router.post("/rpc/send_tx", include_in_schema=False)
+@router.post("/rpc/send_tx", openapi_extra=TRANSACTION_BODY)
 async def send_tx(request: Request) -> Any:
     """Answers once the node has checked it; sending the same transaction again is harmless. With `wait` it answers as
     getTx does when the transaction is final, or 202 after `timeout` seconds."""
     service = service_of(request)
     wait_s = wait_in(request) if request.scope["query_string"] else None
     tx = transaction_from_json(await read_body(request, MAX_TRANSACTION_JSON))
-    tx_id = await service.runtime.submit(tx)
+    limits: Limits = request.app.state.limits
+    limits.transactions(request, 1)
+    try:
+        tx_id = await service.runtime.submit(tx)
+    except Rejected as rejection:
+        limits.bad_signatures(request, rejection.reason is Reason.BAD_SIGNATURE)
+        raise
     if wait_s is None:
         return {"txHash": tx_id.hex()}
     view = await service.transaction(tx_id, wait_s=wait_s, proof=False)
@@ -115,17 +122,20 @@ def wait_in(request: Request) -> float | None:
 
 
 @router.post("/rpc/sendTxs", summary="Submit up to a thousand transactions", openapi_extra=TRANSACTIONS_BODY)
-@router.post("/rpc/send_txs", include_in_schema=False)
+@router.post("/rpc/send_txs", openapi_extra=TRANSACTIONS_BODY)
 async def send_txs(request: Request) -> Response:
     """A JSON array, or one transaction a line; each has its answer, in the order of the request."""
-    runtime = service_of(request).runtime
-    taken = await take(runtime, await read_body(request, MAX_BODY_BYTES))
+    runtime, limits = service_of(request).runtime, request.app.state.limits
+    items = items_of(await read_body(request, MAX_BODY_BYTES))
+    limits.transactions(request, len(items))
+    taken = await take(runtime, items)
+    limits.bad_signatures(request, taken.bad_signatures)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if taken.passing else None
     return Response(msgspec.json.encode(taken.view), headers=headers, media_type="application/json")
 
 
 @router.get("/rpc/getTx/{tx_hash}", summary="Status, outcome and proof of a transaction")
-@router.get("/rpc/get_tx/{tx_hash}", include_in_schema=False)
+@router.get("/rpc/get_tx/{tx_hash}")
 async def get_tx(
     request: Request,
     tx_hash: str,
@@ -142,7 +152,7 @@ async def get_tx(
 
 
 @router.post("/rpc/estimateFee", summary="The least fee for a transaction, in base units")
-@router.post("/rpc/estimate_fee", include_in_schema=False)
+@router.post("/rpc/estimate_fee")
 async def estimate_fee(request: Request) -> Json:
     question = convert(plain_json(await read_body(request, MAX_TRANSACTION_JSON)), FeeQuestion)
     kind = TYPES.get(question.type)
