@@ -140,9 +140,7 @@ def denied(node: TestClient, path: str = "/p2p/ws", **options: Any) -> tuple[int
     return caught.value.status_code, caught.value.json()["code"]
 
 
-@pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://testserver.evil.example", "//["]
-)
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://testserver.evil.example", "//["])
 def test_attack_a_page_from_elsewhere_cannot_follow(node: TestClient, origin: str) -> None:
     assert denied(node, headers={"origin": origin}) == (403, "no_browsers")
 

@@ -64,7 +64,10 @@ def test_head_and_blocks_in_the_seeds_shape_and_both_spellings(node: TestClient,
     assert head.items() <= header.items(), "a superset: the block's header (seed 001)"
     assert head["height"] == answer["height"]
     block = node.get(f"/rpc/getBlock/{answer['height']}").json()
-    assert block.items() >= {name: header[name] for name in ("parent", "stateRoot", "proposer", "txsRoot")}.items()
+    assert (
+        block.items()
+        >= {name: header[name] for name in ("parent", "stateRoot", "proposer", "txsRoot")}.items()
+    )
     assert block == node.get(f"/rpc/getBlock/{block['hash']}").json()
     assert block["txs"] == [answer["txHash"]]
     assert {"parent", "height", "timestamp", "proposer", "txs", "stateRoot", "sig"} <= set(block)

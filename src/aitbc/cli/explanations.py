@@ -477,4 +477,23 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A file with a secret can be read by others on this machine.",
         "chmod 600 FILE, and think who has read it.",
     ),
+    # a node's HTTP routes
+    "bad_parameter": Explanation("A parameter of the URL has the wrong form.", "See the route at /docs."),
+    "bad_peer": Explanation("A peer is named by something that cannot be dialled.", "Give address and port."),
+    "internal_error": Explanation("The server met a bug of ours.", "Report it with the server's log."),
+    "method_not_allowed": Explanation("The path exists, with another method.", "See the route at /docs."),
+    "no_network": Explanation(
+        "The node talks to no others.", "Start it with --p2p-port, --peer or --bootstrap."
+    ),
+    "not_authority": Explanation(
+        "The node's key is not in the running validator set.", "Ask the node of a validator."
+    ),
+    "not_found": Explanation("The server has no such path.", "See /docs for what there is."),
+    "storage_damaged": Explanation(
+        "What is on the node's disk cannot be trusted or read.", "Its operator restores a copy."
+    ),
+    "too_many_connections": Explanation("The server has as many as it takes.", "Try again in a moment."),
+    "too_old": Explanation(
+        "What a follower asked for again is not held any more.", "Read blocks or the account's history."
+    ),
 }

@@ -49,6 +49,7 @@ from aitbc.node.limits import Limits
 from aitbc.node.network import NodeNetwork
 from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
+from aitbc.node.routes.openapi import describe
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer, StorageError, Store, TransactionSigner
@@ -302,6 +303,8 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Rejected, on_rejection)
@@ -311,6 +314,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = describe(app)  # type: ignore[method-assign]
     app.hot = HOT
     app.cors = Cors(config.cors_origins)
     limits = Limits(requests=config.request_rate, transactions=config.transaction_rate, keys=config.api_keys)

@@ -19,7 +19,7 @@ from aitbc.core.types.amounts import Amount
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
 from aitbc.node.access import check_admin
-from aitbc.node.routes.shared import service_of
+from aitbc.node.routes.shared import body_of, service_of
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer
 
@@ -49,14 +49,8 @@ class PeerWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     addr: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
 
 
-def _body(kind: Any) -> Json:
-    (schema,), components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
-    inline = components[schema["$ref"].rsplit("/", 1)[-1]]
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline}}}}
-
-
-@router.post("/admin/mintFaucet", summary="Devnet coins (seed 000 §22)", openapi_extra=_body(FaucetWish))
-@router.post("/admin/mint_faucet", openapi_extra=_body(FaucetWish))
+@router.post("/admin/mintFaucet", summary="Devnet coins (seed 000 §22)", openapi_extra=body_of(FaucetWish))
+@router.post("/admin/mint_faucet", openapi_extra=body_of(FaucetWish))
 async def mint_faucet(request: Request) -> Json:
     """Submits a FAUCET transaction signed with the devnet's faucet key."""
     service = service_of(request)
@@ -68,9 +62,9 @@ async def mint_faucet(request: Request) -> Json:
 
 
 @router.post(
-    "/admin/paramSet", summary="Change chain parameters (PARAM_UPDATE)", openapi_extra=_body(ParamWish)
+    "/admin/paramSet", summary="Change chain parameters (PARAM_UPDATE)", openapi_extra=body_of(ParamWish)
 )
-@router.post("/admin/param_set", openapi_extra=_body(ParamWish))
+@router.post("/admin/param_set", openapi_extra=body_of(ParamWish))
 async def param_set(request: Request) -> Json:
     """Submits a PARAM_UPDATE that this node's validator approves; enough alone where it has the votes that it takes. It
     counts from the next epoch on."""
@@ -91,7 +85,7 @@ async def param_set(request: Request) -> Json:
     return await _submit(request, sender, "PARAM_UPDATE", payload, fee=fee, witness=jcs(approvals))
 
 
-@router.post("/admin/peers/add", summary="Name a node to talk to", openapi_extra=_body(PeerWish))
+@router.post("/admin/peers/add", summary="Name a node to talk to", openapi_extra=body_of(PeerWish))
 async def add_peer(request: Request) -> Json:
     """Goes into the address book: it is dialled as soon as there is a place for it."""
     service = service_of(request)

@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from aitbc.adapters.http.reference import reference_page
 from aitbc.core.sync.ranges import SyncState
 from aitbc.core.types.amounts import format_ait
 from aitbc.node.consensus_view import consensus_view
@@ -106,3 +107,9 @@ async def page(request: Request) -> HTMLResponse:
         f'<h1>AITBC node</h1><table>{cells}</table><p><a href="/docs">RPC reference</a>'
     )
     return HTMLResponse(html)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """The OpenAPI document for people."""
+    return HTMLResponse(reference_page(request.app.openapi()))

@@ -16,7 +16,7 @@ from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.amounts import AmountOrZero
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.limits import Limits
-from aitbc.node.routes.shared import service_of
+from aitbc.node.routes.shared import body_of, service_of
 from aitbc.node.submitting import MAX_BODY_BYTES, MAX_ITEMS, RETRY_AFTER_S, items_of, take
 
 router = APIRouter(tags=["transactions"])
@@ -66,6 +66,20 @@ TRANSACTIONS_BODY: Json = {
 }
 
 
+SUBMISSION: Json = {
+    **TRANSACTION_BODY,
+    "parameters": [
+        {"name": "wait", "in": "query", "required": False, "schema": {"type": "string", "enum": list(WAITS)}},
+        {
+            "name": "timeout",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 10},
+        },
+    ],
+}
+
+
 class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A transaction or as much of one as there is yet."""
 
@@ -79,8 +93,8 @@ class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witness: dict[str, Any] | None = None
 
 
-@router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=TRANSACTION_BODY)
-@router.post("/rpc/send_tx", openapi_extra=TRANSACTION_BODY)
+@router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=SUBMISSION)
+@router.post("/rpc/send_tx", openapi_extra=SUBMISSION)
 async def send_tx(request: Request) -> Any:
     """Answers once the node has checked it; sending the same transaction again is harmless. With `wait` it answers as
     getTx does when the transaction is final, or 202 after `timeout` seconds."""
@@ -151,8 +165,12 @@ async def get_tx(
     return await service_of(request).transaction(tx_id, wait_s=timeout if wait else 0.0, proof=proof)
 
 
-@router.post("/rpc/estimateFee", summary="The least fee for a transaction, in base units")
-@router.post("/rpc/estimate_fee")
+@router.post(
+    "/rpc/estimateFee",
+    summary="The least fee for a transaction, in base units",
+    openapi_extra=body_of(FeeQuestion),
+)
+@router.post("/rpc/estimate_fee", openapi_extra=body_of(FeeQuestion))
 async def estimate_fee(request: Request) -> Json:
     question = convert(plain_json(await read_body(request, MAX_TRANSACTION_JSON)), FeeQuestion)
     kind = TYPES.get(question.type)

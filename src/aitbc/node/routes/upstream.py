@@ -11,7 +11,7 @@ from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.ledger.elector import mode_of
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.routes import chain, status, transactions
-from aitbc.node.routes.shared import built_beside, service_of
+from aitbc.node.routes.shared import body_of, built_beside, service_of
 
 router = APIRouter(tags=["upstream"])
 Json = dict[str, Any]
@@ -38,7 +38,11 @@ class UpstreamTransaction(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     chain_id: str = ""
 
 
-@router.post("/rpc/transaction", summary="Submit a transaction in upstream's shape")
+@router.post(
+    "/rpc/transaction",
+    summary="Submit a transaction in upstream's shape",
+    openapi_extra=body_of(UpstreamTransaction),
+)
 async def post_transaction(request: Request) -> Json:
     """`from, to, amount, fee, nonce, type, payload, signature, pubkey, chain_id`; `to` and `amount` make the payload of
     a TRANSFER when there is none."""
