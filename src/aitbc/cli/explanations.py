@@ -412,6 +412,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "file_error": Explanation("A file or folder cannot be used.", "Check the path and its permissions."),
     "not_a_devnet": Explanation("The folder holds something else.", "Give an empty folder with --data."),
     "folder_in_use": Explanation("A program works on the folder.", "Stop it, or choose another folder."),
+    "bad_config": Explanation(
+        "A setting cannot be what it is, or contradicts the genesis document.",
+        "Mend what the message names; `aitbc config show --origin` says where each setting comes from.",
+    ),
     "program_stopped": Explanation("A program of the devnet ended.", "The message says why; see its log."),
     "bad_file": Explanation("The file is not what the command reads.", "Give the .receipt.json file."),
     "bad_receipt": Explanation(

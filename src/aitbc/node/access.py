@@ -4,10 +4,13 @@ tricked a browser into taking this node for its own site. docs/spec/rpc.md "Admi
 
 import hmac
 import ipaddress
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from aitbc.adapters.http.problems import Problem
 from aitbc.node.config import NodeConfig
@@ -67,6 +70,32 @@ def check_exposure(config: NodeConfig, *, devnet: bool) -> None:
             f"this is a devnet genesis and RPC would listen on {config.rpc_host}: open to the world, with keys and a"
             " faucet for everybody; bind 127.0.0.1 (RPC_HOST), or set ADMIN_TOKEN if you mean it"
         )
+
+
+METRICS_PATHS = ("/metrics", "/rpc/metrics", "/health", "/health/live", "/health/ready")
+
+
+def guarded_ports(config: NodeConfig, guard: Callable[[Scope], None]) -> Callable[[Scope], None]:
+    """Each port answers what it is for: METRICS_PORT figures and probes, which are not counted, WS_PORT WebSockets."""
+    if config.ws_port is None and config.metrics_port is None:
+        return guard
+
+    def by_port(scope: Scope) -> None:
+        server: Any = scope.get("server")
+        port = server[1] if server else None
+        if port == config.metrics_port:
+            if scope["path"] not in METRICS_PATHS:
+                raise _other_port(f"port {port} answers {', '.join(METRICS_PATHS)} only", config.rpc_port)
+        elif port == config.ws_port:
+            raise _other_port(f"port {port} takes WebSockets only", config.rpc_port)
+        else:
+            guard(scope)
+
+    return by_port
+
+
+def _other_port(detail: str, rpc_port: int) -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, "not_found", detail, f"ask port {rpc_port}")
 
 
 def _host_of(connection: HTTPConnection) -> str:

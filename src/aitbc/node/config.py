@@ -39,6 +39,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where others reach this node: told to peers and published at the discovery services."""
 
     @property
+    def http_ports(self) -> tuple[int, ...]:
+        """Where HTTP is listened to, RPC's first."""
+        others = (self.ws_port, self.metrics_port)
+        return (self.rpc_port, *(port for port in others if port is not None))
+
+    @property
     def talks(self) -> bool:
         """Are there to be other nodes?"""
         return self.p2p_port is not None or bool(self.peers or self.bootstrap or self.discovery)
@@ -63,4 +69,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Transactions of one public address: a second, and at once. The chain takes thousands from all together."""
     api_keys: Mapping[str, int] = {}
     """X-Api-Key → how many times as much whoever sends it may."""
-    log_json: bool = True
+    ws_port: int | None = None
+    """A second port that takes WebSockets only (WS_PORT)."""
+    metrics_port: int | None = None
+    """A port that answers /metrics and /health only (METRICS_PORT)."""
+    wait_s: float = 60.0
+    """Longest time that a request waits for finality (RPC_TIMEOUT)."""
+    otel_endpoint: str = ""
+    """Where traces go (OTLP over HTTP); empty: nothing is traced."""

@@ -31,6 +31,7 @@ from aitbc.adapters.network.node_key import load_or_create_node_key
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.adapters.storage.opening import open_store, sqlite_path
 from aitbc.adapters.storage.rows import MEND
+from aitbc.adapters.telemetry.tracing import tracer_provider
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
@@ -40,7 +41,7 @@ from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
 from aitbc.core.types.reasons import Rejected, Stops
-from aitbc.node.access import check_exposure
+from aitbc.node.access import check_exposure, guarded_ports
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
@@ -297,8 +298,15 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             await runtime.stop()
             node.close()
 
+    tracer = tracer_provider(config.otel_endpoint, program="aitbc-node") if config.otel_endpoint else None
     app = HotApp(
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry={
+            "tracing": tracer is not None,
+            "tracer_provider": tracer,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
         title="AITBC node",
         version=__version__,
         lifespan=lifespan,
@@ -315,11 +323,12 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = describe(app)  # type: ignore[method-assign]
-    app.hot = HOT
+    app.hot = {} if tracer else HOT
+    """What is traced takes the framework's way."""
     app.cors = Cors(config.cors_origins)
     limits = Limits(requests=config.request_rate, transactions=config.transaction_rate, keys=config.api_keys)
     app.state.limits = limits
-    app.guard = limits.guard
+    app.guard = guarded_ports(config, limits.guard)
     return app
 
 
@@ -328,7 +337,7 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     import uvicorn
 
     from aitbc.adapters.http.protocol import BoundedWebSocket
-    from aitbc.adapters.http.serving import http_settings
+    from aitbc.adapters.http.serving import http_settings, listen
 
     class NodeWebSocket(BoundedWebSocket):
         max_frames = MAX_FRAMES
@@ -336,8 +345,6 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     app = create_app(config, opened)
     settings = http_settings(
         app,
-        host=config.rpc_host,
-        port=config.rpc_port,
         timeout_graceful_shutdown=3,
         ws=NodeWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
@@ -347,8 +354,11 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     )
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
-    await server.serve()
-    watcher.cancel()
+    try:
+        sockets = [listen(config.rpc_host, port) for port in config.http_ports]
+        await server.serve(sockets=sockets)
+    finally:
+        watcher.cancel()
     service: NodeService | None = getattr(app.state, "service", None)
     failed = service is None or service.runtime.failure is not None
     return 1 if failed or not server.started else 0

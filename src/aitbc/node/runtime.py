@@ -782,7 +782,9 @@ class NodeRuntime:
             published.wait()
 
         await self._in_worker(write)
-        self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
+        took_s = time.perf_counter() - started
+        self.measures.last_commit_ms = round(took_s * 1000)
+        self.measures.commits.take(took_s)
         self._moved_to(commits[-1].block)
         self.feed(Committed([commit.block for commit in commits]))
         if last.block.header.height % self.executor.tip.epoch_length == 0:
@@ -815,6 +817,9 @@ class NodeRuntime:
         future = self._tickets.pop(effect.ticket, None)
         if future is None or future.done():
             return
+        for verdict in effect.verdicts:
+            if verdict is not None:
+                self.measures.refused[str(verdict.reason)] += 1
         future.set_result(effect.verdicts)
 
     def _announce(self, block: CommittedBlock) -> None:
@@ -822,6 +827,7 @@ class NodeRuntime:
         self.measures.transactions += len(block.outcomes)
         if header.timestamp_ms > self._started_ms:
             self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+            self.measures.block_came(header.timestamp_ms)
         log.info(
             "block",
             extra={

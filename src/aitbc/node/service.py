@@ -154,7 +154,7 @@ class NodeService:
     async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool) -> Json:
         """Status and outcome; waits up to `wait_s` seconds for finality."""
         if wait_s > 0:
-            await self.runtime.wait_final(tx_id, wait_s)
+            await self.runtime.wait_final(tx_id, min(wait_s, self.config.wait_s))
         final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
             return {

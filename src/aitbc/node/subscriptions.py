@@ -7,7 +7,7 @@ a reader: one that falls behind is told so and let go. Everything is called on t
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 from typing import Any, Literal, get_args
@@ -119,6 +119,8 @@ class Subscriptions:
         self._readers: dict[Topic, dict[Reader, None]] = {}
         """By what they follow."""
         self._all: dict[Reader, None] = {}
+        self.dropped: Counter[str] = Counter()
+        """Readers that were let go, by reason."""
         self._places = Places(most=MAX_READERS, most_at_owner=MAX_READERS_AT_OWNER, what="readers")
         self._held: dict[str, deque[tuple[int, bytes]]] = {
             stream: deque(maxlen=most) for stream, most in HELD.items()
@@ -154,6 +156,8 @@ class Subscriptions:
 
     def leave(self, reader: Reader) -> None:
         self.follow(reader, ())
+        if reader.ended is not None:
+            self.dropped[str(reader.ended)] += 1
         del self._all[reader]
         self._places.leave(reader.owner)
 

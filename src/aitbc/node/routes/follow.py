@@ -69,6 +69,7 @@ async def follow_as_seed_000(websocket: WebSocket) -> None:
     await _follow(websocket, SEEDS_STREAMS)
 
 
+@router.websocket("/")
 @router.websocket("/rpc/ws")
 async def follow(websocket: WebSocket) -> None:
     await _follow(websocket, "")

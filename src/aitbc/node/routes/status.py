@@ -11,6 +11,7 @@ from aitbc.adapters.http.reference import reference_page
 from aitbc.core.sync.ranges import SyncState
 from aitbc.core.types.amounts import format_ait
 from aitbc.node.consensus_view import consensus_view
+from aitbc.node.limits import Limits
 from aitbc.node.metrics import exposition
 from aitbc.node.routes.shared import service_of
 
@@ -80,7 +81,8 @@ async def sync_status(request: Request) -> Json:
 
 @router.get("/rpc/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    body, media_type = exposition(service_of(request).runtime)
+    limits: Limits = request.app.state.limits
+    body, media_type = exposition(service_of(request), lambda: limits.refused)
     return Response(body, media_type=media_type)
 
 
