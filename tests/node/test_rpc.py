@@ -320,9 +320,7 @@ def test_a_lone_validator_without_a_guard_needs_its_operators_word(chain: Chain,
 def test_one_of_several_validators_without_a_guard_watches(tmp_path: Path) -> None:
     two = [Authority(pubkey=key_to_text(who.auth_key)) for who in (VALIDATOR, EVE)]
     document = jcs(msgspec.structs.replace(genesis(), authorities=two))
-    config = NodeConfig(
-        genesis=document, data=tmp_path / "node", proposer=VALIDATOR, peers=("127.0.0.1:1",), log_json=False
-    )
+    config = NodeConfig(genesis=document, data=tmp_path / "node", proposer=VALIDATOR, peers=("127.0.0.1:1",))
     with TestClient(create_app(config)) as node:
         assert node.get("/rpc/consensus").json()["part"] == "watches"
 

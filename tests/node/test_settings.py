@@ -109,7 +109,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"GENESIS": "/nowhere/genesis.json"}, "genesis /nowhere/genesis.json .* `aitbc genesis make`"),
     ({"PROPOSER_KEY": "/nowhere/key"}, "proposer_key .* is no key, and no file"),
     ({"VALIDATOR_ADDRESS": ALICE.address}, "validator_address is .* but the proposer key is"),
-    ({"ANNOUNCE": "203.0.113.7:7070"}, "nobody can connect to a node without p2p_port"),
+    ({"ANNOUNCE": "203.0.113.7:7070"}, "nobody can connect to a node without --p2p-port"),
     ({"ANNOUNCE": "name.example:7070", "P2P_PORT": "7070"}, "is no numeric address"),
     ({"DISCOVERY_URLS": "ftp://x"}, "is no http:// or https:// URL"),
     (

@@ -58,8 +58,8 @@ def test_each_reader_hears_its_streams_with_their_numbers() -> None:
             "slot": 2,
             "leader": "ait1x",
             "lateMs": 30,
-            "reason": None,
             "timestampMs": 7,
+            "reason": None,
         }
         assert await said(both) == {"type": "consensus", "seq": 1, "data": slow}
         hub.leave(peers)

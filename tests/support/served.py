@@ -1,6 +1,7 @@
 """An application on a port and a thread of its own."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +13,20 @@ from aitbc.adapters.http.serving import QuietServer, http_settings, listen
 
 
 @contextmanager
-def served(app: Any, **settings: Any) -> Iterator[str]:
-    """Its URL."""
+def served(app: Any, *, send_buffer: int = 0, **settings: Any) -> Iterator[str]:
+    """Its URL; `app.state.loop` is its loop."""
     listener = listen("127.0.0.1", 0)
+    if send_buffer:  # connections inherit it: the system keeps less for who does not read
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = QuietServer(
         http_settings(app, timeout_graceful_shutdown=1, **{"ws": BoundedWebSocket, **settings})
     )
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+
+    async def serve() -> None:
+        app.state.loop = asyncio.get_running_loop()
+        await server.serve(sockets=[listener])
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
         while not server.started:

@@ -22,6 +22,7 @@ Values = Mapping[str, Value]
 
 def node_config(values: Values) -> NodeConfig:
     """Raises ConfigError with the setting, where it stands and what to do."""
+    discovery, announce = _services(values["discovery"]), _announced(values)
     genesis = _genesis(values)
     proposer = _signer(values, "proposer_key")
     _check_validator(values, proposer)
@@ -40,8 +41,8 @@ def node_config(values: Values) -> NodeConfig:
         p2p_port=values["p2p_port"].value,
         peers=values["peers"].value,
         bootstrap=values["bootstrap"].value,
-        discovery=_services(values["discovery"]),
-        announce=_announced(values),
+        discovery=discovery,
+        announce=announce,
         timeout_ms=values["timeout"].value,
         verify_processes=values["verify_processes"].value,
         faucet=_signer(values, "faucet_key"),
@@ -140,7 +141,8 @@ def _announced(values: Values) -> Endpoint | None:
         return None
     if values["p2p_port"].value is None:
         raise ConfigError(
-            f"announce ({origin}): nobody can connect to a node without p2p_port; set it, or leave announce out"
+            f"announce ({origin}): nobody can connect to a node without --p2p-port (P2P_PORT); set it, or leave"
+            " announce out"
         )
     numeric = numeric_where(where)
     parts = split_where(numeric) if numeric else None

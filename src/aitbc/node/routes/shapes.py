@@ -426,6 +426,7 @@ class ConsensusMember(Shape, frozen=True, kw_only=True):
     skipped: int
     timeouts: int
     missed: int
+    invalid: int
 
 
 class ConsensusEvent(Shape, frozen=True, kw_only=True):
@@ -434,6 +435,7 @@ class ConsensusEvent(Shape, frozen=True, kw_only=True):
     slot: int
     leader: str
     lateMs: int
+    reason: str | None
     timestampMs: int
 
 
