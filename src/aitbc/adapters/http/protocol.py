@@ -137,9 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         status, code, fix = what
         body = msgspec.json.encode(problem_body(status, code, detail, fix))
+        later = "retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\n{later}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.loop.call_later(LAST_WORDS_S, self.transport.close)
