@@ -19,7 +19,7 @@ from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
 from aitbc.core.types.amounts import AIT
-from aitbc.node import runtime
+from aitbc.node import intake
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app
 from aitbc.node.routes import follow
@@ -53,7 +53,7 @@ def test_at_five_times_what_it_can_take_it_refuses_early_and_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bound on what is under way is made small, so that this machine's senders are too many for it."""
-    monkeypatch.setattr(runtime, "MAX_VERIFYING", 2 * BATCH)
+    monkeypatch.setattr(intake, "MAX_VERIFYING", 2 * BATCH)
     chain, people = crowd(100)
     bodies = batches(chain, people, 25)
     config = NodeConfig(genesis=chain.document, data=tmp_path, proposer=VALIDATOR, never_voted=True)

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.node import runtime, service, submitting
+from aitbc.node import intake, runtime, service, submitting
 from aitbc.node.routes import stream
 from support.chain import Chain
 from support.people import ALICE, BOB, EVE
@@ -110,7 +110,7 @@ def test_an_empty_batch_is_nothing(node: TestClient) -> None:
 def test_attack_more_than_the_node_can_look_at_is_refused_early_with_a_time_to_come_back(
     node: TestClient, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "MAX_VERIFYING", 3)
+    monkeypatch.setattr(intake, "MAX_VERIFYING", 3)
     items = [transfer(chain, nonce) for nonce in range(1, 5)]
     answer = node.post("/rpc/sendTxs", json=items)
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (
@@ -180,7 +180,7 @@ def test_a_stream_of_frames_each_answered_in_turn(node: TestClient, chain: Chain
 def test_a_busy_node_says_when_to_send_the_frame_again(
     node: TestClient, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "MAX_VERIFYING", 0)
+    monkeypatch.setattr(intake, "MAX_VERIFYING", 0)
     with node.websocket_connect("/rpc/submit") as ws:
         ws.receive_json()
         for _ in range(stream.MAX_ERRORS + 1):

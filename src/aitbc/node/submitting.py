@@ -53,11 +53,12 @@ async def take(runtime: NodeRuntime, raws: Sequence[bytes]) -> Taken:
     for place, answer in enumerate(answers):
         if isinstance(answer, Rejected):
             continue
-        tx, answers[place] = next(offered)
-        verdict = answers[place]
-        ids[place] = (
-            verdict if isinstance(verdict, bytes) else transaction_id(tx, runtime.genesis_hash)
-        ).hex()
+        tx, verdict = next(offered)
+        if not isinstance(verdict, bytes | Rejected):
+            raise verdict  # a bug: the server logs it
+        answers[place] = verdict
+        tx_id = verdict if isinstance(verdict, bytes) else transaction_id(tx, runtime.genesis_hash)
+        ids[place] = tx_id.hex()
     return _answer(ids, answers)
 
 
