@@ -157,7 +157,6 @@ def test_every_setting_is_documented_and_in_the_example() -> None:
         *SEED_001,
         "PROPOSER_KEY",
         "VALIDATOR_ADDRESS",
-        "MODEL_ID",
         "BIND_HOST",
         "BIND_PORT",
     }:
