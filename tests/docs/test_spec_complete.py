@@ -271,10 +271,12 @@ def test_every_metric_is_specified() -> None:
 
 
 def test_what_followers_are_told_is_specified() -> None:
-    from aitbc.node.subscriptions import STREAMS, Ended
+    from aitbc.node.subscriptions import Ended
+    from aitbc.node.topics import TOPICS
 
     text = section(chapter("rpc.md"), "Following")
-    assert set(rows(text)) == {*STREAMS, "hello", "subscribed", "error"}
+    assert_names(text, list(TOPICS))
+    assert set(rows(text)) >= {"address:<ait1…>", "job:<job_id>", "hello", "subscribed", "error"}
     assert_names(text, [str(reason) for reason in Ended])
 
 

@@ -43,6 +43,9 @@ TABLE: dict[str, Entry] = {
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
     "discovery": Entry("aitbc.cli.discovery:command", "Programs", "Help nodes find their first peers."),
     "workshop": Entry("aitbc.cli.workshop:command", "Programs", "Take part in a plain workshop network."),
+    "config": Entry(
+        "aitbc.cli.configuration:command", "Programs", "See what a program would be told, and by whom."
+    ),
     "sim": Entry(
         "aitbc.cli.sim:command", "Programs", "Simulate validators that crash, lose messages and lie."
     ),

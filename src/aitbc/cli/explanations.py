@@ -446,6 +446,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "file_error": Explanation("A file or folder cannot be used.", "Check the path and its permissions."),
     "not_a_devnet": Explanation("The folder holds something else.", "Give an empty folder with --data."),
     "folder_in_use": Explanation("A program works on the folder.", "Stop it, or choose another folder."),
+    "bad_config": Explanation(
+        "A setting cannot be what it is, or contradicts the genesis document.",
+        "Mend what the message names; `aitbc config show --origin` says where each setting comes from.",
+    ),
     "program_stopped": Explanation("A program of the devnet ended.", "The message says why; see its log."),
     "bad_file": Explanation("The file is not what the command reads.", "Give the .receipt.json file."),
     "bad_receipt": Explanation(
@@ -510,5 +514,24 @@ EXPLANATIONS: dict[str, Explanation] = {
     "file_is_open": Explanation(
         "A file with a secret can be read by others on this machine.",
         "chmod 600 FILE, and think who has read it.",
+    ),
+    # a node's HTTP routes
+    "bad_parameter": Explanation("A parameter of the URL has the wrong form.", "See the route at /docs."),
+    "bad_peer": Explanation("A peer is named by something that cannot be dialled.", "Give address and port."),
+    "internal_error": Explanation("The server met a bug of ours.", "Report it with the server's log."),
+    "method_not_allowed": Explanation("The path exists, with another method.", "See the route at /docs."),
+    "no_network": Explanation(
+        "The node talks to no others.", "Start it with --p2p-port, --peer or --bootstrap."
+    ),
+    "not_authority": Explanation(
+        "The node's key is not in the running validator set.", "Ask the node of a validator."
+    ),
+    "not_found": Explanation("The server has no such path.", "See /docs for what there is."),
+    "storage_damaged": Explanation(
+        "What is on the node's disk cannot be trusted or read.", "Its operator restores a copy."
+    ),
+    "too_many_connections": Explanation("The server has as many as it takes.", "Try again in a moment."),
+    "too_old": Explanation(
+        "What a follower asked for again is not held any more.", "Read blocks or the account's history."
     ),
 }

@@ -2,7 +2,7 @@
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,8 @@ from aitbc.core.types.amounts import BASIS_POINTS
 if TYPE_CHECKING:
     from aitbc.core.ledger.genesis import Genesis
 
+DOTENV = ".env"
+
 
 def ratio(text: str) -> int:
     """`0.05` as 500 basis points, exactly; anything finer is refused."""
@@ -25,6 +27,40 @@ def ratio(text: str) -> int:
     if not points.is_finite() or points != int(points) or not 0 <= points <= BASIS_POINTS:
         raise click.BadParameter(f"{text} is not between 0 and 1 in steps of 0.0001")
     return int(points)
+
+
+def block_time(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
+    """`2000`, `2000ms` or `2s`; where it was not typed but set (BLOCK_TIME=1) a bare number is seconds."""
+    from click.core import ParameterSource
+
+    from aitbc.adapters.config.values import milliseconds
+
+    was_set = ctx.get_parameter_source(parameter.name or "") in (
+        ParameterSource.ENVIRONMENT,
+        ParameterSource.DEFAULT_MAP,
+    )
+    try:
+        return int(milliseconds(0, 3_600_000)(text if was_set or not text.isdigit() else f"{text}ms"))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+class GenesisCommand(AitbcCommand):
+    """Reads what the environment does not say from `.env`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return super().make_context(info_name, args, parent, **{"default_map": self._dotenv(), **extra})
+
+    def _dotenv(self) -> dict[str, str]:
+        if not Path(DOTENV).is_file():
+            return {}
+        from dotenv import dotenv_values
+
+        said = dotenv_values(DOTENV, interpolate=False)
+        names = {str(p.envvar): p.name or "" for p in self.params if isinstance(p, click.Option) and p.envvar}
+        return {name: said[variable] or "" for variable, name in names.items() if said.get(variable)}
 
 
 def ratio_above_one(text: str) -> int:
@@ -43,7 +79,7 @@ def command() -> None:
     """Make a genesis document."""
 
 
-@command.command("make", cls=AitbcCommand)
+@command.command("make", cls=GenesisCommand)
 @click.option(
     "-o",
     "--output",
@@ -115,7 +151,22 @@ def command() -> None:
     show_default=True,
     help="What calibration receipts may mint in all: the first coins of a chain without premint.",
 )
-@click.option("--block-time-ms", type=click.IntRange(0, 3_600_000), default=2_000, show_default=True)
+@click.option(
+    "--mode",
+    envvar="CONSENSUS_MODE",
+    type=click.Choice(["poa", "cbp"]),
+    default="poa",
+    show_default=True,
+    help="Who proposes: the authorities in turn, or by their providers' compute; CONSENSUS_MODE.",
+)
+@click.option(
+    "--block-time-ms",
+    envvar="BLOCK_TIME",
+    callback=block_time,
+    default="2000",
+    show_default=True,
+    help="Least time between blocks, also as 1s; BLOCK_TIME, where a bare number is seconds.",
+)
 @click.option("--idle-ms", type=click.IntRange(100, 3_600_000), default=10_000, show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.pass_obj
@@ -138,6 +189,7 @@ def _genesis(
     hub_bond: int,
     mint_budget_per_day: int,
     calibration_budget: int,
+    mode: Literal["poa", "cbp"],
     block_time_ms: int,
     idle_ms: int,
 ) -> "Genesis":
@@ -160,7 +212,7 @@ def _genesis(
             calibration_budget=calibration_budget,
         ),
         authorities=[Authority(pubkey=key) for key in authorities],
-        consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
+        consensus=ConsensusSettings(mode=mode, block_time_ms=block_time_ms, idle_ms=idle_ms),
     )
 
 

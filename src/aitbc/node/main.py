@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from aitbc import __version__
 from aitbc.adapters import loop
+from aitbc.adapters.http.cors import Cors
 from aitbc.adapters.http.hot import HotApp
 from aitbc.adapters.http.problems import (
     Problem,
@@ -30,6 +31,7 @@ from aitbc.adapters.network.node_key import load_or_create_node_key
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.adapters.storage.opening import open_store, sqlite_path
 from aitbc.adapters.storage.rows import MEND
+from aitbc.adapters.telemetry.tracing import tracer_provider
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
@@ -40,13 +42,16 @@ from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
 from aitbc.core.switching import work_settings
 from aitbc.core.types.reasons import Rejected, Stops
+from aitbc.node.access import check_exposure, guarded_ports
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
+from aitbc.node.limits import Limits
 from aitbc.node.network import NodeNetwork, PeerNetwork
-from aitbc.node.routes import HOT, ROUTERS
+from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
+from aitbc.node.routes.openapi import describe
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
 from aitbc.node.work_network import WorkNetwork
@@ -85,6 +90,7 @@ def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
     genesis = parse_genesis(config.genesis)
+    check_exposure(config, devnet=bool(genesis.params.devnet))
     check_beginning(genesis, now_ms=SystemClock().now_ms())
     genesis_hash = genesis_hash_of(genesis_document(genesis))
     store = open_store(config.database, default=config.data / DATABASE_FILE, genesis_hash=genesis_hash)
@@ -322,7 +328,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
         node = opened or open_node(config)
         runtime = _runtime(config, node)
         app.state.service = NodeService(config, runtime)
-        app.state.faucet_turn = asyncio.Lock()
+        app.state.admin_turn = asyncio.Lock()
         network = _network(config, runtime)
         finder = _finder(config, runtime, network) if network is not None else None
         if network is not None and finder is not None:
@@ -340,12 +346,21 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             await runtime.stop()
             node.close()
 
+    tracer = tracer_provider(config.otel_endpoint, program="aitbc-node") if config.otel_endpoint else None
     app = HotApp(
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry={
+            "tracing": tracer is not None,
+            "tracer_provider": tracer,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
         title="AITBC node",
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Rejected, on_rejection)
@@ -355,7 +370,13 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)
-    app.hot = HOT
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    app.hot = {} if tracer else HOT
+    """What is traced takes the framework's way."""
+    app.cors = Cors(config.cors_origins)
+    limits = Limits(requests=config.request_rate, transactions=config.transaction_rate, keys=config.api_keys)
+    app.state.limits = limits
+    app.guard = guarded_ports(config, limits.guard)
     return app
 
 
@@ -364,15 +385,16 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     import uvicorn
 
     from aitbc.adapters.http.protocol import BoundedWebSocket
-    from aitbc.adapters.http.serving import http_settings
+    from aitbc.adapters.http.serving import http_settings, listen
+
+    class NodeWebSocket(BoundedWebSocket):
+        max_frames = MAX_FRAMES
 
     app = create_app(config, opened)
     settings = http_settings(
         app,
-        host=config.rpc_host,
-        port=config.rpc_port,
         timeout_graceful_shutdown=3,
-        ws=BoundedWebSocket,
+        ws=NodeWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,
@@ -380,8 +402,11 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     )
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
-    await server.serve()
-    watcher.cancel()
+    try:
+        sockets = [listen(config.rpc_host, port) for port in config.http_ports]
+        await server.serve(sockets=sockets)
+    finally:
+        watcher.cancel()
     service: NodeService | None = getattr(app.state, "service", None)
     failed = service is None or service.runtime.failure is not None
     return 1 if failed or not server.started else 0

@@ -56,6 +56,7 @@ from aitbc.core.sync.ranges import Apply, Final
 from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock, Header
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit as StoreCommit
+from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.core.work_replica import WorkReplica
 from aitbc.node.agreement import Scribe
@@ -140,7 +141,7 @@ class NodeRuntime:
         """Under which this node votes in epochs whose set it is in; empty for a node without a key of its own."""
         self.replica: Replica | WorkReplica = self._first_replica(timeout_ms)
         self.network: NodeNetwork | None = None
-        self.subscriptions = Subscriptions(clock.now_ms())
+        self.subscriptions = Subscriptions(clock.now_ms(), self._job_of_lock)
         self._effects: deque[Effect] = deque()
         self._writing = False
         """Log or guard are being written: effects wait."""
@@ -321,6 +322,10 @@ class NodeRuntime:
             if refusal is None:
                 self.dropped.pop(verified.id, None)
         return result
+
+    def _job_of_lock(self, lock_id: str) -> str:
+        lock = self.executor.state.get("locks", lock_id)
+        return lock.job_id if isinstance(lock, Lock) else ""
 
     async def check(self, work: Callable[[], T]) -> T:
         """Do work that verifies signatures on the thread for that; refused when too much of it waits."""
@@ -815,7 +820,9 @@ class NodeRuntime:
             published.wait()
 
         await self._in_worker(write)
-        self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
+        took_s = time.perf_counter() - started
+        self.measures.last_commit_ms = round(took_s * 1000)
+        self.measures.commits.take(took_s)
         self._moved_to(commits[-1].block)
         self.feed(Committed([commit.block for commit in commits]))
         if last.block.header.height % self.executor.tip.epoch_length == 0:
@@ -848,11 +855,15 @@ class NodeRuntime:
         future = self._tickets.pop(effect.ticket, None)
         if future is None or future.done():
             return
+        for verdict in effect.verdicts:
+            if verdict is not None:
+                self.measures.refused[str(verdict.reason)] += 1
         future.set_result(effect.verdicts)
 
     def _measure(self, header: Header) -> None:
         if header.timestamp_ms > self._started_ms:
             self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+            self.measures.block_came(header.timestamp_ms)
 
     def _announce(self, block: CommittedBlock) -> None:
         header = block.block.header

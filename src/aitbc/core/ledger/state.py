@@ -323,6 +323,17 @@ class State:
             texts[key] = record.value
         return params_from_texts(texts)
 
+    def get_before(self, store: str, key: str, *, back: int) -> Record | None:
+        """A record in the state `back` blocks before the head; Rejected when the journal does not reach so far."""
+        journal = self._journal
+        if not 0 <= back <= len(journal):
+            raise Rejected(Reason.OUT_OF_RANGE, f"states reach {len(journal)} blocks back, not {back}")
+        for staged in journal[len(journal) - back :]:
+            if (store, key) in staged.before:
+                data = staged.before[store, key]
+                return None if data is None else record_from_bytes(store, key, data)
+        return self.get(store, key)
+
     # Proving
 
     def prove(self, store: str, key: str, *, back: int = 0) -> tuple[TreeProof, dict[str, bytes]]:
