@@ -75,7 +75,7 @@ def test_every_name_and_value_of_seed_001(files: dict[str, str], tmp_path: Path)
 def test_seed_003s_names() -> None:
     hub = load(HUB, flags={}, environment={"BIND_HOST": "127.0.0.2", "BIND_PORT": "8000"})
     assert (hub["bind_host"].value, hub["bind_port"].value) == ("127.0.0.2", 8000)
-    with pytest.raises(ConfigError, match="gateway"):
+    with pytest.raises(ConfigError, match="aitbc hub key"):
         load(HUB, flags={}, environment={"API_KEY": "CHANGE_ME_SUPERSECRET"})
 
 

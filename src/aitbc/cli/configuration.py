@@ -128,8 +128,8 @@ def init_devnet(settings: Settings, data: str, output: str, block_time_ms: int, 
     from aitbc.adapters.keystore.derivation import devnet_keys, devnet_validators
     from aitbc.cli.files import write_private
     from aitbc.client.signing import KeySigner
-    from aitbc.core.codec.canonical import jcs
     from aitbc.core.ledger.devnet import devnet_genesis
+    from aitbc.core.ledger.genesis import genesis_document
 
     folder, file = Path(data), Path(output)
     if not force and (file.exists() or (folder / "genesis.json").exists()):
@@ -144,7 +144,7 @@ def init_devnet(settings: Settings, data: str, output: str, block_time_ms: int, 
         idle_ms=max(10_000, block_time_ms),
     )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "genesis.json").write_bytes(jcs(genesis) + b"\n")
+    (folder / "genesis.json").write_bytes(genesis_document(genesis) + b"\n")
     keys = {
         "proposer": devnet_validators(1)[0],
         "faucet": seeds["faucet"],
