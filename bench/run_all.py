@@ -20,6 +20,8 @@ SCRIPTS = (
     "workshop",
     "gateway",
     "mining",
+    "sync",
+    "load",
 )
 
 
