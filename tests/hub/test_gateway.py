@@ -13,7 +13,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from aitbc.client.verify import verify_bundle, verify_receipt
-from aitbc.core.codec.canonical import jcs
+from aitbc.core.ledger.genesis import genesis_document
 from hub.market import PAINTER, STORY_TELLER, Market, market, until
 from hub.odd_engines import png_of, text_of
 
@@ -36,7 +36,12 @@ async def gateway(folder: Path, **options: Any) -> AsyncIterator[tuple[Market, A
 
 
 def holds(place: Market, receipt: dict[str, Any], data: bytes) -> bool:
-    bundle = {"version": 1, "genesis": json.loads(jcs(place.node.genesis)), "output_file": "", **receipt}
+    bundle = {
+        "version": 1,
+        "genesis": json.loads(genesis_document(place.node.genesis)),
+        "output_file": "",
+        **receipt,
+    }
     return all(check.ok for check in verify_receipt(bundle, output_bytes=data))
 
 
