@@ -58,13 +58,16 @@ format: install
 vectors: install
 	$(BIN)/python tools/vectors/make_vectors.py
 
-# SEEDS of agreement under virtual time, from SEED on: make sim SEEDS=1000; WHOLE_SEEDS of them with whole nodes
+# SEEDS of agreement under virtual time, from SEED on: make sim SEEDS=1000; WHOLE_SEEDS of them with whole nodes,
+# NETWORK_SEEDS of the network alone
 SEED ?= 0
 SEEDS ?= 100
 WHOLE_SEEDS ?= 20
+NETWORK_SEEDS ?= 5
 sim: install
 	$(BIN)/aitbc sim --seed $(SEED) --count $(SEEDS) $(ARGS)
 	$(BIN)/aitbc sim --seed $(SEED) --count $(WHOLE_SEEDS) --whole $(ARGS)
+	$(BIN)/aitbc sim --seed $(SEED) --count $(NETWORK_SEEDS) --network $(ARGS)
 
 # as many seeds as so many MINUTES of all cores allow: make sim-long MINUTES=60
 MINUTES ?= 60

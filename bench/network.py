@@ -2,7 +2,8 @@
 sockets. And of handshakes.
 
 Goal: a 200-byte message ≤ 12 µs of CPU, both sides together; a block of 2,000 transfers that are known in ≤ 20 KB.
-`network.py candidates` measures the blocks only and keeps the other figures.
+`network.py candidates` measures the blocks only and keeps the other figures; `network.py reach` the way of a
+transaction through twenty simulated nodes (goal: 3 hops' time).
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from aitbc.core.chain.builder import BuiltBlock, has_its_body
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.ledger.genesis import GenesisAccount
 from aitbc.core.peer.compact import CompactBlock, Puzzle, block_of, compacted, filled, pieced_together
-from aitbc.core.peer.gossip import Delivered, Verdict
+from aitbc.core.peer.gossip import FLUSH_MS, Delivered, Verdict
 from aitbc.core.peer.handshake import Handshake, prologue_of, public_key_of
 from aitbc.core.peer.kinds import CANDIDATE, CONSENSUS_GET, FILL, VOTE, Fill, Filled, Rate, Status
 from aitbc.core.peer.links import Close, Dial, Linked, LinkEvent, Received, Send, Throttle
@@ -36,6 +37,9 @@ from aitbc.core.peer.peers import PeerSettings, PeerUp, Replied, Requested
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
+from aitbc.sim.network.goods import name_of, sealed
+from aitbc.sim.network.plan import calm_network_plan
+from aitbc.sim.network.run import NetworkRun
 from support.chain import Chain, genesis
 from support.people import person
 
@@ -46,8 +50,12 @@ MESSAGES = 3_500
 BATCH = 50
 """Votes that arrive together, as of a committee."""
 RUNS = 7
+DELAY_MS = 20
 UNBOUND = Rate(10**9, 10**9)
-GOAL = "a 200-byte message <= 12 us of CPU, both sides together; a block of 2,000 transfers that are known in <= 20 KB"
+GOAL = (
+    "a 200-byte message <= 12 us of CPU, both sides together; a block of 2,000 transfers that are known in <= 20 KB; "
+    "a transaction reaches 20 simulated nodes in <= 3 hops"
+)
 TRANSFERS = 2_000
 SENDERS = [person(f"sender {number}") for number in range(TRANSFERS // 50)]
 
@@ -269,6 +277,28 @@ def strangers(chain: Chain) -> list[VerifiedTransaction]:
     ]
 
 
+def reach(runs: int) -> Json:
+    """How long transactions take to twenty simulated nodes, in hops: an announcement, a pull and the answer, three ways
+    of 20 ms and two waits for company. One transaction from each of ten nodes, in networks of different seeds."""
+    hop_ms = 3 * DELAY_MS + 2 * FLUSH_MS
+    hops: list[float] = []
+    for seed in range(runs):
+        plan = calm_network_plan(20, delay_ms=DELAY_MS, seed=seed)
+        network = NetworkRun(plan)
+        for node in network.honest:
+            node.start()
+        network.world.run(plan.settle_ms)
+        for node in network.honest[:10]:
+            tx = sealed(f"transfer {node.name} " + "x" * 150)
+            started_ms = network.world.now_ms
+            node.submit(tx)
+            while not all(other.pool.has(name_of(tx)) for other in network.honest):
+                network.world.run(1)
+                assert network.world.now_ms < started_ms + 10_000
+            hops.append((network.world.now_ms - started_ms) / hop_ms)
+    return {"transaction_to_20_simulated_nodes_hops": spread(hops, 2)}
+
+
 def timed(work: Callable[[], object]) -> float:
     """Milliseconds of CPU."""
     started = time.process_time()
@@ -335,6 +365,10 @@ def main() -> None:
         before = json.loads((RESULTS / "network.json").read_text())["results"]
         save("network", GOAL, before | asyncio.run(candidates()))
         return
+    if "reach" in sys.argv[1:]:
+        before = json.loads((RESULTS / "network.json").read_text())["results"]
+        save("network", GOAL, before | reach(5))
+        return
     results = {
         "statements_of_200_bytes_50_at_once_us": spread([asyncio.run(statements()) for _ in range(RUNS)], 2),
         "uvloop_statements_of_200_bytes_50_at_once_us": spread(
@@ -349,7 +383,7 @@ def main() -> None:
         ),
         "handshake_us": spread([handshake() for _ in range(RUNS)], 0),
     }
-    save("network", GOAL, results | asyncio.run(candidates()))
+    save("network", GOAL, results | reach(5) | asyncio.run(candidates()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ SCRIPTS = (
     "network",
     "agreement",
     "workshop",
+    "gateway",
+    "mining",
+    "sync",
+    "load",
 )
 
 

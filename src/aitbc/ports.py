@@ -41,6 +41,20 @@ class Signer(Protocol):
         ...
 
 
+class TransactionSigner(Protocol):
+    """Signs transactions of one account. It sees the whole transaction, so it can refuse one; a digest says nothing."""
+
+    @property
+    def auth_key(self) -> bytes: ...
+
+    @property
+    def address(self) -> str: ...
+
+    def sign_transaction(self, tx: Transaction, genesis_hash: bytes) -> bytes:
+        """The signature of a transaction without one; may wait for another process."""
+        ...
+
+
 class ConsensusLog(Protocol):
     """The write-ahead log of a validator, as bytes; the form is `core.consensus.simplex.wal`'s. On return from every
     change it survives `kill -9` and a power cut."""
@@ -142,9 +156,9 @@ class Store(Protocol):
     cost as much as their items, however long the history is. No item comes twice or is left out while blocks are added.
     """
 
-    def load(self) -> StoredChain | None:
-        """The stored chain, or None for an empty store. The state is checked by whoever compares its root with the
-        head's."""
+    def load(self, height: int | None = None) -> StoredChain | None:
+        """The stored chain, or None for an empty store; with a `height`, as it was when that block was the head, as far
+        as `rewind` could go. The state is checked by whoever compares its root with the head's."""
         ...
 
     def commit(self, *commits: Commit) -> None:
@@ -161,6 +175,19 @@ class Store(Protocol):
         were when it was the head. At most `UNDO_DEPTH` blocks below the highest block that ever was the head, none
         that another release wrote; more, or a height below 0 or above the head, is refused with StorageError and
         changes nothing."""
+        ...
+
+    def switch(self, height: int, *commits: Commit) -> None:
+        """Take back the blocks above `height` and write these in their place, all in one transaction: what both
+        `rewind` and `commit` say holds. If the last is the head already nothing happens."""
+        ...
+
+    def keep_final(self, link: bytes) -> None:
+        """What agreement begins from after a restart, where finality is by depth; replaces what was kept."""
+        ...
+
+    def load_final(self) -> bytes:
+        """What was kept last; empty when nothing was."""
         ...
 
     def block_by_height(self, height: int) -> CommittedBlock | None: ...

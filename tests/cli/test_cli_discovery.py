@@ -51,8 +51,8 @@ def test_a_folder_that_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str
         (["--announce", "node.example:7070", "--p2p-port", "7070"], "is no numeric address"),
         (["--announce", "0.0.0.0:7070", "--p2p-port", "7070"], "is no numeric address"),
         (["--announce", "203.0.113.7", "--p2p-port", "7070"], "is no numeric address"),
-        (["--discovery", "ftp://example"], "this is no HTTP URL"),
-        (["--discovery", "http://a"] * 9, "name at most 8"),
+        (["--discovery", "ftp://example"], "is no http:// or https:// URL"),
+        (["--discovery", "http://a"] * 9, "at most 8"),
     ],
 )
 def test_what_a_node_cannot_announce_or_ask(

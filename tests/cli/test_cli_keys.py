@@ -20,6 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, a password in a file, and cheap guesses."""
     folder = tmp_path / "home"
     password_file = tmp_path / "password"
+    password_file.touch(mode=0o600)
     password_file.write_text(PASSWORD + "\n")
     monkeypatch.setenv("AITBC_HOME", str(folder))
     monkeypatch.setenv("AITBC_PASSWORD_FILE", str(password_file))

@@ -119,7 +119,7 @@ USAGE = [
     (["send", "bob", "-1ait", "--from", "alice"], "an amount cannot be negative; write it like 25ait"),
     (["send", "bob", "-.5ait", "--from", "alice"], "an amount cannot be negative"),
     (["head", "--nonsense"], "No such option"),
-    (["image", "x", "-o", "x.png", "--from", "alice", "--size", "63"], "64<=x<=512"),
+    (["image", "x", "-o", "x.png", "--from", "alice", "--size", "63"], "64<=x<=1024"),
     (["keys", "lst"], "No such command 'lst'"),
     (["tx", "00"], "1 bytes where 32 are needed; an id has 64 hexadecimal digits"),
     (["refund", "x" * 64, "--from", "alice"], "is not lower-case hexadecimal"),

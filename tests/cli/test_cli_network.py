@@ -117,6 +117,7 @@ def test_the_faucet(sh: Shell) -> None:
 def test_a_key_of_my_own_is_unlocked_by_its_password(
     sh: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "password").touch(mode=0o600)
     (tmp_path / "password").write_text("correct horse")
     monkeypatch.setenv("AITBC_PASSWORD_FILE", str(tmp_path / "password"))
     monkeypatch.setattr(

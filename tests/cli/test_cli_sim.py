@@ -7,7 +7,7 @@ import pytest
 
 from aitbc.cli import root, sim
 from aitbc.cli.errors import run
-from aitbc.sim.run import Report, play_seed
+from aitbc.sim.run import Report, play_network_seed, play_seed
 
 
 def test_seeds_are_counted_and_the_last_run_has_a_digest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +34,20 @@ def test_a_broken_promise_comes_with_its_story_and_the_command_that_shows_it(
 def test_verbose_tells_every_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, ["sim", "--seed", "5", "--verbose"]) == 0
     assert " hears " in capsys.readouterr().out
+
+
+def test_the_network_alone_has_attackers_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--nodes", "3", "--attack", "liar tx:pull"]
+    assert run(root, ["--json", "sim", "--network", "--seed", "3", *chosen]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["digest"] == play_network_seed(3, nodes=3, attack="liar tx:pull").digest
+    for wrong in (
+        ["sim", *chosen],
+        ["sim", "--network", "--attack", "twins"],
+        ["sim", "--network", "--whole"],
+    ):
+        assert run(root, wrong) != 0
+        assert "network" in capsys.readouterr().err
 
 
 def test_whole_nodes_have_attackers_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:

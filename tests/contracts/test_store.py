@@ -362,6 +362,69 @@ def test_a_transaction_may_come_again_in_another_block(opener: Opener) -> None:
     check_everything(store, again.commits)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_switch_puts_other_blocks_in_the_place_of_some(opener: Opener, seed: int) -> None:
+    chain, draw = MadeUpChain(seed=2_000 + seed), random.Random(seed)
+    store = given(opener(), chain)
+    highest = 0
+    for _ in range(6):
+        for commit in chain.grow(draw.randrange(1, 30)):
+            store.commit(commit)
+        highest = max(highest, chain.height)
+        height = draw.randrange(max(0, highest - UNDO_DEPTH), chain.height)
+        chain.take_back(height)
+        branch = chain.grow(draw.randrange(1, 5))
+        for _ in range(2):
+            store.switch(height, *branch)
+            check_everything(store, chain.commits)
+        if draw.random() < 0.5:
+            store = opener()
+    check_everything(opener(), chain.commits)
+
+
+def test_a_switch_that_does_not_fit_changes_nothing(opener: Opener, long_chain: MadeUpChain) -> None:
+    store, other = given(opener(), long_chain), MadeUpChain(seed=99)
+    head, strangers = long_chain.height, other.grow(2)
+    gapped = [long_chain.commits[head - 4], long_chain.commits[head - 2]]
+    for height, branch in (
+        (head - 2, strangers),
+        (head - 5, gapped),
+        (head - 2, long_chain.commits[head - 3 : head - 1]),
+        (head - UNDO_DEPTH - 1, long_chain.commits[head - UNDO_DEPTH : head - 2]),
+        (head + 1, long_chain.commits[head - 1 : head]),
+        (-1, long_chain.commits[:2]),
+    ):
+        with pytest.raises(StorageError):
+            store.switch(height, *branch)
+        check_state(store, long_chain.commits, long_chain.state)
+
+
+def test_the_chain_is_loaded_as_it_was_some_blocks_ago(opener: Opener, long_chain: MadeUpChain) -> None:
+    store = given(opener(), long_chain)
+    for back in (0, 1, 2, 17, UNDO_DEPTH):
+        stored = store.load(150 - back)
+        assert stored is not None
+        again = MemoryStore(GENESIS_HASH)
+        for commit in long_chain.commits[: 151 - back]:
+            again.commit(commit)
+        assert stored == again.load()
+    for wrong in (150 - UNDO_DEPTH - 1, 151, -1):
+        with pytest.raises(StorageError, match="cannot go back"):
+            store.load(wrong)
+    check_state(store, long_chain.commits, long_chain.state)
+
+
+def test_what_agreement_begins_from_is_kept_until_it_is_replaced(opener: Opener) -> None:
+    chain = MadeUpChain(seed=16)
+    store = given(opener(), chain)
+    assert store.load_final() == b""
+    for link in (b"\0", b"one", bytes(300), b"two"):
+        store.keep_final(link)
+        store.commit(chain.extend())
+        assert store.load_final() == opener().load_final() == link
+        store = opener()
+
+
 # Waiting transactions
 
 

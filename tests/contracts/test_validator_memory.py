@@ -12,6 +12,7 @@ from aitbc.core.consensus.simplex.guard import HALF_BYTES, GuardRefuses
 from aitbc.core.consensus.simplex.wal import MARK_BYTES, VoteRecord, encode_frame, log_head, read_log
 from aitbc.core.types.reasons import Stops
 from aitbc.ports import ConsensusLog, SignerGuard
+from support.signers import guard_of_a_signer
 
 CHAIN = bytes(32)
 A, B = b"a" * 32, b"b" * 32
@@ -32,7 +33,7 @@ LOGS: list[Callable[[Path], ConsensusLog]] = [
     lambda folder: LogFile(folder / "log"),
     lambda _: MemoryLog(),
 ]
-GUARDS: list[Callable[[Path], SignerGuard]] = [file_guard, lambda _: MemoryGuard(CHAIN)]
+GUARDS: list[Callable[[Path], SignerGuard]] = [file_guard, lambda _: MemoryGuard(CHAIN), guard_of_a_signer]
 
 
 @pytest.mark.parametrize("make", LOGS)

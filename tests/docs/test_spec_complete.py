@@ -168,14 +168,35 @@ def test_every_route_of_the_node_is_specified() -> None:
 
 
 def test_every_route_of_the_hub_is_specified() -> None:
-    main = pytest.importorskip("aitbc.hub.routes")
-    from aitbc.hub.routes import about, attest, jobs, quotes
+    from aitbc.hub.routes import ROUTES as listed
 
-    assert main is not None
-    listed = [*about.ROUTES, *attest.ROUTES, *jobs.ROUTES, *quotes.ROUTES]
+    assert len(listed) > 20
     assert_names(
         chapter("hub.md"), [f"{route.method} {route.path}" for route in listed] + [f"WS {link.PATH}"]
     )
+
+
+def test_every_metric_of_the_hub_is_specified() -> None:
+    from aitbc.hub import metrics
+
+    listed = rows(section(chapter("hub.md"), "Metrics"))
+    assert set(listed) == {*metrics.GAUGES, *metrics.BY_MODEL, *metrics.COUNTERS, *metrics.HISTOGRAMS}
+
+
+def test_every_table_and_record_of_accounts_is_specified() -> None:
+    from aitbc.hub.accounts.records import ApiKey, Usage
+
+    text = chapter("accounts.md")
+    for kind in (ApiKey, Usage):
+        assert_names(text, defaults_of(kind))
+
+
+def test_every_parameter_of_the_gateway_is_specified() -> None:
+    from aitbc.hub.gateway import openai
+
+    text = chapter("gateway.md")
+    for kind in (openai.ChatRequest, openai.CompletionRequest, openai.EmbeddingRequest, openai.ImageRequest):
+        assert_names(text, defaults_of(kind))
 
 
 def test_every_hash_tag_is_listed() -> None:
@@ -250,10 +271,12 @@ def test_every_metric_is_specified() -> None:
 
 
 def test_what_followers_are_told_is_specified() -> None:
-    from aitbc.node.subscriptions import STREAMS, Ended
+    from aitbc.node.subscriptions import Ended
+    from aitbc.node.topics import TOPICS
 
     text = section(chapter("rpc.md"), "Following")
-    assert set(rows(text)) == {*STREAMS, "hello", "subscribed", "error"}
+    assert_names(text, list(TOPICS))
+    assert set(rows(text)) >= {"address:<ait1…>", "job:<job_id>", "hello", "subscribed", "error"}
     assert_names(text, [str(reason) for reason in Ended])
 
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from aitbc.adapters.http.serving import QuietServer, listen
 from aitbc.client.errors import ApiError, Unreachable
+from aitbc.client.http import Call
 from aitbc.client.signing import KeySigner
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.views import transaction_to_plain
@@ -160,6 +161,10 @@ class MemoryChain:
         return int(
             (await self._ask("POST", "/rpc/estimateFee", body={"type": type, "payload": payload}))["fee"]
         )
+
+    async def perform(self, call: Call[Any]) -> Any:
+        query = {name: str(value) for name, value in call.query.items()}
+        return call.read(await self._ask(call.method, call.path, query, call.body))
 
     async def close(self) -> None:
         pass
@@ -354,6 +359,30 @@ class Market:
                 return status
             assert time.monotonic() < deadline, f"wanted {states}, it is {status}"
             await asyncio.sleep(0.02)
+
+    # accounts
+
+    async def admin(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
+        headers = {"authorization": f"Bearer {self.hub.admin_token}"}
+        return await self.http.request(method, path, json=body, headers=headers)
+
+    async def key(self, *, credit: int = 10_000_000, account: str = "", **wanted: Any) -> str:
+        """An API key of an account with money on it."""
+        made = (await self.admin("POST", "/admin/keys", {"account": account, **wanted})).json()
+        if credit:
+            path = f"/admin/accounts/{made['key']['account']}/credit"
+            assert (await self.admin("POST", path, {"amount": credit})).status_code == 200
+        return str(made["api_key"])
+
+    async def sum_of_books(self) -> Json:
+        """Balances, after a look whether they are right: each is the sum of its postings, together they are nothing,
+        and no payer owes."""
+        store, db = self.hub.accounts.store, self.hub.accounts.db
+        totals, balances = await db(store.totals), await db(store.balances)
+        assert totals == balances
+        assert sum(totals.values()) == 0
+        assert all(amount >= 0 for name, amount in totals.items() if name.startswith(("free:", "held:")))
+        return totals
 
     def balance(self, name: str) -> int:
         return int(self.node.account(self.signers[name].address)["balance"])

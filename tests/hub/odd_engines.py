@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from aitbc.ports import EngineError, EngineOutput, ModelCard
 
 
@@ -57,6 +59,9 @@ class StoryTeller:
         for number, piece in enumerate(pieces):
             if "crawl" in prompt:
                 _wait(0.1, cancelled, deaf="deaf" in prompt)
+            if "murmur" in prompt and number and _stopped_within(0.1, cancelled):
+                told = "".join([" " + told for told in pieces[:number]])
+                return msgspec.structs.replace(_output(told.encode(), number), partial=True)
             emit({"text": " " + piece})
             emit({"progress": [number + 1, len(pieces)]})
         return _output(text.encode(), len(pieces))
@@ -129,6 +134,15 @@ def _output(data: bytes, tokens: int) -> EngineOutput:
         transcript=[hashlib.sha256(data).digest()],
         notes={},
     )
+
+
+def _stopped_within(seconds: float, cancelled: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if cancelled():
+            return True
+        time.sleep(0.005)
+    return False
 
 
 def _wait(seconds: float, cancelled: Callable[[], bool], *, deaf: bool) -> None:

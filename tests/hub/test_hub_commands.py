@@ -112,3 +112,51 @@ def wait_for(ask: Any, good: Any) -> dict[str, Any]:
             return view
         assert time.monotonic() < deadline, view
         time.sleep(0.1)
+
+
+def test_keys_from_the_command_line(tmp_path: Path) -> None:
+    """Make one, use it, give it credit, see what it spent, end it; all against a hub in a process of its own."""
+    with served(LedgerNode()) as rpc:
+        port, folder = free_port(), tmp_path / "hub"
+        url = f"http://127.0.0.1:{port}"
+        start = ("hub", "start", "--key", "hub", "--port", str(port), "--rpc", rpc, "--data", str(folder))
+        env = {**os.environ, "AITBC_HOME": str(tmp_path / "home"), "AITBC_HUB": url}
+        hub = subprocess.Popen([*AITBC, *start], env=env, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 30
+            while aitbc("hub", "status", "--hub", url, home=tmp_path).returncode:
+                assert time.monotonic() < deadline and hub.poll() is None
+            keys = ("--hub", url, "--data", str(folder), "--json")
+
+            def told(*arguments: str) -> Any:
+                done = aitbc("hub", "key", *arguments, *keys, home=tmp_path)
+                assert done.returncode == 0, done.stderr
+                return json.loads(done.stdout)
+
+            made = told(
+                "new", "--label", "app", "--credit", "5ait", "--budget", "3ait", "--rpm", "7", "--days", "1"
+            )
+            assert made["api_key"].startswith("aitk_") and made["key"]["budget"] == 3_000_000
+            account = made["key"]["account"]
+            assert told("credit", account, "1ait", "--name", "gift")["free"] == 6_000_000
+            assert told("credit", account, "1ait", "--name", "gift")["free"] == 6_000_000, "once"
+            (listed,) = told("list", "--account", account)["keys"]
+            assert (listed["label"], listed["rpm"], listed["revoked_ms"]) == ("app", 7, 0)
+            assert told("usage", "--account", account) == {"rows": []}
+            told("revoke", listed["id"])
+            assert told("list")["keys"][0]["revoked_ms"] > 0
+            one_line(aitbc("hub", "key", "list", "--hub", url, home=tmp_path / "x"), "admin.token", "--data")
+            wrong = tmp_path / "wrong"
+            wrong.mkdir()
+            (wrong / "admin.token").write_text("guess")
+            refused = aitbc("hub", "key", "list", "--hub", url, "--data", str(wrong), home=tmp_path)
+            assert refused.returncode == 4
+        finally:
+            hub.send_signal(signal.SIGTERM)
+            assert hub.wait(20) == 0
+
+
+def test_a_hub_does_not_start_without_its_policy(tmp_path: Path) -> None:
+    with served(LedgerNode()) as rpc:
+        start = ("hub", "start", "--key", "hub", "--port", str(free_port()), "--rpc", rpc)
+        one_line(aitbc(*start, "--policy", "nowhere:check", home=tmp_path), "policy", "nowhere")

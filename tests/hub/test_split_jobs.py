@@ -103,7 +103,7 @@ def test_a_waiting_job_says_why(tmp_path: Path) -> None:
             quotes = [await place.begin(f"next {number}") for number in range(2)]
             record = place.hub.store.job(quotes[1]["job_id"])
             why = await why_waiting(place.hub, record)
-            assert (why.state, why.waiting_parts, why.parts_ahead) == ("queued", 1, 1)
+            assert (why.state, why.waiting_parts, why.ahead) == ("queued", 1, 1)
             assert (why.who.feasible, why.who.connected, why.who.free) == (True, 1, 0)
             assert why.who.wait_ms
             assert first["job_id"] != quotes[0]["job_id"]

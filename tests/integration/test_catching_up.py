@@ -1,14 +1,8 @@
 """Real processes: a node that is hundreds of blocks behind gets them from others, through a kill as well."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +12,9 @@ from aitbc.core.ledger.genesis import ConsensusSettings
 from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.node.main import DATABASE_FILE
 from support.chain import Chain, genesis
-from support.devnet import AITBC, free_port_base
+from support.devnet import free_port_base
 from support.people import ALICE, BOB, VALIDATOR
+from support.processes import ask, node, wait_for
 
 EPOCH, HEIGHT = 100, 1_250
 
@@ -50,38 +45,6 @@ def grow(path: Path) -> Chain:
     store.commit(*commits)
     store.close()
     return chain
-
-
-def ask(port: int, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-        return json.loads(answer.read())
-
-
-@contextmanager
-def node(data: Path, genesis_file: Path, port: int, *peers: int) -> Iterator["subprocess.Popen[bytes]"]:
-    data.mkdir(exist_ok=True)
-    command = [str(AITBC), "node", "start", "--genesis", str(genesis_file), "--data", str(data)]
-    command += ["--port", str(port), "--p2p-port", str(port + 100)]
-    for peer in peers:
-        command += ["--peer", f"127.0.0.1:{peer + 100}"]
-    with (data / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-
-
-def wait_for(what: Any, seconds: float = 40) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(OSError):
-            found = what()
-            if found:
-                return found
-        time.sleep(0.02)
-    raise AssertionError("it took too long")
 
 
 def test_a_new_node_gets_a_long_chain_and_survives_a_kill_on_the_way(tmp_path: Path) -> None:

@@ -36,5 +36,7 @@ def node(chain: Chain, tmp_path: Path) -> Iterator[TestClient]:
         faucet=FAUCET,
         synthetic_attester=SYNTHETIC,
     )
-    with TestClient(create_app(config), client=("127.0.0.1", 50_000)) as client:
+    with TestClient(
+        create_app(config), base_url="http://127.0.0.1:8080", client=("127.0.0.1", 50_000)
+    ) as client:
         yield client

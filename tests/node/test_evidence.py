@@ -8,16 +8,19 @@ import msgspec
 import pytest
 
 from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
+from aitbc.adapters.signer.remote import SignerAway
 from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.codec.digests import vote_digest
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.consensus.engine import Fault, SignedStatement
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
 from aitbc.core.types.amounts import AIT
+from aitbc.core.types.transactions import Transaction
 from aitbc.node import evidence
-from aitbc.node.agreement import Scribe
+from aitbc.node.agreement import OwnKey, Scribe
 from aitbc.node.evidence import Progress
 from aitbc.node.runtime import NodeRuntime, SystemClock
+from aitbc.ports import TransactionSigner
 from support.chain import VERSION_2, Chain, genesis
 from support.people import ALICE, BOB, VALIDATOR
 
@@ -58,7 +61,19 @@ def fault_of_bob(chain: Chain) -> Fault:
     )
 
 
-def play(chain: Chain, story: Story) -> None:
+class SignerWhoComesLate(OwnKey):
+    """In another process that is started again meanwhile."""
+
+    away = 3
+
+    def sign_transaction(self, tx: Transaction, genesis_hash: bytes) -> bytes:
+        if self.away:
+            self.away -= 1
+            raise SignerAway("nothing answers")
+        return super().sign_transaction(tx, genesis_hash)
+
+
+def play(chain: Chain, story: Story, transactions: TransactionSigner | None = None) -> None:
     async def run() -> None:
         store = MemoryStore(chain.genesis_hash)
         store.commit(chain.executor.loaded.first)
@@ -68,6 +83,7 @@ def play(chain: Chain, story: Story) -> None:
             signer=VALIDATOR,
             genesis_hash=chain.genesis_hash,
             now_ms=0,
+            transactions=transactions,
         )
         node = NodeRuntime(chain.executor, store, scribe=scribe, clock=SystemClock())
         node.start()
@@ -107,6 +123,18 @@ def test_an_offence_is_punished_once() -> None:
         assert node.executor.state.account(VALIDATOR.address).nonce == 1
 
     play(chain_with(AIT), story)
+
+
+def test_a_signer_that_is_away_is_asked_again() -> None:
+    async def story(node: NodeRuntime, chain: Chain) -> None:
+        await bond_bob(node, chain)
+        await node.accuser.report(fault_of_bob(chain))
+        (charge,) = node.accuser.charges.values()
+        assert charge.progress is Progress.PUNISHED
+
+    late = SignerWhoComesLate(VALIDATOR)
+    play(chain_with(AIT), story, late)
+    assert late.away == 0
 
 
 def test_who_cannot_pay_waits_until_it_can() -> None:

@@ -27,7 +27,7 @@ from aitbc.node.routes import follow
 from aitbc.node.routes.follow import MAX_ERRORS, MAX_ORDER_BYTES
 from aitbc.node.subscriptions import MAX_READERS, Subscriptions
 from support.chain import Chain
-from support.people import ALICE, BOB, VALIDATOR
+from support.people import ALICE, BOB, HUB, VALIDATOR
 
 
 def send(node: TestClient, chain: Chain, nonce: int) -> str:
@@ -50,7 +50,7 @@ def test_a_reader_hears_of_a_transaction_and_of_its_block(node: TestClient, chai
     with node.websocket_connect("/p2p/ws") as ws:
         hello = ws.receive_json()
         assert (hello["type"], hello["streams"]) == ("hello", ["block", "tx", "peer"])
-        assert hello["seq"] == {"block": 1, "tx": 0, "consensus": 0, "peer": 0}
+        assert hello["seq"] == {"block": 1, "tx": 0, "consensus": 0, "peer": 0, "outcome": 0}
         assert hello["head"]["height"] == 1
         tx_hash = send(node, chain, 1)
         told = {event["type"]: event for event in (ws.receive_json(), ws.receive_json())}
@@ -88,6 +88,11 @@ def test_a_reader_changes_what_it_follows_and_sees_what_it_missed(node: TestClie
         ('{"type":"publish","streams":["tx"]}', "wrong_type"),
         ('{"type":"subscribe","streams":[]}', "out_of_range"),
         ('{"type":"subscribe","streams":["tx"],"from":1}', "unknown_field"),
+        ('{"type":"subscribe","streams":["address:ait1x"]}', "bad_address"),
+        ('{"type":"subscribe","streams":["job:"]}', "wrong_type"),
+        ('{"type":"subscribe","streams":["tx"],"after":{"tx":1}}', "missing_field"),
+        ('{"type":"subscribe","streams":["tx"],"run":"x","after":{"block":1}}', "wrong_type"),
+        ('{"type":"subscribe","streams":["tx"],"run":"x","after":{"tx":-1}}', "out_of_range"),
         ('{"type":"subscribe","type":"subscribe","streams":["tx"]}', "duplicate_key"),
         ("[" * MAX_ORDER_BYTES + "[", "too_large"),
     ],
@@ -299,3 +304,82 @@ def test_who_follows_a_node_that_stops_is_told(served: Served) -> None:
         assert (error["type"], error["code"]) == ("error", "node_stopped")
         with pytest.raises(ConnectionClosed):
             reader.recv(5)
+
+
+# Accounts, jobs, and coming back
+
+
+def test_both_seeds_words_for_a_stream_and_upstreams_paths(node: TestClient, chain: Chain) -> None:
+    begun(node)
+    with (
+        node.websocket_connect("/rpc/ws") as none,
+        node.websocket_connect("/rpc/blocks") as blocks,
+        node.websocket_connect("/rpc/ws?streams=block,consensus_events") as both,
+    ):
+        assert none.receive_json()["streams"] == []
+        assert blocks.receive_json()["streams"] == ["new_blocks"]
+        assert both.receive_json()["streams"] == ["block", "consensus_events"]
+        send(node, chain, 1)
+        new, old = blocks.receive_json(), both.receive_json()
+        assert (new.pop("type"), old.pop("type")) == ("new_blocks", "block")
+        assert new == old
+
+
+def test_an_account_hears_what_it_sent_and_what_it_got(node: TestClient, chain: Chain) -> None:
+    begun(node)
+    with node.websocket_connect(f"/rpc/ws?streams=address:{BOB.address}") as ws:
+        assert ws.receive_json()["streams"] == [f"address:{BOB.address}"]
+        tx_hash = send(node, chain, 1)
+        told = ws.receive_json()
+    answer = node.get(f"/rpc/getTx/{tx_hash}").json()
+    assert (told["type"], told["key"], told["seq"]) == ("address", BOB.address, 1)
+    assert told["data"].items() <= answer.items()
+    assert told["data"]["status"] == "final"
+
+
+def test_who_comes_back_is_told_what_it_missed(node: TestClient, chain: Chain) -> None:
+    begun(node)
+    with node.websocket_connect("/rpc/ws?streams=new_blocks") as ws:
+        run = ws.receive_json()["run"]
+    for nonce in (1, 2, 3):
+        tx_hash = send(node, chain, nonce)
+        assert node.get(f"/rpc/getTx/{tx_hash}?wait=final").json()["status"] == "final"
+    missed = {"new_blocks": 2, f"address:{ALICE.address}": 1}
+    with node.websocket_connect("/rpc/ws") as ws:
+        ws.receive_json()
+        ws.send_json({"type": "subscribe", "streams": list(missed), "run": run, "after": missed})
+        assert ws.receive_json()["seq"] == {"block": 4, "tx": 3, "consensus": 0, "peer": 0, "outcome": 3}
+        told = [ws.receive_json() for _ in range(4)]
+        assert sorted((event["type"], event["seq"]) for event in told) == [
+            ("address", 2), ("address", 3), ("new_blocks", 3), ("new_blocks", 4),
+        ]  # fmt: skip
+        ws.send_json({"type": "subscribe", "streams": ["new_blocks"], "run": run, "after": {"new_blocks": 9}})
+        assert ws.receive_json()["type"] == "subscribed"
+        assert ws.receive_json()["code"] == "out_of_range"
+
+
+def test_numbers_of_another_run_are_too_old(node: TestClient) -> None:
+    begun(node)
+    with node.websocket_connect("/rpc/ws") as ws:
+        ws.receive_json()
+        ws.send_json({"type": "subscribe", "streams": ["block"], "run": "before", "after": {"block": 1}})
+        assert ws.receive_json()["streams"] == ["block"]
+        gone = ws.receive_json()
+        assert (gone["code"], gone["stream"], gone["oldest"]) == ("too_old", "block", 1)
+        assert gone["fix"]
+
+
+def test_a_job_is_followed_from_its_lock_on(node: TestClient, chain: Chain) -> None:
+    begun(node)
+    now_ms = int(time.time() * 1000)
+    payload = {
+        "hub": HUB.address, "job_id": "job-7", "amount": 5, "request_hash": "sha256:" + "cd" * 32,
+        "deliver_by_ms": now_ms + 60_000, "claim_until_ms": now_ms + 120_000,
+    }  # fmt: skip
+    with node.websocket_connect("/rpc/ws?streams=job:job-7") as ws:
+        ws.receive_json()
+        send(node, chain, 1)
+        tx = chain.sign(ALICE, "JOB_LOCK", payload, nonce=2)
+        lock = node.post("/rpc/sendTx", json=transaction_to_plain(tx)).json()["txHash"]
+        told = ws.receive_json()
+    assert (told["type"], told["key"], told["data"]["txHash"]) == ("job", "job-7", lock)

@@ -165,9 +165,13 @@ def test_only_what_is_wrong_in_itself_is_held_against_its_giver(
 ) -> None:
     network = network_of(Judging(reason))
     blamed: list[bytes] = []
+    mistaken: list[bytes] = []
     network.wires.penalise = lambda key, _: blamed.append(key)  # type: ignore[method-assign]
+    network._network.mistaken = lambda _, wids: mistaken.extend(wids) or []  # type: ignore[method-assign]
     (tx,) = transfers(1)
     came = TransactionsCame(b"a" * 32, [(bytes(32), raw or pack(tx))])
     asyncio.run(network.transactions.take(came))
     assert blamed == ([b"a" * 32] if is_blamed else [])
     assert bool(network.transactions._later) == is_kept
+    assert mistaken == ([bytes(32)] if is_blamed else []), "who else has announced it is asked"
+    assert (bytes(32) in network._network._gossip._refused) == is_kept, "and may be asked"

@@ -83,6 +83,8 @@ class Villager:
         self.verdict: Callable[[Delivered], Verdict | None] = lambda _: Verdict.ACCEPT
         self.reply: Callable[[Requested], Any] = lambda _: None
         """None leaves the asker waiting."""
+        self.is_genuine: Callable[[bytes, bytes], bool] = lambda wid, tx: True
+        """Whether a transaction is the one that its hash names."""
         self.clock_offset_ms = 0
         book: BookRecord | None = settings.pop("book", None)
         configured: list[ConfiguredPeer] = settings.pop("configured", [])
@@ -145,9 +147,7 @@ class Villager:
                     if verdict is not None:
                         self.perform(self.network.judge(self.now_ms, effect.id, verdict))
                 case TransactionsCame():
-                    self.came += [wid for wid, _ in effect.txs]
-                    self.pool.txs.update(effect.txs)
-                    self.perform(self.network.took(self.now_ms, [wid for wid, _ in effect.txs]))
+                    self._take(effect)
                 case LookUp():
                     self.perform(self.network.looked(self.now_ms, effect.id, self.treasure.get(effect.hash)))
                 case Examine():
@@ -169,6 +169,16 @@ class Villager:
                     self.events.append(effect)
                 case PeerUp() | PeerDown() | Replied() | Unreplied():
                     self.events.append(effect)
+
+    def _take(self, effect: TransactionsCame) -> None:
+        good = [(wid, tx) for wid, tx in effect.txs if self.is_genuine(wid, tx)]
+        wrong = [wid for wid, tx in effect.txs if not self.is_genuine(wid, tx)]
+        self.came += [wid for wid, _ in good]
+        self.pool.txs.update(good)
+        self.perform(self.network.took(self.now_ms, [wid for wid, _ in good]))
+        if wrong:
+            self.perform(self.network.blame(self.now_ms, effect.key, PeerReason.INVALID, "another"))
+            self.perform(self.network.mistaken(self.now_ms, wrong))
 
     def _woken(self) -> list[NetworkEffect]:
         return self.network.tick(self.now_ms) if self.alive else []

@@ -1,5 +1,5 @@
 """Signatures checked in processes of their own: checking one takes as long as everything else that a transfer costs,
-and a thread that checks beside a busy one waits for Python's lock after each. ADR 0018.
+and a thread that checks beside a busy one waits for Python's lock after each. ADR 0021.
 
     u32 length ‖ msgpack [[auth key, digest, signature], …]   →   a byte for each: 1 good, 0 not
 """

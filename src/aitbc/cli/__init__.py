@@ -15,6 +15,9 @@ TABLE: dict[str, Entry] = {
     "keys": Entry("aitbc.cli.keys:command", "Wallet", "Make, list, import and export keys."),
     "balance": Entry("aitbc.cli.wallet:balance", "Wallet", "Show what accounts hold."),
     "send": Entry("aitbc.cli.wallet:send", "Wallet", "Send coins to an account."),
+    "stake": Entry("aitbc.cli.staking:stake", "Wallet", "Put coins into a bond."),
+    "unstake": Entry("aitbc.cli.staking:unstake", "Wallet", "Begin to take coins out of a bond."),
+    "withdraw": Entry("aitbc.cli.staking:withdraw", "Wallet", "Take back what is free of a bond."),
     "faucet": Entry("aitbc.cli.wallet:faucet", "Wallet", "Get coins from a devnet's faucet."),
     "image": Entry("aitbc.cli.jobs:image", "AI jobs", "Have a picture made, with a signed receipt."),
     "chat": Entry("aitbc.cli.jobs:chat", "AI jobs", "Have a text continued, token by token."),
@@ -25,14 +28,24 @@ TABLE: dict[str, Entry] = {
     "claim": Entry("aitbc.cli.receipts:claim", "Receipts", "Claim an attested receipt that nobody claimed."),
     "head": Entry("aitbc.cli.chain:head", "Chain", "Show the newest final block."),
     "block": Entry("aitbc.cli.chain:block", "Chain", "Show a block by height or hash."),
-    "tx": Entry("aitbc.cli.chain:tx", "Chain", "Show a transaction and its outcome."),
+    "tx": Entry(
+        "aitbc.cli.transactions:command", "Chain", "Show, make, sign, combine and send transactions."
+    ),
+    "chain": Entry("aitbc.cli.chains:command", "Chain", "Chains and nodes that your keys remember."),
+    "params": Entry(
+        "aitbc.cli.params:command", "Chain", "Show a chain's parameters, propose and approve changes."
+    ),
     "genesis": Entry("aitbc.cli.genesis:command", "Chain", "Make a genesis document."),
     "devnet": Entry("aitbc.cli.devnet:command", "Programs", "Run a whole network on this machine."),
     "node": Entry("aitbc.cli.node:command", "Programs", "Run a node, or see how one does."),
+    "signer": Entry("aitbc.cli.signer:command", "Programs", "Keep a validator's key apart from its node."),
     "hub": Entry("aitbc.cli.hub:command", "Programs", "Run a hub."),
     "provider": Entry("aitbc.cli.provider:command", "Programs", "Serve jobs with this machine and earn."),
     "discovery": Entry("aitbc.cli.discovery:command", "Programs", "Help nodes find their first peers."),
     "workshop": Entry("aitbc.cli.workshop:command", "Programs", "Take part in a plain workshop network."),
+    "config": Entry(
+        "aitbc.cli.configuration:command", "Programs", "See what a program would be told, and by whom."
+    ),
     "sim": Entry(
         "aitbc.cli.sim:command", "Programs", "Simulate validators that crash, lose messages and lie."
     ),

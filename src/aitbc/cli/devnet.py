@@ -197,8 +197,8 @@ def _stop_signals() -> Iterator[list[int]]:
 def _plan(
     ports: Ports, folder: Path, terms: JobTerms, count: int, *, block_time_ms: int, idle_ms: int
 ) -> Plan:
-    from aitbc.core.codec.canonical import jcs
     from aitbc.core.ledger.devnet import devnet_genesis
+    from aitbc.core.ledger.genesis import genesis_document
 
     signers = {name: KeySigner(seed) for name, seed in devnet_keys().items()}
     keys = {name: signer.auth_key for name, signer in signers.items()}
@@ -206,7 +206,7 @@ def _plan(
     validators = [KeySigner(seed) for seed in seeds]
     several = [signer.auth_key for signer in validators] if count > 1 else []
     genesis = devnet_genesis(keys, validators=several, block_time_ms=block_time_ms, idle_ms=idle_ms)
-    document = jcs(genesis)
+    document = genesis_document(genesis)
     _check_same_genesis(folder / "genesis.json", document)
     write_private(folder / "genesis.json", document + b"\n")
     write_private(folder / "faucet.key", devnet_keys()["faucet"].hex().encode() + b"\n")

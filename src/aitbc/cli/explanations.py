@@ -299,6 +299,40 @@ EXPLANATIONS: dict[str, Explanation] = {
     "not_delivered": Explanation("The job has no result yet.", "Wait for it to be delivered."),
     "too_many_followers": Explanation("The hub streams to as many clients as it may.", "Try again soon."),
     "job_over": Explanation("The job has ended.", "Ask for a new quote."),
+    # asking a hub with an account
+    "invalid_api_key": Explanation(
+        "The hub has no such key, or it is over.", "Ask its operator: aitbc hub key new."
+    ),
+    "bad_request_signature": Explanation(
+        "The request's signature is not good for this hub, chain and moment.",
+        "Sign it again; check the clock.",
+    ),
+    "replayed": Explanation(
+        "This signed request was sent before.", "Sign every request with a nonce of its own."
+    ),
+    "payment_required": Explanation(
+        "Neither the account's balance nor its sessions cover the worst case.",
+        "Pay in a way that `terms` names.",
+    ),
+    "budget_exceeded": Explanation("The key's budget does not cover the worst case.", "Use a key with more."),
+    "no_session": Explanation(
+        "The hub has no lock of its own that could pay for this now.",
+        "Try again soon; its operator sees to its balance.",
+    ),
+    "model_not_allowed": Explanation("The key may not ask for this model.", "Choose another model or key."),
+    "idempotency_mismatch": Explanation(
+        "The Idempotency-Key was used for another request.", "Use a new one."
+    ),
+    "content_policy": Explanation("The hub's policy refuses the request.", "Ask for something else."),
+    "unsupported_parameter": Explanation("No engine here has this parameter.", "Leave it out."),
+    "deposit_mismatch": Explanation(
+        "The transaction pays this account nothing at this hub.",
+        "Send a TRANSFER or a session JOB_LOCK to it.",
+    ),
+    "unknown_api_key": Explanation("The hub has no such API key.", "See: aitbc hub key list."),
+    "not_admin": Explanation(
+        "An admin route was asked without the admin token.", "Use the admin.token in the hub's folder."
+    ),
     # how a job ended
     "canceled": Explanation("The client has canceled the job.", "Refund the escrow after its deadline."),
     "expired": Explanation("The job's time is over.", "Refund the escrow after its deadline."),
@@ -315,9 +349,6 @@ EXPLANATIONS: dict[str, Explanation] = {
     "hedged": Explanation("Another provider delivered this part first.", "Nothing."),
     "infeasible": Explanation(
         "No connected provider could ever do this request.", "Ask for what the message names instead."
-    ),
-    "budget_exceeded": Explanation(
-        "The account has less free than the job may cost.", "Deposit, or ask for less."
     ),
     "claim_lapsed": Explanation("The hub did not claim in time.", "The client can have a refund."),
     "hub_restarted": Explanation("The hub was restarted while the job ran.", _REFUND),
@@ -423,6 +454,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "file_error": Explanation("A file or folder cannot be used.", "Check the path and its permissions."),
     "not_a_devnet": Explanation("The folder holds something else.", "Give an empty folder with --data."),
     "folder_in_use": Explanation("A program works on the folder.", "Stop it, or choose another folder."),
+    "bad_config": Explanation(
+        "A setting cannot be what it is, or contradicts the genesis document.",
+        "Mend what the message names; `aitbc config show --origin` says where each setting comes from.",
+    ),
     "program_stopped": Explanation("A program of the devnet ended.", "The message says why; see its log."),
     "bad_file": Explanation("The file is not what the command reads.", "Give the .receipt.json file."),
     "bad_receipt": Explanation(
@@ -451,5 +486,60 @@ EXPLANATIONS: dict[str, Explanation] = {
     "key_file_unknown": Explanation("The wallet file is of a newer version.", "Use a newer aitbc."),
     "bad_secret": Explanation(
         "These are no words or key that aitbc knows.", "12 to 24 English words, or 64 hex."
+    ),
+    # wallet
+    "chain_changed": Explanation(
+        "A node, or a file, names another chain than the one that is remembered for it. Nothing was signed: a signature"
+        " for the wrong chain could move your coins there.",
+        "Ask another node with --rpc; see `aitbc chain list`, and `aitbc chain forget` if the change is right.",
+    ),
+    "other_chain": Explanation(
+        "The node is on another chain than the one that was named.", "Ask a node of your chain with --rpc."
+    ),
+    "unknown_chain": Explanation("No such chain or node is remembered.", "See: aitbc chain list."),
+    "no_key_here": Explanation(
+        "The account's key is not in this keystore, or it takes several.",
+        "Write the transaction to a file with --unsigned FILE and sign it where the key is: aitbc tx sign FILE.",
+    ),
+    "not_a_signer": Explanation(
+        "This key is neither the account's nor a member of its multisig.",
+        "See who may sign: aitbc tx decode FILE.",
+    ),
+    "signatures_missing": Explanation(
+        "Not enough owners have signed.",
+        "aitbc tx sign FILE --key NAME, and aitbc tx combine for several copies.",
+    ),
+    "other_transaction": Explanation(
+        "The files are not copies of the same transaction.", "Begin again from one unsigned file."
+    ),
+    "bad_envelope": Explanation(
+        "The file is no transaction to sign, was changed, or has a signature that is not good.",
+        "Make it again with --unsigned FILE.",
+    ),
+    "bad_account_file": Explanation(
+        "A file of a watched or multisig account cannot be read.", "Remove it, and add the account again."
+    ),
+    "file_is_open": Explanation(
+        "A file with a secret can be read by others on this machine.",
+        "chmod 600 FILE, and think who has read it.",
+    ),
+    # a node's HTTP routes
+    "bad_parameter": Explanation("A parameter of the URL has the wrong form.", "See the route at /docs."),
+    "bad_peer": Explanation("A peer is named by something that cannot be dialled.", "Give address and port."),
+    "internal_error": Explanation("The server met a bug of ours.", "Report it with the server's log."),
+    "method_not_allowed": Explanation("The path exists, with another method.", "See the route at /docs."),
+    "no_network": Explanation(
+        "The node talks to no others.", "Start it with --p2p-port, --peer or --bootstrap."
+    ),
+    "not_authority": Explanation(
+        "The node's key is not in the running validator set.", "Ask the node of a validator."
+    ),
+    "not_found": Explanation("The server has no such path.", "See /docs for what there is."),
+    "storage_damaged": Explanation(
+        "What is on the node's disk cannot be trusted or read.", "Its operator restores a copy."
+    ),
+    "too_many_connections": Explanation("The server has as many as it takes.", "Try again in a moment."),
+    "too_old": Explanation(
+        "What a follower asked for again is not held any more.", "Read blocks or the account's history."
     ),
 }

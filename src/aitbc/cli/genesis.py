@@ -1,21 +1,21 @@
 """`aitbc genesis make`: write a genesis.json; its hash names the chain. Seed 000 §13, §17. docs/spec/genesis.md"""
 
-import re
-import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from aitbc.cli.errors import CliError
+from aitbc.cli.genesis_types import chain_name, funded, public_key, write_genesis
+from aitbc.cli.genesis_work import import_ccoin, mine
 from aitbc.cli.money import amount_or_zero
 from aitbc.cli.settings import AitbcCommand, Settings
-from aitbc.cli.show import answer
 from aitbc.core.types.amounts import BASIS_POINTS
 
 if TYPE_CHECKING:
     from aitbc.core.ledger.genesis import Genesis
+
+DOTENV = ".env"
 
 
 def ratio(text: str) -> int:
@@ -29,6 +29,40 @@ def ratio(text: str) -> int:
     return int(points)
 
 
+def block_time(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
+    """`2000`, `2000ms` or `2s`; where it was not typed but set (BLOCK_TIME=1) a bare number is seconds."""
+    from click.core import ParameterSource
+
+    from aitbc.adapters.config.values import milliseconds
+
+    was_set = ctx.get_parameter_source(parameter.name or "") in (
+        ParameterSource.ENVIRONMENT,
+        ParameterSource.DEFAULT_MAP,
+    )
+    try:
+        return int(milliseconds(0, 3_600_000)(text if was_set or not text.isdigit() else f"{text}ms"))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+class GenesisCommand(AitbcCommand):
+    """Reads what the environment does not say from `.env`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return super().make_context(info_name, args, parent, **{"default_map": self._dotenv(), **extra})
+
+    def _dotenv(self) -> dict[str, str]:
+        if not Path(DOTENV).is_file():
+            return {}
+        from dotenv import dotenv_values
+
+        said = dotenv_values(DOTENV, interpolate=False)
+        names = {str(p.envvar): p.name or "" for p in self.params if isinstance(p, click.Option) and p.envvar}
+        return {name: said[variable] or "" for variable, name in names.items() if said.get(variable)}
+
+
 def ratio_above_one(text: str) -> int:
     """Like `ratio`, up to a thousand."""
     try:
@@ -40,38 +74,12 @@ def ratio_above_one(text: str) -> int:
     return int(points)
 
 
-def funded(text: str) -> tuple[str, int]:
-    """`ait1…=25ait`."""
-    address, equals, money = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not ADDRESS=AMOUNT, such as ait1…=25ait")
-    return address, amount_or_zero(money)
-
-
-def chain_name(text: str) -> str:
-    """A chain's id."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", text):
-        raise click.BadParameter(
-            f"{text[:80]!r} is no chain id: 1 to 64 lower-case letters, digits and dashes, no dash in front"
-        )
-    return text
-
-
-def public_key(text: str) -> str:
-    """A key, not its address."""
-    if text.startswith("ait1"):
-        raise click.BadParameter(
-            "that is an address: give the public key, as `aitbc keys show NAME` shows it"
-        )
-    return text
-
-
 @click.group("genesis")
 def command() -> None:
     """Make a genesis document."""
 
 
-@command.command("make", cls=AitbcCommand)
+@command.command("make", cls=GenesisCommand)
 @click.option(
     "-o",
     "--output",
@@ -143,25 +151,29 @@ def command() -> None:
     show_default=True,
     help="What calibration receipts may mint in all: the first coins of a chain without premint.",
 )
-@click.option("--block-time-ms", type=click.IntRange(0, 3_600_000), default=2_000, show_default=True)
+@click.option(
+    "--mode",
+    envvar="CONSENSUS_MODE",
+    type=click.Choice(["poa", "cbp"]),
+    default="poa",
+    show_default=True,
+    help="Who proposes: the authorities in turn, or by their providers' compute; CONSENSUS_MODE.",
+)
+@click.option(
+    "--block-time-ms",
+    envvar="BLOCK_TIME",
+    callback=block_time,
+    default="2000",
+    show_default=True,
+    help="Least time between blocks, also as 1s; BLOCK_TIME, where a bare number is seconds.",
+)
 @click.option("--idle-ms", type=click.IntRange(100, 3_600_000), default=10_000, show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.pass_obj
 def make(settings: Settings, /, output: Path, force: bool, **options: Any) -> None:
     """Write a genesis.json with the seed's keys. A chain without --account has no premint."""
-    from aitbc.core.codec.digests import genesis_hash_of
-    from aitbc.core.ledger.genesis import genesis_document, load_genesis, parse_genesis
-    from aitbc.node.beginning import check_beginning
-
     genesis = _genesis(**options)
-    document = genesis_document(genesis)
-    load_genesis(parse_genesis(document))
-    check_beginning(genesis, now_ms=time.time_ns() // 1_000_000)
-    if output.exists() and not force:
-        raise CliError(f"{output} exists", "choose another file, or add --force")
-    output.write_bytes(document + b"\n")
-    digest = genesis_hash_of(document).hex()
-    answer(settings, {"file": str(output), "genesis_hash": digest}, f"{output}: genesis hash {digest}")
+    write_genesis(settings, genesis, output, force=force)
 
 
 def _genesis(
@@ -177,6 +189,7 @@ def _genesis(
     hub_bond: int,
     mint_budget_per_day: int,
     calibration_budget: int,
+    mode: Literal["poa", "cbp"],
     block_time_ms: int,
     idle_ms: int,
 ) -> "Genesis":
@@ -199,5 +212,9 @@ def _genesis(
             calibration_budget=calibration_budget,
         ),
         authorities=[Authority(pubkey=key) for key in authorities],
-        consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
+        consensus=ConsensusSettings(mode=mode, block_time_ms=block_time_ms, idle_ms=idle_ms),
     )
+
+
+command.add_command(mine)
+command.add_command(import_ccoin)

@@ -13,16 +13,18 @@ from aitbc.cli.accounts import complete_account, signer_of
 from aitbc.cli.errors import CliError
 from aitbc.cli.files import receipt_path, require_writable, write_bytes, write_json
 from aitbc.cli.hashes import hash_id
+from aitbc.cli.image_api import ask_server
 from aitbc.cli.money import amount
+from aitbc.cli.sending import Sending, perform, sending_options
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, job_progress, lines_on_stderr, note, printable, table
-from aitbc.cli.submit import max_fee_option, submit, wait_options
+from aitbc.cli.submit import max_fee_option
 from aitbc.client.errors import ClientError, JobFailed, Stopped
 from aitbc.client.hub import HubClient
 from aitbc.client.jobs import FinishedJob, JobRequest, OpenJob, add_claim, fetch_job, run_job
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
-from aitbc.client.transactions import prepare, refund_payload
+from aitbc.client.transactions import refund_payload
 from aitbc.core.types.amounts import format_ait
 
 MAX_PRICE = "5ait"
@@ -55,10 +57,18 @@ _timeout = click.option(
 @click.option(
     "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The picture."
 )
-@click.option("--size", type=click.IntRange(64, 512), help="Width and height in pixels.")
+@click.option("--size", type=click.IntRange(64, 1024), help="Width and height in pixels.")
 @click.option("--steps", type=click.IntRange(min=1), help="Denoising steps.")
 @_seed
-@_sender
+@click.option("--from", "sender", metavar="NAME", shell_complete=complete_account, help="The key that pays.")
+@click.option(
+    "--api",
+    metavar="URL",
+    help="Ask a server of seed 003 with the key in API_KEY; nothing is paid from a wallet.",
+)
+@click.option(
+    "--guidance", type=click.FloatRange(0, 25), help="With --api: how closely to follow the prompt."
+)
 @_model
 @_max_price
 @max_fee_option
@@ -71,7 +81,9 @@ def image(
     size: int | None,
     steps: int | None,
     seed: int | None,
-    sender: str,
+    sender: str | None,
+    api: str | None,
+    guidance: float | None,
     model: str | None,
     max_price: int,
     max_fee: int,
@@ -79,6 +91,14 @@ def image(
 ) -> None:
     """Have a picture made of PROMPT; its receipt lies next to it as FILE.receipt.json."""
     require_writable(output)
+    if api is not None:
+        fields = _given(prompt=prompt, width=size, height=size, steps=steps, seed=seed, guidance=guidance)
+        ask_server(settings, api, fields, output, timeout=timeout)
+        return
+    if sender is None:
+        raise click.UsageError(
+            "Missing option '--from': the key that pays, or --api: a server that has your key"
+        )
     request = _given(prompt=prompt, width=size, height=size, steps=steps, seed=seed)
     wanted = JobRequest(kind="image", request=request, max_price=max_price, model=model)
     with NodeClient(settings.rpc) as node, HubClient(settings.hub) as hub:
@@ -169,23 +189,12 @@ def result(settings: Settings, job_id: str | None, output: Path | None, timeout:
 
 @click.command(cls=AitbcCommand)
 @click.argument("lock", type=hash_id)
-@click.option(
-    "--from",
-    "sender",
-    shell_complete=complete_account,
-    required=True,
-    help="The key that signs; anyone's will do.",
-)
-@max_fee_option
-@wait_options
+@sending_options
 @click.pass_obj
-def refund(settings: Settings, lock: str, sender: str, max_fee: int, wait: str, timeout: float) -> None:
-    """Return what was not earned of the escrow LOCK to its client, once its claim time is over."""
+def refund(settings: Settings, lock: str, sending: Sending) -> None:
+    """Return what was not earned of the escrow LOCK to its client, once its claim time is over; anyone may ask."""
     with NodeClient(settings.rpc) as node:
-        signer = signer_of(settings, node, sender)
-        prepared = prepare(node, "REFUND", refund_payload(lock=lock), signer=signer, max_fee=max_fee)
-        story = f"refund of escrow {lock}, fee {format_ait(prepared.tx.fee)}"
-        submit(settings, node, prepared, story, wait=wait, timeout=timeout)
+        perform(settings, node, "REFUND", refund_payload(lock=lock), f"refund of escrow {lock}", sending)
 
 
 class _TextStream:

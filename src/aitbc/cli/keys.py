@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from string import hexdigits
-from typing import BinaryIO
+from typing import IO, Any
 
 import click
 
@@ -16,16 +16,40 @@ from aitbc.adapters.keystore import (
     new_mnemonic,
     secret_from_mnemonic,
 )
+from aitbc.adapters.keystore.accounts import MULTI, PublicAccount
 from aitbc.adapters.keystore.interface import BadSecret, KeyExists
 from aitbc.adapters.keystore.wallet_file import MAX_FILE_BYTES, info_of, unseal
-from aitbc.cli.accounts import ask_password, complete_account, keystore_errors, keystore_of
+from aitbc.cli.accounts import ask_password, book_of, complete_account, keystore_errors, keystore_of
 from aitbc.cli.files import write_private
+from aitbc.cli.keys_public import forget, multisig, watch
+from aitbc.cli.keys_rotate import rotate, vouch
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
+from aitbc.core.codec.keytext import key_from_text, key_to_text
+from aitbc.core.crypto.schemes import multisig_members
 
 _WRITE_DOWN = "Write these words down; whoever has them has the money, and without them nobody can help:"
 
+LEAST_WORDS = 6
+"""No path has so many parts, and mnemonics have 12 or more."""
+
 OWN, WELL_KNOWN = "yours", "public devnet key"
+
+
+def secret_file(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> IO[bytes] | None:
+    """The file to read a secret from. A secret typed in its place is neither used nor repeated: it stands in the
+    shell's history and in the list of processes by now."""
+    if not values:
+        return None
+    is_hex = len(values[0]) >= 32 and all(letter in hexdigits for letter in values[0])
+    if len(" ".join(values).split()) >= LEAST_WORDS or is_hex:
+        raise click.BadParameter(
+            "a secret on the command line can be seen by others: give a file, or - for stdin", ctx, param
+        )
+    if len(values) > 1:
+        raise click.BadParameter("give one file", ctx, param)
+    opened: IO[bytes] = click.File("rb").convert(values[0], param, ctx)
+    return opened
 
 
 @click.group(name="keys")
@@ -33,12 +57,19 @@ def command() -> None:
     """Make, list, import and export keys."""
 
 
+for _command in (watch, multisig, forget, rotate, vouch):
+    command.add_command(_command)
+
+
 @command.command(name="list", cls=AitbcCommand)
 @click.pass_obj
 def list_keys(settings: Settings) -> None:
     """List your keys, and the well-known keys that every devnet has."""
     with keystore_errors():
-        own = [(info, OWN) for info in keystore_of(settings).entries()]
+        own: list[tuple[KeyInfo | PublicAccount, str]] = [
+            (info, OWN) for info in keystore_of(settings).entries()
+        ]
+        own += [(account, account.kind) for account in book_of(settings).entries()]
     known = [(_devnet_info(name), WELL_KNOWN) for name in DEVNET_NAMES]
     data = [{**_view(info), "kind": kind} for info, kind in own + known]
     answer(settings, data, *table([(info.name, info.address, kind) for info, kind in own + known]))
@@ -59,10 +90,10 @@ def new_key(settings: Settings, name: str) -> None:
 
 @command.command(name="import", cls=AitbcCommand)
 @click.argument("name")
-@click.argument("file", type=click.File("rb"), required=False)
+@click.argument("file", metavar="[FILE]", nargs=-1, callback=secret_file)
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="SLIP-0010 path, for words.")
 @click.pass_obj
-def import_key(settings: Settings, name: str, file: BinaryIO | None, path: str) -> None:
+def import_key(settings: Settings, name: str, file: IO[bytes] | None, path: str) -> None:
     """Import a key: from FILE (`-` for stdin), else asked for on the terminal.
 
     Words (BIP-39, no passphrase), a secret key of 64 hexadecimal digits or a wallet file that
@@ -101,13 +132,29 @@ def export_key(settings: Settings, name: str, show_secret: bool, output: Path | 
 @click.argument("name", shell_complete=complete_account)
 @click.pass_obj
 def show_key(settings: Settings, name: str) -> None:
-    """Show a key's address and public key."""
+    """Show an account's address and public key, and who must sign for it."""
     with keystore_errors():
-        own = name not in DEVNET_NAMES
-        info = keystore_of(settings).find(name) if own else _devnet_info(name)
-    kind = OWN if own else WELL_KNOWN
-    lines = table([("name", info.name), ("address", info.address), ("pubkey", info.pubkey), ("kind", kind)])
-    answer(settings, {**_view(info), "kind": kind}, *lines)
+        info, kind = _found(settings, name)
+    rows = [
+        ("name", info.name),
+        ("address", info.address),
+        ("pubkey", info.pubkey or "not known"),
+        ("kind", kind),
+    ]
+    more: dict[str, Any] = {}
+    if kind == MULTI:
+        members = multisig_members(key_from_text(info.pubkey))
+        more = {"needed": members.threshold, "members": [key_to_text(key) for key in members.keys]}
+        rows += [("needed", f"{members.threshold} of {len(members.keys)}")]
+        rows += [("member", key) for key in more["members"]]
+    answer(settings, {**_view(info), "kind": kind, **more}, *table(rows))
+
+
+def _found(settings: Settings, name: str) -> tuple[KeyInfo | PublicAccount, str]:
+    if name in DEVNET_NAMES:
+        return _devnet_info(name), WELL_KNOWN
+    account = next((found for found in book_of(settings).entries() if found.name == name), None)
+    return (account, account.kind) if account else (keystore_of(settings).find(name), OWN)
 
 
 def _add(settings: Settings, name: str, secret: Secret) -> KeyInfo:
@@ -119,7 +166,8 @@ def _require_free(settings: Settings, name: str) -> None:
     """Refuse a taken name before anything is typed; a devnet's names would be ambiguous."""
     if name in DEVNET_NAMES:
         raise KeyExists(f"{name!r} is the name of a public devnet key", "choose another name")
-    if any(info.name == name for info in keystore_of(settings).entries()):
+    keys, accounts = keystore_of(settings).entries(), book_of(settings).entries()
+    if name in [info.name for info in keys] or name in [account.name for account in accounts]:
         raise KeyExists(f"there is a key named {name!r} already", "choose another name")
 
 
@@ -160,5 +208,5 @@ def _devnet_info(name: str) -> KeyInfo:
     return info_of(name, Secret(seed=devnet_keys()[name]))
 
 
-def _view(info: KeyInfo) -> dict[str, str]:
+def _view(info: KeyInfo | PublicAccount) -> dict[str, str]:
     return {"name": info.name, "address": info.address, "pubkey": info.pubkey}

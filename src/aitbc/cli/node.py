@@ -1,22 +1,20 @@
 """`aitbc node`: run a node on a genesis document."""
 
 import contextlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from aitbc.cli.configuration import settings_of, storage_error
 from aitbc.cli.errors import CliError
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer
 
 if TYPE_CHECKING:
     from aitbc.client.signing import KeySigner
-    from aitbc.core.peer.records import Endpoint
 
 MAX_KEY_FILE_BYTES = 4096
-
 
 WORKSHOP = (["--profile", "workshop"], ["--profile=workshop"])
 
@@ -59,119 +57,125 @@ def command() -> None:
 
 
 @command.command("start")
-@click.option("--genesis", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the database."
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings: YAML or TOML."
+)
+@click.option("--genesis", type=click.Path(dir_okay=False), help="GENESIS; genesis.json in the data folder.")
+@click.option(
+    "--data", type=click.Path(file_okay=False), help="Folder of the database; DATA_DIR, else ./data."
 )
 @click.option(
     "--database",
-    envvar="DATABASE_URL",
-    default="",
     metavar="URL",
     help="postgresql://… or sqlite:///path instead of a file in the folder; DATABASE_URL.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--host", "rpc_host", help="RPC_HOST, else 127.0.0.1.")
+@click.option("--port", "rpc_port", type=click.IntRange(1, 65535), help="RPC_PORT, else 8080.")
+@click.option("--ws-port", type=click.IntRange(1, 65535), help="A second port for WebSockets only; WS_PORT.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="A port for /metrics only; METRICS_PORT.")
 @click.option(
     "--proposer-key",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a validator's 32-byte key in hexadecimal; without it the node follows.",
+    type=click.Path(dir_okay=False),
+    help="File with a validator's or miner's 32-byte key in hexadecimal; PROPOSER_KEY; without it the node follows.",
+)
+@click.option(
+    "--mine-to",
+    metavar="ADDRESS",
+    help="Mode pow: who earns for this node's blocks; MINE_TO; without it the account of --proposer-key.",
+)
+@click.option(
+    "--miners",
+    "mining_processes",
+    type=click.IntRange(0, 256),
+    help="Where work agrees: processes that search nonces; MINERS, else 1; 0: this node makes no blocks.",
+)
+@click.option(
+    "--extra",
+    metavar="TEXT",
+    help="Where work agrees: what its blocks say, 256 bytes at most; BLOCK_EXTRA.",
+)
+@click.option(
+    "--signer",
+    "signer",
+    type=click.Path(dir_okay=False),
+    metavar="SOCKET",
+    help="Of a signer that holds the key and its guard (aitbc signer start), instead of --proposer-key; SIGNER.",
 )
 @click.option(
     "--never-voted",
     is_flag=True,
+    default=None,
     help="This key has not voted on this chain, anywhere: said once, at a validator's first start.",
 )
-@click.option("--p2p-host", default="127.0.0.1", show_default=True, help="Where other nodes connect.")
-@click.option("--p2p-port", type=click.IntRange(1, 65535), help="Without it nobody can connect to this node.")
+@click.option("--p2p-host", help="Where other nodes connect; P2P_HOST, else 127.0.0.1.")
+@click.option(
+    "--p2p-port", type=click.IntRange(1, 65535), help="P2P_PORT; without it nobody can connect to this node."
+)
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     metavar="HOST:PORT",
-    help="A node to stay connected to; a validator names every other one. Repeatable.",
+    help="A node to stay connected to; a validator names every other one. Repeatable; PEERS.",
 )
 @click.option(
     "--bootstrap",
     multiple=True,
-    envvar="BOOTSTRAP_PEERS",
     metavar="HOST:PORT",
     help="A node to ask for others while there is nobody else; repeatable; BOOTSTRAP_PEERS.",
 )
 @click.option(
     "--discovery",
-    "discovery",
     multiple=True,
-    envvar="DISCOVERY_URLS",
     metavar="URL",
     help="A discovery service to ask for others; repeatable; DISCOVERY_URLS.",
 )
 @click.option(
     "--announce",
     metavar="HOST:PORT",
-    help="Where others reach this node (numeric): told to peers, and published at the discovery services.",
+    help="Where others reach this node (numeric): told to peers, and published at the discovery services; ANNOUNCE.",
 )
 @click.option(
     "--verify-processes",
     type=click.IntRange(0, 16),
-    default=lambda: min(2, max(0, (os.cpu_count() or 1) - 1)),
-    show_default="one less than cores, at most 2",
-    help="Processes that check signatures when many come; 0: the node does it itself.",
+    help="Processes that check signatures when many come; 0: the node does it itself; VERIFY_PROCESSES, else one less"
+    " than cores, at most 2.",
 )
 @click.option(
     "--attest-url",
     "attest_urls",
     multiple=True,
-    help="A hub that may be asked for a claim's attestation; repeatable.",
+    help="A hub that may be asked for a claim's attestation; repeatable; ATTEST_URLS.",
 )
-def start(
-    genesis: Path,
-    data: Path,
-    database: str,
-    host: str,
-    port: int,
-    proposer_key: Path | None,
-    never_voted: bool,
-    p2p_host: str,
-    p2p_port: int | None,
-    peers: tuple[str, ...],
-    bootstrap: tuple[str, ...],
-    discovery: tuple[str, ...],
-    announce: str | None,
-    verify_processes: int,
-    attest_urls: tuple[str, ...],
-) -> int:
-    """Vote and author blocks (with --proposer-key), or follow, and answer RPC until Ctrl-C."""
+@click.option(
+    "--faucet-key", type=click.Path(dir_okay=False), help="File with a devnet's faucet key; FAUCET_KEY."
+)
+@click.option(
+    "--cors-origin", "cors_origins", multiple=True, help="A web page's origin; repeatable; CORS_ORIGINS."
+)
+@click.option("--log-level", help="LOG_LEVEL, else info.")
+def start(file: Path | None, **flags: Any) -> int:
+    """Vote, author or mine blocks (with a key), or follow, and answer RPC until Ctrl-C. Every setting can stand in the
+    environment, in .env or in the --config file, too: see aitbc config show."""
     from aitbc.adapters import loop
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
-    from aitbc.node.config import NodeConfig
+    from aitbc.node.configured import node_config
     from aitbc.node.main import open_node, serve
+    from aitbc.node.settings import NODE
     from aitbc.ports import StorageError
 
-    config = NodeConfig(
-        genesis=genesis.read_bytes(),
-        data=data,
-        database=database,
-        rpc_host=host,
-        rpc_port=port,
-        proposer=_signer(proposer_key) if proposer_key else None,
-        never_voted=never_voted,
-        p2p_host=p2p_host,
-        p2p_port=p2p_port,
-        peers=peers,
-        bootstrap=bootstrap,
-        discovery=_services(discovery),
-        announce=_announced(announce, p2p_port),
-        verify_processes=verify_processes,
-        attest_urls=attest_urls,
-    )
+    given = {name: value if value != () else None for name, value in flags.items()}
     try:
-        check_port(host, port)
+        values = settings_of(NODE, flags=given, file=file)
+        config = node_config(values)
+        for port in (config.rpc_port, config.ws_port, config.metrics_port):
+            if port is not None:
+                check_port(config.rpc_host, port)
         opened = open_node(config)
     except StorageError as error:
-        raise CliError(str(error), code="storage") from None
-    log_as_json()
+        raise storage_error(error) from None
+    log_as_json(values["log_level"].value.upper())
     with contextlib.suppress(KeyboardInterrupt):
         return loop.run(serve(config, opened))
     return 0
@@ -181,44 +185,16 @@ def start(
 @click.pass_obj
 def status(settings: Settings) -> None:
     """Show how agreement goes on a node: its validators, who is slow or silent, and its peers."""
-    from aitbc.cli.node_status import lines_of
+    from aitbc.cli.node_status import lines_of, lines_of_work
     from aitbc.client.node import NodeClient
 
     with NodeClient(settings.rpc) as node:
         consensus, peers = node.consensus(), node.peers()
-    answer(settings, {"consensus": consensus, "peers": peers}, *lines_of(consensus, peers))
+    lines = lines_of_work if "finalityDepth" in consensus else lines_of
+    answer(settings, {"consensus": consensus, "peers": peers}, *lines(consensus, peers))
 
 
-def _services(urls: tuple[str, ...]) -> tuple[str, ...]:
-    from aitbc.client.http import checked_url
-    from aitbc.node.finder import MAX_SERVICES
-
-    if len(urls) > MAX_SERVICES:
-        raise CliError(
-            f"{len(urls)} discovery services", f"name at most {MAX_SERVICES}: one is enough", code="usage"
-        )
-    return tuple(checked_url(url) for url in urls)
-
-
-def _announced(where: str | None, p2p_port: int | None) -> "Endpoint | None":
-    from aitbc.core.peer.addresses import numeric_where, split_where
-    from aitbc.core.peer.records import Endpoint
-
-    if where is None:
-        return None
-    if p2p_port is None:
-        raise CliError(
-            "nobody can connect to a node without --p2p-port", "add it, or leave out --announce", code="usage"
-        )
-    numeric = numeric_where(where)
-    parts = split_where(numeric) if numeric else None
-    if parts is None:
-        fix = "give it like 203.0.113.7:7070 or [2001:db8::7]:7070: names are not told to others"
-        raise CliError(f"{where} is no numeric address that others could dial", fix, code="usage")
-    return Endpoint(host=parts[0], port=parts[1])
-
-
-def _signer(path: Path) -> "KeySigner":
+def signer_from_file(path: Path) -> "KeySigner":
     from aitbc.client.signing import KeySigner
     from aitbc.core.codec.canonical import unhex
     from aitbc.core.types.reasons import Rejected

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aitbc.cli.show import printable, table
+from aitbc.core.types.amounts import format_ait
 
 Json = dict[str, Any]
 MAX_EVENTS = 5
@@ -49,6 +50,25 @@ def _power(consensus: Json) -> str:
     need = consensus["quorum"]
     enough = "enough" if heard >= need else "TOO LITTLE: no block becomes final until more are heard"
     return f"{heard} of {consensus['power']} heard, {need} needed: {enough}"
+
+
+def lines_of_work(consensus: Json, peers: Sequence[Json]) -> list[str]:
+    """Of a node whose chain agrees by work."""
+    rate = f", {consensus['triesPerSecond']:,} tries a second" if consensus["part"] == "mines" else ""
+    lines = [
+        f"{consensus['mode']}: block {consensus['height']}, final (by depth {consensus['finalityDepth']})"
+        f" up to {consensus['finalHeight']}; this node {consensus['part']} ({consensus['why']}){rate}",
+        f"difficulty {int(consensus['difficulty']):,}, next reward {format_ait(consensus['nextReward'])},"
+        f" {consensus['mined']} blocks of its own since start,"
+        f" {consensus['reorganisations']} reorganisations (deepest {consensus['deepestReorganisation']})",
+    ]
+    if consensus["miners"]:
+        turns = [
+            ("* " if address == consensus["author"] else "  ") + _short(address)
+            for address in consensus["miners"]
+        ]
+        lines += ["miners in their turns (* made the head):", *["  " + turn for turn in turns]]
+    return [printable(line) for line in [*lines, *_peers(peers)]]
 
 
 def _validators(consensus: Json) -> list[str]:

@@ -9,6 +9,7 @@ from aitbc.cli.accounts import complete_account
 from aitbc.cli.errors import CliError
 from aitbc.cli.money import amount_or_zero
 from aitbc.cli.provider_setup import folder_of, init, pause, resume
+from aitbc.cli.registration import register_provider
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, note, table
 from aitbc.core.types.amounts import AIT, format_ait
@@ -17,6 +18,8 @@ STATUS_PORT = 8090
 MAX_DAYS_SHOWN = 14
 """JSON has them all."""
 
+_PORT = click.IntRange(1, 65535)
+_SERVE_DATA_HELP = "Folder of its log; by default `serve` in the --home folder."
 _DATA_HELP = "Folder of its queue and logs; by default `provider` in the --home folder."
 
 
@@ -25,7 +28,7 @@ def command() -> None:
     """Serve jobs with this machine and earn."""
 
 
-for part in (init, pause, resume):
+for part in (init, pause, resume, register_provider):
     command.add_command(part)
 
 
@@ -86,6 +89,7 @@ def start(
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
+    from aitbc.cli.chains import genesis_to_sign_for
     from aitbc.client.http import checked_url
     from aitbc.client.node import NodeClient
     from aitbc.core.crypto.address import check_address
@@ -109,7 +113,7 @@ def start(
     try:
         check_port(host, port)
         with NodeClient(settings.rpc) as node:
-            signer, genesis = signer_of(settings, node, name), node.genesis()
+            signer, genesis = signer_of(settings, node, name), genesis_to_sign_for(node)
         config = ProviderConfig(
             signer=signer,
             data_dir=folder,
@@ -137,6 +141,64 @@ def start(
         raise CliError(
             str(error), "see the log lines above; aitbc ships three engines", code="engine"
         ) from None
+
+
+@command.command("serve", cls=AitbcCommand)
+@click.option("--host", envvar="BIND_HOST", default="127.0.0.1", show_default=True, help="BIND_HOST.")
+@click.option("--port", envvar="BIND_PORT", type=_PORT, default=8000, show_default=True, help="BIND_PORT.")
+@click.option(
+    "--model", envvar="MODEL_ID", default="", help="MODEL_ID; by default the engines' first picture model."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help=_SERVE_DATA_HELP
+)
+@click.option(
+    "--engine", "engines", multiple=True, metavar="MODULE:CLASS", help="Use only this engine; repeatable."
+)
+@click.option(
+    "--device",
+    envvar="NVIDIA_VISIBLE_DEVICES",
+    default="cpu",
+    show_default=True,
+    help="What health calls your card.",
+)
+@click.pass_obj
+def serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    model: str,
+    data: Path | None,
+    engines: tuple[str, ...],
+    device: str,
+) -> int:
+    """Draw pictures for whoever has the key, without chain and hub; API_KEY is the key, else one is made and shown."""
+    import os
+    import secrets
+
+    from aitbc.adapters.http.ports import check_port
+    from aitbc.provider.alone import AloneConfig, run
+    from aitbc.provider.engine import EngineGone
+
+    api_key = os.environ.get("API_KEY", "")
+    if not api_key:
+        api_key = secrets.token_urlsafe(24)
+        note(f"API_KEY={api_key}")
+    check_port(host, port)
+    config = AloneConfig(
+        api_key=api_key,
+        data_dir=data or settings.home.expanduser() / "serve",
+        model=model,
+        bind_host=host,
+        bind_port=port,
+        device=device,
+        engines=engines,
+    )
+    note(f"pictures on http://{host}:{port}/v1/generate-image")
+    try:
+        return run(config)
+    except EngineGone as error:
+        raise CliError(str(error), "see the log lines above", code="engine") from None
 
 
 @command.command("status", cls=AitbcCommand)

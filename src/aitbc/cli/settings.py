@@ -18,7 +18,14 @@ class Settings:
     rpc: str = RPC_URL
     hub: str = HUB_URL
     home: Path = Path("~/.aitbc")
+    chain: str = ""
+    """Id, or the beginning of the genesis hash, of the only chain to sign for; empty: those that keys remember."""
     json: bool = False
+
+    @property
+    def accounts_folder(self) -> Path:
+        """Accounts whose keys are elsewhere."""
+        return self.home.expanduser() / "accounts"
 
     @property
     def keys_folder(self) -> Path:
@@ -33,6 +40,7 @@ class Settings:
 _RPC_HELP = f"A node's URL; AITBC_RPC, else {RPC_URL}."
 _HUB_HELP = f"A hub's URL; AITBC_HUB, else {HUB_URL}."
 _HOME_HELP = "Folder of your keys; AITBC_HOME, else ~/.aitbc."
+_CHAIN_HELP = "Sign for this chain only: its id, or its genesis hash; AITBC_CHAIN."
 _JSON_HELP = "Answer in JSON, errors too."
 
 
@@ -49,6 +57,7 @@ def root_options() -> list[click.Parameter]:
             default="~/.aitbc",
             help=_HOME_HELP,
         ),
+        click.Option(["--chain"], metavar="ID", envvar="AITBC_CHAIN", default="", help=_CHAIN_HELP),
         click.Option(["--json"], is_flag=True, help=_JSON_HELP),
         click.Option(
             ["--version"],
@@ -62,8 +71,8 @@ def root_options() -> list[click.Parameter]:
 
 
 @click.pass_context
-def remember_settings(ctx: click.Context, rpc: str, hub: str, home: Path, json: bool) -> None:
-    ctx.obj = Settings(rpc=rpc, hub=hub, home=home, json=json)
+def remember_settings(ctx: click.Context, rpc: str, hub: str, home: Path, chain: str, json: bool) -> None:
+    ctx.obj = Settings(rpc=rpc, hub=hub, home=home, chain=chain, json=json)
 
 
 class AitbcCommand(click.Command):
@@ -81,6 +90,7 @@ class AitbcCommand(click.Command):
                 help=_HOME_HELP,
                 **_overrides("home"),
             ),
+            click.Option(["--chain"], metavar="ID", help=_CHAIN_HELP, **_overrides("chain")),
             click.Option(["--json"], is_flag=True, default=None, help=_JSON_HELP, **_overrides("json")),
         ]
 

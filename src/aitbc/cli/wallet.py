@@ -5,13 +5,14 @@ from typing import Any
 import click
 
 from aitbc.adapters.keystore import DEVNET_NAMES
-from aitbc.cli.accounts import address_of, complete_account, devnet_addresses, is_devnet, own_names, signer_of
-from aitbc.cli.money import amount, amount_or_zero
+from aitbc.cli.accounts import address_of, complete_account, devnet_addresses, is_devnet, own_names
+from aitbc.cli.money import amount
+from aitbc.cli.sending import Sending, perform, sending_options
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import answer, table
-from aitbc.cli.submit import await_transaction, max_fee_option, nothing_is_lost, submit, wait_options
+from aitbc.cli.submit import await_transaction, nothing_is_lost, wait_options
 from aitbc.client.node import NodeClient
-from aitbc.client.transactions import prepare, transfer_payload
+from aitbc.client.transactions import transfer_payload
 from aitbc.core.types.amounts import format_ait
 
 
@@ -37,41 +38,15 @@ def balance(settings: Settings, account: str | None) -> None:
 @click.command(cls=AitbcCommand)
 @click.argument("to", shell_complete=complete_account)
 @click.argument("amount", type=amount)
-@click.option(
-    "--from",
-    "sender",
-    metavar="NAME",
-    shell_complete=complete_account,
-    required=True,
-    help="The key that pays.",
-)
 @click.option("--data", default="", help="Text that goes with it; priced by size.")
-@click.option(
-    "--fee", type=amount_or_zero, metavar="AMOUNT", help="Fee; the least that is accepted when left out."
-)
-@max_fee_option
-@click.option("--dry-run", is_flag=True, help="Show the signed transaction and its fee; send nothing.")
-@wait_options
+@sending_options
 @click.pass_obj
-def send(
-    settings: Settings,
-    to: str,
-    amount: int,
-    sender: str,
-    data: str,
-    fee: int | None,
-    max_fee: int,
-    dry_run: bool,
-    wait: str,
-    timeout: float,
-) -> None:
+def send(settings: Settings, to: str, amount: int, data: str, sending: Sending) -> None:
     """Send AMOUNT (like 25ait) to the account TO."""
     with NodeClient(settings.rpc) as node:
         payload = transfer_payload(to=address_of(settings, node, to), amount=amount, data=data)
-        signer = signer_of(settings, node, sender)
-        prepared = prepare(node, "TRANSFER", payload, signer=signer, fee=fee, max_fee=max_fee)
-        story = f"{format_ait(amount)} from {sender} to {to}, fee {format_ait(prepared.tx.fee)}"
-        submit(settings, node, prepared, story, wait=wait, timeout=timeout, dry_run=dry_run)
+        story = f"{format_ait(amount)} from {sending.sender} to {to}"
+        perform(settings, node, "TRANSFER", payload, story, sending)
 
 
 @click.command(cls=AitbcCommand)

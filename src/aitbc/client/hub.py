@@ -83,6 +83,10 @@ class HubClient(SyncHttp):
         """`address`, `pubkey`, `chain_id`, `genesis_hash`."""
         return self.perform(Call(method="GET", path="/v1/hub", read=_object))
 
+    def busy(self) -> Json:
+        """Requests a second, their 95th percentile, jobs under way, and queue and free places by model."""
+        return self.perform(Call(method="GET", path="/v1/status", read=_object))
+
     def models(self) -> list[Json]:
         return self.perform(Call(method="GET", path="/v1/models", read=lambda answer: list(answer["data"])))
 

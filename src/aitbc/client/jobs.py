@@ -24,7 +24,7 @@ from aitbc.client.errors import (
 )
 from aitbc.client.finality import trust_genesis
 from aitbc.client.hub import TERMINAL_STATES, HubClient, JobResult, Quote
-from aitbc.client.light import follow
+from aitbc.client.light import Followed, follow
 from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress, Watch
 from aitbc.client.transactions import (
@@ -186,17 +186,22 @@ def add_claim(
 def final_claim(node: NodeClient, claim_tx: str, timeout: float, *, genesis: Json) -> Json:
     """The claim with its proofs, once it is final and good, and with all that leads from the genesis validators to
     the certificate of its block; raises TransactionFailed when it failed."""
-    answer = wait_final(node, claim_tx, timeout, proof=True)
+    claim, height = claim_of_answer(claim_tx, wait_final(node, claim_tx, timeout, proof=True))
+    return {**claim, **finality_from_genesis(node, genesis, height)}
+
+
+def claim_of_answer(claim_tx: str, answer: Json) -> tuple[Json, int]:
+    """What a node says of a final claim, as a receipt file keeps it, without why its block is final; and its height."""
     proof, height = answer.get("proof"), answer.get("height")
     if not isinstance(proof, dict) or type(height) is not int:
         raise _proof_missing(f"the node gives no proof of {claim_tx}")
-    return {
+    claim = {
         "tx": answer["tx"],
         "outcome": answer["receipt"],
         "txProof": proof.get("txProof"),
         "outcomeProof": proof.get("outcomeProof"),
-        **finality_from_genesis(node, genesis, height),
     }
+    return claim, height
 
 
 def finality_from_genesis(node: NodeClient, genesis: Json, height: int) -> Json:
@@ -207,6 +212,11 @@ def finality_from_genesis(node: NodeClient, genesis: Json, height: int) -> Json:
         raise _proof_missing(
             f"the node's proof of block {height} does not hold: {rejected.message}"
         ) from None
+    return finality_fields(followed)
+
+
+def finality_fields(followed: Followed) -> Json:
+    """The same part, of a block that was followed."""
     return {
         "header": followed.answer["headers"][0],
         "finality": followed.answer,

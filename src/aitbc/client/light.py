@@ -11,7 +11,7 @@ the set changed, through the last block of the epoch. docs/spec/light.md
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aitbc.client.finality import (
     MAX_ANSWER_BYTES,
@@ -32,6 +32,12 @@ Json = dict[str, Any]
 T = TypeVar("T")
 Walk = Generator[Call[Json], Json, T]
 """Asks by yielding calls; the clients below only differ in who waits for the answers."""
+
+
+class Performs(Protocol):
+    """What is needed of `AsyncHttp`."""
+
+    async def perform(self, call: Call[T]) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,11 @@ def follow(node: SyncHttp, trust: Trust, height: int) -> Followed:
     return _perform(node, _follow(trust, height))
 
 
+async def follow_async(node: Performs, trust: Trust, height: int) -> Followed:
+    """`follow` for an event loop."""
+    return await _perform_async(node, _follow(trust, height))
+
+
 def _perform(node: SyncHttp, walk: Walk[T]) -> T:
     try:
         call = next(walk)
@@ -107,7 +118,7 @@ def _perform(node: SyncHttp, walk: Walk[T]) -> T:
         return end.value  # type: ignore[no-any-return]
 
 
-async def _perform_async(node: AsyncHttp, walk: Walk[T]) -> T:
+async def _perform_async(node: Performs, walk: Walk[T]) -> T:
     try:
         call = next(walk)
         while True:

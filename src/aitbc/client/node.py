@@ -3,12 +3,15 @@
 Each route is one function below that returns a `Call`; the clients only differ in who waits. docs/spec/rpc.md
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aitbc.client.errors import ApiError, Unreachable
+from aitbc.client.errors import ApiError, ClientError, Unreachable
 from aitbc.client.http import AsyncHttp, Call, SyncHttp
+from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.views import transaction_to_plain
+from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction
 
 __all__ = ["ApiError", "AsyncNodeClient", "NodeClient", "Unreachable"]
@@ -19,15 +22,53 @@ MAX_WAIT_S = 60
 """A node holds a waiting request no longer; ask again for more."""
 
 
-class NodeClient(SyncHttp):
+class SendResult(NamedTuple):
+    """What became of one transaction of many."""
+
+    tx_id: str
+    """Empty when the node could not even name it."""
+    error: ApiError | None
+    """None: it waits, or is final."""
+
+
+class Page(NamedTuple):
+    items: list[Json]
+    next: str
+    """Cursor of the page that follows; empty on the last."""
+
+
+class OneChain:
+    """The chain that a client is for, once it was told or has seen it."""
+
+    expected_chain: bytes | None = None
+    """Genesis hash. None: whatever chain the node says it is on."""
+
+    def checked_chain(self, head: Json) -> bytes:
+        found = _genesis_hash_of(head)
+        if self.expected_chain not in (None, found):
+            assert self.expected_chain is not None
+            raise ClientError(
+                "other_chain",
+                f"the node is on the chain with genesis {found.hex()} and not on {self.expected_chain.hex()};"
+                " nothing was signed",
+                "ask a node of your chain with --rpc",
+            )
+        return found
+
+
+class NodeClient(SyncHttp, OneChain):
     """A node's RPC, one method per route. Raises `ApiError` or `Unreachable`."""
+
+    def genesis_hash(self) -> bytes:
+        """What signatures are bound to; refuses a node of another chain than `expected_chain`."""
+        return self.checked_chain(self.head())
 
     def health(self) -> Json:
         return self.perform(_health())
 
     def head(self) -> Json:
         """`height`, `hash`, `timestampMs`, `chainId`, `genesisHash` of the newest final block."""
-        return self.perform(_head())
+        return self.perform(head_call())
 
     def genesis(self) -> Json:
         """The genesis document; its hash names the chain."""
@@ -47,7 +88,7 @@ class NodeClient(SyncHttp):
 
         `nextNonce` is what its next transaction carries: nonce + 1, or more when the node says others wait.
         """
-        return self.perform(_account(address))
+        return self.perform(account_call(address))
 
     def balance(self, address: str) -> int:
         """In base units."""
@@ -55,17 +96,25 @@ class NodeClient(SyncHttp):
 
     def send(self, tx: Transaction) -> str:
         """Submit a transaction; returns its id. Sending the same one again is harmless."""
-        return self.perform(_send(tx))
+        return self.perform(send_call(tx))
+
+    def send_many(self, txs: Sequence[Transaction]) -> list[SendResult]:
+        """Submit up to 1,000 at once; each has its answer, in order, and one bad one fails alone."""
+        return self.perform(send_many_call(txs))
 
     def submit_receipt(self, tx: Transaction) -> str:
         """`send` for a RECEIPT_CLAIM: when it has no witness, the node asks the hub for the attestation."""
-        return self.perform(_send(tx, "/rpc/submitReceipt"))
+        return self.perform(send_call(tx, "/rpc/submitReceipt"))
 
     def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
     ) -> Json:
         """Its status, outcome and proof; with `wait="final"` it answers when final or after `timeout` s."""
-        return self.perform(_transaction(tx_id, wait, timeout, proof))
+        return self.perform(transaction_call(tx_id, wait, timeout, proof))
+
+    def account_transactions(self, address: str, cursor: str = "") -> Page:
+        """What an account has sent and what names it, the newest first."""
+        return self.perform(account_transactions_call(address, cursor))
 
     def lock(self, lock_id: str) -> Json | None:
         return self.perform(_lock(lock_id))
@@ -98,23 +147,30 @@ class NodeClient(SyncHttp):
         """Why a block is final; believe it after `aitbc.client.light` has checked it."""
         return self.perform(finality_call(height))
 
-    def estimate_fee(self, type: str, payload: Json) -> int:
-        """The least fee, in base units, with which a transaction of this type and payload is accepted."""
-        return self.perform(_estimate_fee(type, payload))
+    def estimate_fee(self, type: str, payload: Json, *, pubkey: str = "", witness: Json | None = None) -> int:
+        """The least fee, in base units, with which a transaction of this type and payload is accepted.
+
+        `pubkey` (as JSON writes keys) and `witness`: what they cost to check is in it; without them, one Ed25519
+        signature and no witness.
+        """
+        return self.perform(estimate_fee_call(type, payload, pubkey, witness))
 
     def faucet(self, address: str, amount: int) -> str:
         """Ask a devnet's faucet for base units; returns the id of its transaction."""
         return self.perform(_faucet(address, amount))
 
 
-class AsyncNodeClient(AsyncHttp):
+class AsyncNodeClient(AsyncHttp, OneChain):
     """`NodeClient` for an event loop: the same names and results, awaitable."""
+
+    async def genesis_hash(self) -> bytes:
+        return self.checked_chain(await self.head())
 
     async def health(self) -> Json:
         return await self.perform(_health())
 
     async def head(self) -> Json:
-        return await self.perform(_head())
+        return await self.perform(head_call())
 
     async def genesis(self) -> Json:
         return await self.perform(_genesis())
@@ -129,21 +185,27 @@ class AsyncNodeClient(AsyncHttp):
         return await self.perform(_block(height_or_hash))
 
     async def account(self, address: str) -> Json:
-        return await self.perform(_account(address))
+        return await self.perform(account_call(address))
 
     async def balance(self, address: str) -> int:
         return await self.perform(_balance(address))
 
     async def send(self, tx: Transaction) -> str:
-        return await self.perform(_send(tx))
+        return await self.perform(send_call(tx))
+
+    async def send_many(self, txs: Sequence[Transaction]) -> list[SendResult]:
+        return await self.perform(send_many_call(txs))
 
     async def submit_receipt(self, tx: Transaction) -> str:
-        return await self.perform(_send(tx, "/rpc/submitReceipt"))
+        return await self.perform(send_call(tx, "/rpc/submitReceipt"))
 
     async def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
     ) -> Json:
-        return await self.perform(_transaction(tx_id, wait, timeout, proof))
+        return await self.perform(transaction_call(tx_id, wait, timeout, proof))
+
+    async def account_transactions(self, address: str, cursor: str = "") -> Page:
+        return await self.perform(account_transactions_call(address, cursor))
 
     async def lock(self, lock_id: str) -> Json | None:
         return await self.perform(_lock(lock_id))
@@ -169,8 +231,10 @@ class AsyncNodeClient(AsyncHttp):
     async def finality(self, height: int) -> Json:
         return await self.perform(finality_call(height))
 
-    async def estimate_fee(self, type: str, payload: Json) -> int:
-        return await self.perform(_estimate_fee(type, payload))
+    async def estimate_fee(
+        self, type: str, payload: Json, *, pubkey: str = "", witness: Json | None = None
+    ) -> int:
+        return await self.perform(estimate_fee_call(type, payload, pubkey, witness))
 
     async def faucet(self, address: str, amount: int) -> str:
         return await self.perform(_faucet(address, amount))
@@ -180,7 +244,7 @@ def _health() -> Call[Json]:
     return Call(method="GET", path="/health", read=_object)
 
 
-def _head() -> Call[Json]:
+def head_call() -> Call[Json]:
     return Call(method="GET", path="/rpc/getHead", read=_object)
 
 
@@ -200,7 +264,7 @@ def _block(height_or_hash: int | str) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/getBlock/{_segment(height_or_hash)}", read=_object)
 
 
-def _account(address: str) -> Call[Json]:
+def account_call(address: str) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/account/{_segment(address)}", read=_account_of)
 
 
@@ -210,11 +274,45 @@ def _balance(address: str) -> Call[int]:
     )
 
 
-def _send(tx: Transaction, path: str = "/rpc/sendTx") -> Call[str]:
+def send_call(tx: Transaction, path: str = "/rpc/sendTx") -> Call[str]:
     return Call(method="POST", path=path, body=transaction_to_plain(tx), read=_tx_hash)
 
 
-def _transaction(tx_id: str, wait: str | None, timeout: float, proof: bool) -> Call[Json]:
+def send_many_call(txs: Sequence[Transaction]) -> Call[list[SendResult]]:
+    return Call(
+        method="POST",
+        path="/rpc/sendTxs",
+        body=[transaction_to_plain(tx) for tx in txs],
+        read=lambda answer: _results(answer, len(txs)),
+    )
+
+
+def account_transactions_call(address: str, cursor: str) -> Call[Page]:
+    query: dict[str, str | int] = {"limit": 100, **({"cursor": cursor} if cursor else {})}
+    return Call(
+        method="GET",
+        path=f"/rpc/account/{_segment(address)}/transactions",
+        query=query,
+        read=lambda answer: Page(_items(answer), str(answer["next"] or "")),
+    )
+
+
+def _results(answer: Any, count: int) -> list[SendResult]:
+    items = _items(answer)
+    if len(items) != count:
+        raise ValueError(f"{len(items)} answers to {count} transactions")
+    return [SendResult(str(item.get("txHash") or ""), _refusal(item.get("error"))) for item in items]
+
+
+def _refusal(error: Any) -> ApiError | None:
+    if error is None:
+        return None
+    return ApiError(
+        str(error["code"]), str(error.get("detail") or error["code"]), str(error.get("fix") or ""), 400
+    )
+
+
+def transaction_call(tx_id: str, wait: str | None, timeout: float, proof: bool) -> Call[Json]:
     query: dict[str, str | int] = {}
     timeout = min(timeout, MAX_WAIT_S)
     if wait:
@@ -274,8 +372,12 @@ def history_proof_call(height: int) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/proof/history/{height}", read=_object)
 
 
-def _estimate_fee(type: str, payload: Json) -> Call[int]:
-    body = {"type": type, "payload": payload}
+def estimate_fee_call(type: str, payload: Json, pubkey: str, witness: Json | None) -> Call[int]:
+    body: Json = {"type": type, "payload": payload}
+    if pubkey:
+        body["pubkey"] = pubkey
+    if witness is not None:
+        body["witness"] = witness
     return Call(method="POST", path="/rpc/estimateFee", body=body, read=lambda answer: int(answer["fee"]))
 
 
@@ -286,6 +388,16 @@ def _faucet(address: str, amount: int) -> Call[str]:
 
 def _segment(value: int | str) -> str:
     return quote(str(value), safe="")
+
+
+def _genesis_hash_of(head: Json) -> bytes:
+    text = head.get("genesisHash")
+    try:
+        return unhex(text if isinstance(text, str) else "", size=32)
+    except Rejected:
+        raise ClientError(
+            "bad_answer", "the node names no chain; nothing was signed", "use another node with --rpc"
+        ) from None
 
 
 def _object(answer: Any) -> Json:

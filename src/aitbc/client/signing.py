@@ -7,16 +7,17 @@ from aitbc.core.crypto.schemes import ed25519_auth_key, sign_ed25519
 
 
 class KeySigner:
-    """Signs with one Ed25519 key."""
+    """Signs with one Ed25519 key, for the account of its own address unless another is given."""
 
     __slots__ = ("_address", "_auth_key", "_seed")
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, *, address: str = "") -> None:
+        """`address`: of an account to which this key was given by KEY_ROTATE."""
         if len(seed) != 32:
             raise ValueError(f"an Ed25519 secret key has 32 bytes, not {len(seed)}")
         self._seed = seed
         self._auth_key = ed25519_auth_key(seed)
-        self._address = address_of(self._auth_key)
+        self._address = address or address_of(self._auth_key)
 
     @property
     def auth_key(self) -> bytes:

@@ -12,7 +12,8 @@ import msgspec
 from aitbc.client.errors import ClientError
 from aitbc.client.node import NodeClient
 from aitbc.core.codec.canonical import jcs
-from aitbc.core.codec.digests import transaction_id
+from aitbc.core.codec.digests import rotation_digest, transaction_id
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.receipts import ReceiptCore, SignedAttestation
 from aitbc.core.types.records import ModelOffer
@@ -37,6 +38,29 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> bytes: ...
 
 
+def unsigned_transaction(
+    type: str,
+    payload: Mapping[str, Any],
+    *,
+    sender: str,
+    auth_key: bytes,
+    nonce: int,
+    fee: int,
+    witness: Mapping[str, Any] | None = None,
+) -> Transaction:
+    """A transaction without its signature; its id is that of the signed one."""
+    return Transaction(
+        type=type,
+        sender=sender,
+        nonce=nonce,
+        fee=fee,
+        payload=jcs(payload),
+        pubkey=auth_key,
+        sig=b"",
+        witness=jcs(witness) if witness is not None else b"",
+    )
+
+
 def build_transaction(
     type: str,
     payload: Mapping[str, Any],
@@ -48,25 +72,68 @@ def build_transaction(
     witness: Mapping[str, Any] | None = None,
 ) -> Transaction:
     """A signed transaction; `genesis_hash` binds it to one chain."""
-    unsigned = Transaction(
-        type=type,
+    unsigned = unsigned_transaction(
+        type,
+        payload,
         sender=signer.address,
+        auth_key=signer.auth_key,
         nonce=nonce,
         fee=fee,
-        payload=jcs(payload),
-        pubkey=signer.auth_key,
-        sig=b"",
-        witness=jcs(witness) if witness is not None else b"",
+        witness=witness,
     )
+    return signed(unsigned, signer, genesis_hash)
+
+
+def signed(unsigned: Transaction, signer: Signer, genesis_hash: bytes) -> Transaction:
+    """The same with a signature."""
     signature = signer.sign(transaction_id(unsigned, genesis_hash))
     return msgspec.structs.replace(unsigned, sig=signature)
 
 
 class Prepared(NamedTuple):
-    """A signed transaction that was not sent, and its id."""
+    """A transaction that was not sent, and its id."""
 
     tx: Transaction
     tx_id: str
+
+
+class Unsigned(NamedTuple):
+    """A transaction that nobody has signed, and the chain that it is for."""
+
+    tx: Transaction
+    genesis_hash: bytes
+
+    @property
+    def tx_id(self) -> bytes:
+        return transaction_id(self.tx, self.genesis_hash)
+
+
+def prepare_unsigned(
+    node: NodeClient,
+    type: str,
+    payload: Mapping[str, Any],
+    *,
+    sender: str,
+    auth_key: bytes,
+    fee: int | None = None,
+    max_fee: int = MAX_FEE,
+    witness: Mapping[str, Any] | None = None,
+) -> Unsigned:
+    """Chain, next nonce and (when `fee` is None) fee asked from a node; refuses a fee above `max_fee`."""
+    genesis_hash = node.genesis_hash()
+    nonce = node.account(sender)["nextNonce"]
+    if fee is None:
+        asked = node.estimate_fee(
+            type,
+            dict(payload),
+            pubkey=key_to_text(auth_key),
+            witness=dict(witness) if witness is not None else None,
+        )
+        fee = checked_fee(asked, type, max_fee)
+    tx = unsigned_transaction(
+        type, payload, sender=sender, auth_key=auth_key, nonce=nonce, fee=fee, witness=witness
+    )
+    return Unsigned(tx, genesis_hash)
 
 
 def prepare(
@@ -81,16 +148,20 @@ def prepare(
 ) -> Prepared:
     """`build_transaction` with chain, next nonce and (when `fee` is None) fee asked from a node.
 
-    A fee that the node asks is refused above `max_fee` before anything is signed; a stated `fee` is not.
+    A fee that the node asks is refused above `max_fee` before anything is signed; a stated `fee` is not. So is a
+    node of another chain than its client's `expected_chain`.
     """
-    genesis_hash = bytes.fromhex(node.head()["genesisHash"])
-    nonce = node.account(signer.address)["nextNonce"]
-    if fee is None:
-        fee = checked_fee(node.estimate_fee(type, dict(payload)), type, max_fee)
-    tx = build_transaction(
-        type, payload, signer=signer, nonce=nonce, fee=fee, genesis_hash=genesis_hash, witness=witness
+    unsigned = prepare_unsigned(
+        node,
+        type,
+        payload,
+        sender=signer.address,
+        auth_key=signer.auth_key,
+        fee=fee,
+        max_fee=max_fee,
+        witness=witness,
     )
-    return Prepared(tx, transaction_id(tx, genesis_hash).hex())
+    return Prepared(signed(unsigned.tx, signer, unsigned.genesis_hash), unsigned.tx_id.hex())
 
 
 def prepare_transaction(
@@ -183,6 +254,43 @@ def register_payload(
 def countersignature_witness(*, hub: str, signature: bytes) -> Payload:
     """A listed hub's word for a provider's first REGISTER; signed over `countersignature_digest`."""
     return {"hub": hub, "sig": signature.hex()}
+
+
+def validator_witness(*, signature: bytes, hub: str = "", hub_signature: bytes = b"") -> Payload:
+    """A validator's word that a provider's compute counts for it, over `compute_for_digest`; with a hub's for a first
+    REGISTER, if there is one."""
+    witness = countersignature_witness(hub=hub, signature=hub_signature) if hub else {}
+    return {**witness, "validator_sig": signature.hex()}
+
+
+def stake_payload(*, role: str, amount: int) -> Payload:
+    """Of STAKE and UNSTAKE."""
+    return {"role": role, "amount": amount}
+
+
+def withdraw_payload(*, role: str) -> Payload:
+    return {"role": role}
+
+
+def key_rotate_payload(*, sender: str, new_key: Signer, genesis_hash: bytes) -> Payload:
+    """The new key shows by a signature that somebody holds it."""
+    proof = new_key.sign(rotation_digest(sender, new_key.auth_key, genesis_hash))
+    return {"pubkey": key_to_text(new_key.auth_key), "sig": proof.hex()}
+
+
+def param_update_payload(
+    *, number: int, set: Mapping[str, Any], authorities: Sequence[Mapping[str, str]] = ()
+) -> Payload:
+    payload = {"number": number, "set": dict(set), "authorities": [dict(member) for member in authorities]}
+    return _without_defaults(payload, {"set": {}, "authorities": []})
+
+
+def approvals_witness(approvals: Mapping[int, bytes]) -> Payload:
+    """Members' signatures over `param_update_digest`, by their place in the running set."""
+    return {
+        "bitmap": sum(1 << place for place in approvals),
+        "sigs": [approvals[place].hex() for place in sorted(approvals)],
+    }
 
 
 def faucet_payload(*, to: str, amount: int) -> Payload:

@@ -162,6 +162,8 @@ class Executor:
         self.transactions = VerifiedTransactions(self.loaded.hash, verifier)
         self._earlier: list[tuple[CommittedBlock, ChainTip]] = []
         """Heads that `retract` can go back to, the oldest first."""
+        self._left: list[tuple[CommittedBlock, ChainTip]] = []
+        """Those above which another branch is being made, the newest last; nothing: there is none."""
         if stored is None:
             self.state: State = self.loaded.state
             self.head: CommittedBlock = self.loaded.block
@@ -185,6 +187,7 @@ class Executor:
             hash=block.hash,
             peaks=peaks,
             epoch_length=self.loaded.genesis.consensus.epoch_length,
+            work=self.loaded.genesis.consensus.work,
         )
 
     def _restore(self, stored: StoredChain) -> State:
@@ -209,6 +212,8 @@ class Executor:
             if head.hash != self.loaded.block.hash:
                 raise Rejected(Reason.DAMAGED, "the stored genesis block is not the one of this genesis.json")
             return
+        if self.loaded.genesis.consensus.work is not None:
+            return  # whoever begins agreement checks the work of the blocks that are not final yet
         if head.certificate is None:
             raise Rejected(Reason.DAMAGED, f"the stored block {header.height} has no certificate")
         deciding = Overlay(state)
@@ -227,12 +232,25 @@ class Executor:
             )
 
     def build(
-        self, txs: list[VerifiedTransaction], *, proposer: str, timestamp_ms: int, parent: bytes = b""
+        self,
+        txs: list[VerifiedTransaction],
+        *,
+        proposer: str,
+        timestamp_ms: int,
+        parent: bytes = b"",
+        extra: bytes = b"",
     ) -> BuiltBlock:
-        """A block of waiting transactions on the head, or on an undecided `parent`."""
+        """A block of waiting transactions on the head, or on an undecided `parent`; `extra`: whatever its author wants
+        to say in the header."""
         tip = self.branches.tip_at(parent or self.head.hash)
         built = build_block(
-            tip, self.state, txs, proposer=proposer, timestamp_ms=timestamp_ms, verifier=self.verifier
+            tip,
+            self.state,
+            txs,
+            proposer=proposer,
+            timestamp_ms=timestamp_ms,
+            extra=extra,
+            verifier=self.verifier,
         )
         self.branches.add(built)
         return built
@@ -257,6 +275,11 @@ class Executor:
             raise
         self.branches.add(built)
         return built
+
+    def put_back(self, built: BuiltBlock) -> None:
+        """Stage a block that was built or applied before; its parent is the head or an undecided block."""
+        self.branches.tip_at(built.block.header.parent)
+        self.branches.put_back(built)
 
     def abandon(self) -> None:
         """Forget the block that was built or applied last and is not decided."""
@@ -302,3 +325,47 @@ class Executor:
         self.head, tip = self._earlier.pop()
         self.branches.go_back_to(tip)
         return abandoned
+
+    # Another branch. Readers see the head as it is until it is published.
+
+    @property
+    def reach(self) -> int:
+        """How many blocks `step_back` can leave."""
+        return min(self.state.depth, len(self._earlier))
+
+    def step_back(self, count: int) -> None:
+        """Build and apply below the head from here on: `count` blocks below it, within `reach`."""
+        assert 0 < count <= self.reach, "whoever asks has looked how far it reaches"
+        assert not self._left, "one branch at a time is made"
+        self.branches.clear()
+        for _ in range(count):
+            self.state.step_back()
+        self._left = [*self._earlier[-count:], (self.head, self.tip)]
+        self.branches.go_back_to(self._left[0][1])
+
+    def step_forward(self) -> None:
+        """Give the other branch up: everything is as it was before `step_back`, undecided blocks apart."""
+        self.branches.clear()
+        self.state.step_forward()
+        self.branches.go_back_to(self._left[-1][1])
+        self._left = []
+
+    def publish_branch(self, blocks: Sequence[tuple[BuiltBlock, CommittedBlock]]) -> None:
+        """Readers see the other branch, which is on disk, instead of what was left."""
+        self.state.publish_back()
+        self.head = self._left[0][0]
+        del self._earlier[-len(self._left) + 1 :]
+        self._left = []
+        for built, committed in blocks:
+            self.publish(built, committed)
+
+    def beside(self, stored: StoredChain) -> "Executor":
+        """Another executor of the same chain on an earlier state, for a branch that leaves deeper than `reach`."""
+        other = Executor(self.loaded.document, stored)
+        other.verifier, other.transactions = self.verifier, self.transactions
+        return other
+
+    def become(self, other: "Executor") -> None:
+        """Readers see what another executor has made of a deeper branch."""
+        self.state, self.head, self.branches = other.state, other.head, other.branches
+        self._earlier = other._earlier

@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from aitbc.core.chain.builder import BuiltBlock, WrongBody
-from aitbc.core.chain.mempool import MAX_WAIT_MS, NOBODY, Mempool
+from aitbc.core.chain.mempool import NOBODY
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import (
     BlockBuilt,
@@ -42,18 +42,10 @@ from aitbc.core.consensus.simplex.wal import BlockRecord, CandidateRecord, LogRe
 from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.context import BlockContext, Verifier
 from aitbc.core.ledger.elector import leaders_of
-from aitbc.core.ledger.execution import (
-    check_active,
-    check_fee,
-    check_sender,
-    check_witness,
-    dry_run,
-    execute,
-)
-from aitbc.core.ledger.params import version_at
+from aitbc.core.ledger.execution import execute
 from aitbc.core.ledger.state import Overlay, State
-from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.ledger.validators import validators_of
+from aitbc.core.pool import Dropped, Pool
 from aitbc.core.types.blocks import (
     MAX_BLOCK_BYTES,
     MAX_BLOCK_TXS,
@@ -63,7 +55,6 @@ from aitbc.core.types.blocks import (
     Header,
 )
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.records import Account
 from aitbc.core.types.transactions import VerifiedTransaction
 from aitbc.core.undecided import Undecided
 
@@ -266,13 +257,20 @@ class Replica:
     ) -> None:
         """`bodies`: blocks that the log holds."""
         self.engine = engine
-        self.mempool = Mempool(self._account)
+        self._pool = Pool(
+            lambda: state,
+            genesis_hash=genesis_hash,
+            head=head,
+            head_hash=head_hash,
+            epoch_length=epoch_length,
+            verifier=verifier,
+        )
+        self.mempool = self._pool.mempool
         self._state = state
         self._genesis_hash = genesis_hash
         self._head = head
         self._head_hash = head_hash
         self._epoch_length = epoch_length
-        self._verify = verifier
         self._undecided = Undecided(head, head_hash)
         for block_hash, block in bodies:
             self._undecided.keep(block_hash, block)
@@ -349,62 +347,17 @@ class Replica:
             records.append(record)
         return records
 
-    def _account(self, address: str) -> Account:
-        return self._state.account(address)
-
     def _submit(self, now_ms: int, message: TransactionsSubmitted) -> list[Effect]:
-        context = self.context(now_ms)
-        verdicts: list[Rejected | None] = []
-        taken: list[VerifiedTransaction] = []
-        evicted: list[VerifiedTransaction] = []
-        for tx in message.txs:
-            try:
-                evicted += self._admit(now_ms, context, tx)
-            except Rejected as rejection:
-                verdicts.append(None if rejection.reason is Reason.ALREADY_KNOWN else rejection)
-            else:
-                verdicts.append(None)
-                taken.append(tx)
-        answer = Answer(message.ticket, verdicts)
-        if not taken:
+        came = self._pool.take_in(now_ms, message.txs)
+        answer = Answer(message.ticket, came.verdicts)
+        if not came.taken:
             return [answer]
         wake = self._tell_engine(now_ms, TransactionsArrived())
-        return [*_drops(evicted, PUSHED_OUT), answer, Relay(taken), *wake]
-
-    def _admit(
-        self, now_ms: int, context: BlockContext, tx: VerifiedTransaction
-    ) -> list[VerifiedTransaction]:
-        """Cheap checks first; a transaction whose turn it is must also succeed on the head's state."""
-        kind = TYPES[tx.tx.type]
-        account = self._account(tx.tx.sender)
-        check_sender(account, tx)
-        check_active(context, tx)
-        free = check_fee(context, Overlay(self._state), tx, kind)
-        if self.mempool.get(tx.id) is None:
-            if tx.tx.nonce == account.nonce + 1:
-                dry_run(context, self._state, tx)
-            else:
-                check_witness(context, Overlay(self._state), tx)
-        fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
-        return self.mempool.add(
-            tx, now_ms=now_ms, spends=kind.spends(tx.payload), fee_source=fee_source, free=free
-        )
+        return [*_drops(came.pushed_out), answer, Relay(came.taken), *wake]
 
     def context(self, now_ms: int) -> BlockContext:
         """Of the block that would be built now."""
-        height = self._head.height + 1
-        return BlockContext(
-            version=version_at(self._state.params, height),
-            chain_id=self._head.chain_id,
-            height=height,
-            parent=self._head_hash,
-            epoch_length=self._epoch_length,
-            timestamp_ms=max(now_ms, self._head.timestamp_ms + 1),
-            proposer=self._head.proposer,
-            genesis_hash=self._genesis_hash,
-            params=self._state.params,
-            verify=self._verify,
-        )
+        return self._pool.context(now_ms)
 
     # Agreement
 
@@ -470,7 +423,7 @@ class Replica:
                 drops.append(Drop(tx, rejection))
             elif len(self._suspects) < MAX_SUSPECTS:
                 self._suspects[tx.id] = tx
-        drops += _drops(self.mempool.trim(), GAPPED)
+        drops += _drops(self._pool.trim())
         event = BlockBuilt(header.parent, built.hash, header.height, header.timestamp_ms)
         return drops + self._tell_engine(now_ms, event) + self._go_on(now_ms)
 
@@ -527,22 +480,8 @@ class Replica:
     ) -> list[Effect]:
         """The head is this block; what waits is looked at again."""
         self._head, self._head_hash = block.block.header, block.hash
-        settled = self.mempool.settle(included)
-        expired = self.mempool.expire(now_ms)
-        return [
-            Announce(block),
-            *_drops(settled.overtaken, Rejected(Reason.BAD_NONCE, "another transaction has this nonce")),
-            *_drops(
-                settled.unfunded,
-                Rejected(Reason.INSUFFICIENT_BALANCE, "the balance has been spent meanwhile"),
-            ),
-            *_drops(settled.rekeyed, Rejected(Reason.WRONG_KEY, "the account has another key meanwhile")),
-            *_drops(self.mempool.trim(), GAPPED),
-            *_drops(
-                expired,
-                Rejected(Reason.WAITED_TOO_LONG, f"waited longer than {MAX_WAIT_MS // 60_000} minutes"),
-            ),
-        ]
+        drops = self._pool.settle(now_ms, self._head, self._head_hash, included)
+        return [Announce(block), *_drops(drops)]
 
     def _count_ahead(self) -> None:
         """Count again what undecided blocks hold above the new head."""
@@ -559,14 +498,14 @@ class Replica:
         suspects, self._suspects = self._suspects, {}
         context = self.context(now_ms)
         for tx in suspects.values():
-            if self.mempool.get(tx.id) is None or tx.tx.nonce != self._account(tx.tx.sender).nonce + 1:
+            if self.mempool.get(tx.id) is None or tx.tx.nonce != self._pool.account(tx.tx.sender).nonce + 1:
                 continue
             try:
                 execute(context, Overlay(self._state), tx)
             except Rejected as rejection:
                 self.mempool.remove(tx)
                 drops.append(Drop(tx, rejection))
-        return drops + _drops(self.mempool.trim(), GAPPED)
+        return drops + _drops(self._pool.trim())
 
     def _epoch_began(self, certificate: Certificate | None) -> EpochBegan:
         epoch = epoch_after(
@@ -595,16 +534,7 @@ class Replica:
         """What can wait again does; the rest is dropped with the reason."""
         self._head, self._head_hash = message.head, message.head_hash
         self._start_anew()
-        self.mempool.reopen(message.txs)
-        drops: list[Effect] = []
-        for tx in message.txs:
-            try:
-                pushed_out = self._admit(now_ms, self.context(now_ms), tx)
-            except Rejected as rejection:
-                drops.append(Drop(tx, rejection))
-            else:
-                drops.extend(_drops(pushed_out, PUSHED_OUT))
-        return drops
+        return _drops(self._pool.reopen(now_ms, self._head, self._head_hash, message.txs))
 
     def _perform(self, now_ms: int, effects: list[EngineEffect]) -> list[Effect]:
         """Engine effects as the host sees them; what the replica can do itself it does here."""
@@ -707,9 +637,5 @@ def epoch_after(state: State, head: Header, *, genesis_hash: bytes, epoch_length
     )
 
 
-GAPPED = Rejected(Reason.NONCE_GAP, "one before it was dropped, and too many wait like this: send both again")
-PUSHED_OUT = Rejected(Reason.MEMPOOL_FULL, "replaced or pushed out by a better-paying transaction")
-
-
-def _drops(txs: list[VerifiedTransaction], why: Rejected) -> list[Effect]:
-    return [Drop(tx, why) for tx in txs]
+def _drops(dropped: Sequence[Dropped]) -> list[Effect]:
+    return [Drop(tx, why) for tx, why in dropped]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aitbc.hub")
 
+STOP_S = 2
+"""A provider that was told to stop in the middle of a text hands in what it has within this time, or gets nothing:
+engines stop within a second."""
 MAX_STREAMED_CHARACTERS = 256 * 1024
 """A thousand for each token of the longest answer; a provider that streams more is not answering."""
 
@@ -43,6 +46,8 @@ class Delivered(msgspec.Struct, frozen=True):
 
 Outcome = Failure | Ended | Delivered
 
+CANCELED = Ended(Event.CANCEL_ASKED, JobReason.CANCELED, "the client has canceled it")
+
 
 class Attempt:
     """A provider at work on a part, or about to be."""
@@ -54,6 +59,8 @@ class Attempt:
         self.offer = offer
         self.lease_s = lease_s
         self.began_ms = hub.now_ms()
+        self.stopping = False
+        """The client reads no further; what it was shown is to be billed."""
         self._told = ""
 
     @property
@@ -67,17 +74,20 @@ class Attempt:
     async def follow(self) -> Outcome:
         """A fault of ours that one provider's words bring out must not cost the client its job."""
         try:
-            return await self._follow()
+            outcome = await self._follow()
         except StorageError:
             raise
         except Exception:
             log.exception("job %s: a bug of the hub while %s worked", self.part.job.id, self.offer.provider)
             self._cancel(JobReason.HUB_ERROR)
             return Failure(JobReason.HUB_ERROR, "the hub made a mistake with this provider's messages")
+        if self.stopping and isinstance(outcome, Failure):
+            return CANCELED
+        return outcome
 
     async def _follow(self) -> Outcome:
         """Listen until the attempt is over."""
-        part, job, task_id = self.part, self.part.job, self.granted.task_id
+        part, task_id = self.part, self.granted.task_id
         clock = asyncio.get_running_loop().time
         silent_after = clock() + self._hub.config.accept_s
         accepted = False
@@ -88,9 +98,15 @@ class Attempt:
                     pass
                 case ProviderLost(message=text):
                     return Failure(JobReason.PROVIDER_GONE, text)
-                case CancelAsked(reason=reason) if reason != JobReason.CANCELED or not job.streamed:
-                    self._cancel(reason)
-                    return Ended(Event.CANCEL_ASKED, reason, "the client has canceled it")
+                case CancelAsked(bill=True) if part.streamed:
+                    if not self.stopping:
+                        self.stopping = True
+                        self._cancel(JobReason.CANCELED)
+                        silent_after = clock() + STOP_S
+                    continue
+                case CancelAsked() if signal.ends_all or not part.streamed:
+                    self._cancel(signal.reason)
+                    return msgspec.structs.replace(CANCELED, reason=signal.reason)
                 case None:
                     return self._out_of_time()
                 case _:
@@ -103,7 +119,7 @@ class Attempt:
                     if (done, total) <= part.progress:
                         continue
                     part.progress = (done, total)
-                    job.show({"progress": [done, total]}, part)
+                    part.job.show({"progress": [done, total]}, part)
                 case link.Text(text=text) if self.offer.kind == "chat" and text:
                     self._told += text
                     if len(self._told) > MAX_STREAMED_CHARACTERS:
@@ -122,7 +138,8 @@ class Attempt:
                 case _:
                     self.session.post(_unexpected(task_id, message))
                     continue
-            silent_after = clock() + self.lease_s
+            if not self.stopping:
+                silent_after = clock() + self.lease_s
 
     async def _hear(self, timeout_s: float) -> Any:
         """The next signal, or None when the time is over.
@@ -168,8 +185,10 @@ class Attempt:
                 data,
                 provider_key=self.session.auth_key,
                 genesis_hash=hub.genesis_hash,
+                stopped=self.stopping,
             )
-            _check_stream(offer, data, self._told)
+            shown = self.part.streamed if result.delivery.details.status == "partial" else None
+            _check_stream(offer, data, self._told, shown=shown)
         except Refused as error:
             log.warning("job %s: refused the delivery of %s: %s", offer.job_id, offer.provider, error)
             self.session.post(
@@ -218,9 +237,12 @@ def _engine_failure(why: str, message: str) -> Failure:
     return Failure(JobReason.ENGINE_FAILED, f"{why}: {message}"[:500])
 
 
-def _check_stream(offer: Offer, data: bytes, told: str) -> None:
-    """What the client was shown must be what is delivered and hashed."""
-    if offer.kind == "chat" and not data.decode().startswith(told):
+def _check_stream(offer: Offer, data: bytes, told: str, *, shown: str | None) -> None:
+    """What the client was shown must be what is delivered and hashed; nobody pays for a part that was not shown."""
+    if offer.kind != "chat":
+        return
+    text = data.decode()
+    if not text.startswith(told) or (shown is not None and (text != told or not shown.startswith(text))):
         raise Refused(
             JobReason.STREAM_MISMATCH, "the streamed text is not the beginning of the delivered text"
         )

@@ -21,6 +21,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The genesis document, when the caller has it; else the node is asked."""
     database_url: str = ""
     """PostgreSQL for several hub processes on one queue (`HUB_DATABASE_URL`); empty: SQLite in the data folder."""
+    accounts_url: str = ""
+    """Where accounts are kept: postgresql://… (`DATABASE_URL`); empty: beside the queue, in a file of their own."""
     matching: str = WEIGHTED
     """How providers are chosen: `weighted` (a draw that can be repeated) or `round_robin` (seed 003; mints nothing)."""
     hedging: bool = True
@@ -74,10 +76,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Have a drawn share of deliveries done again elsewhere before they are attested; needs money for a session."""
     spot_check_most_ppm: int = 1_000_000
     """The operator's bound on the share: below what the formula asks, a cheat may pay, and the log shows it."""
-    session_amount: int = 100 * AIT
-    """Base units that the hub locks at once for the jobs of its account holders."""
-    session_s: int = 600
-    """How long such a session takes new jobs; what it did not pay comes back after that and `claim_s`."""
+    audit_session_s: int = 600
+    """How long a session lock of the checks takes new ones; what it did not pay comes back after that and `claim_s`."""
     refunds: bool = True
     """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25
@@ -86,6 +86,23 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Fewer are claimed one by one: a batch is two transactions, and a receipt claimed alone carries its own proof."""
     batch_most: int = 4_096
     """More do not wait for each other."""
+    session_amount: int = 100 * AIT
+    """The most that one lock of the hub's own sets aside for prepaid jobs or checks; less when the hub has less."""
+    session_s: int = 6 * 3600
+    """From opening a session to the last delivery that it pays; what it did not pay comes back after its claim time."""
+    session_claim_s: int = 3600
+    gateway_body_bytes: int = 256 * 1024
+    """A conversation is longer than a prompt: the form around the texts, and texts that are then refused by name."""
+    max_images: int = 10
+    """Pictures in one request, as OpenAI's `n`; each is a job."""
+    idempotency_s: int = 24 * 3600
+    cors_origins: tuple[str, ...] = ()
+    """Web pages from which browsers may ask; `*` for all. Keys in pages are readable by everybody who has the page."""
+    policies: tuple[str, ...] = ()
+    """`module:function` of content policies that every request must pass; docs/spec/gateway.md."""
+    seed003_per_minute: int = 10
+    """POST /v1/generate-image, per address, as seed 003 has it; 0 for no limit."""
+
     claim_retry_least_s: float = 0.5
     claim_retry_most_s: float = 30
     claims_in_flight: int = 32

@@ -40,7 +40,10 @@ class EventLog:
                 return
             news = self._news
             try:
-                await asyncio.wait_for(news.wait(), idle_s)
+                async with asyncio.timeout(
+                    idle_s
+                ):  # wait_for of 3.11 forgets a cancel that comes with the news
+                    await news.wait()
             except TimeoutError:
                 yield None
 

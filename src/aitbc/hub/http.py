@@ -4,6 +4,7 @@ Bodies are decoded by msgspec, which names what it refuses; the OpenAPI document
 somebody asks for it, so that it costs nothing at start.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,6 +44,10 @@ class Route(NamedTuple):
     status: int = 200
     refusals: Sequence[int] = ()
     bearer: bool = False
+    """Wants a job's token, or the key of the account that pays for it."""
+    key: bool = False
+    """Wants an account: an API key or a signature."""
+    admin: bool = False
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
@@ -95,7 +100,11 @@ def _document(routes: Sequence[Route], *, title: str, version: str) -> dict[str,
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"job_token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "job_token": {"type": "http", "scheme": "bearer"},
+                "api_key": {"type": "http", "scheme": "bearer"},
+                "admin_token": {"type": "http", "scheme": "bearer"},
+            },
         },
     }
 
@@ -112,15 +121,17 @@ def _operation(route: Route, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
         "description": (route.handler.__doc__ or "").strip(),
         "responses": {str(route.status): _success(route.answer, schema_of), **refusals},
     }
-    if "{job_id}" in route.path:
+    names = re.findall(r"\{(\w+)", route.path)
+    if names:
         operation["parameters"] = [
-            {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if route.body is not None:
         content = {"application/json": {"schema": schema_of[route.body]}}
         operation["requestBody"] = {"required": True, "content": content}
-    if route.bearer:
-        operation["security"] = [{"job_token": []}]
+    wanted = {"job_token": route.bearer, "api_key": route.key or route.bearer, "admin_token": route.admin}
+    if any(wanted.values()):
+        operation["security"] = [{name: []} for name, is_wanted in wanted.items() if is_wanted]
     return operation
 
 

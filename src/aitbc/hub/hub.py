@@ -12,15 +12,21 @@ from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.jobs.reputation import Standing
+from aitbc.hub.accounts.service import Accounts
+from aitbc.hub.admin import load_admin_token
 from aitbc.hub.audits import Audits
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
 from aitbc.hub.dbthread import DbThread
 from aitbc.hub.feeder import Feeder
+from aitbc.hub.gateway.policy import load_policies
+from aitbc.hub.joblog import write_job_log
 from aitbc.hub.jobs import JobService
 from aitbc.hub.limits import Handshakes, RateLimit
 from aitbc.hub.matcher import Matcher
+from aitbc.hub.metrics import Measures
+from aitbc.hub.parts import Job
 from aitbc.hub.providers import Directory, ProviderSession
 from aitbc.hub.sender import Sender
 from aitbc.hub.sessions import SessionLocks
@@ -58,6 +64,14 @@ class Hub:
         self.quote_rate = RateLimit(
             per_second=config.quotes_per_second, burst=config.quotes_burst, monotonic=time.monotonic
         )
+        self.seed003_rate = RateLimit(
+            per_second=config.seed003_per_minute / 60,
+            burst=config.seed003_per_minute,
+            monotonic=time.monotonic,
+        )
+        self.admin_token = load_admin_token(config.data_dir)
+        self.policies = load_policies(config.policies)
+        self.measures = Measures(time.monotonic)
         self.process = secrets.token_hex(8)
         """Names this run among the processes on one database; never used again."""
         self.open_jobs = 0
@@ -77,6 +91,7 @@ class Hub:
         """Learn the chain, open the store, take up what an earlier run left."""
         document = self.config.genesis or await self._genesis()
         self.genesis_hash = genesis_hash_of(jcs(document))
+        self.genesis: dict[str, Any] = document
         self.chain_id: str = document["chain_id"]
         self._warn_when_unlisted(document)
         self._thread = DbThread()
@@ -97,6 +112,8 @@ class Hub:
         self.audits = Audits(self)
         await self.audits.start()
         self.claims = ClaimWorker(self, self.sender)
+        self.accounts = Accounts(self)
+        await self.accounts.start()
         await self._resume()
         self.in_background(self._sweep())
         self.in_background(self._stay_alive())
@@ -125,6 +142,7 @@ class Hub:
             await self.db(self.store.leave, self.process)
         except StorageError as error:
             log.error("the database refuses the last words: %s", error)
+        await self.accounts.stop()
         await self._thread.stop()
         self.store.close()
         await self.chain.close()
@@ -164,6 +182,12 @@ class Hub:
 
     def quote_taken(self, job_id: str) -> None:
         self._open_quotes.discard(job_id)
+
+    def job_ended(self, job: Job) -> None:
+        """Its story is told: write it down, settle what an account pays for it."""
+        write_job_log(job, now_ms=self.now_ms())
+        self.measures.job_ended(job)
+        self.accounts.job_ended(job)
 
     async def _genesis(self) -> dict[str, Any]:
         """The genesis document; a node that is just starting gets the time that the configuration allows."""

@@ -25,7 +25,7 @@ from aitbc.core.jobs.reputation import failed_check, succeeded, timed_out, was_f
 from aitbc.core.jobs.requests import request_hash_of
 from aitbc.core.jobs.splitting import prove_part
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
-from aitbc.hub.attempts import Attempt, Delivered, Ended, attested_message
+from aitbc.hub.attempts import CANCELED, Attempt, Delivered, Ended, attested_message
 from aitbc.hub.audits import ACCOUNT as AUDITS
 from aitbc.hub.chain import check_lock, final_lock
 from aitbc.hub.matcher import Want
@@ -97,6 +97,9 @@ class JobService:
     def under_way(self) -> int:
         return len(self._live)
 
+    def is_under_way(self, job_id: str) -> bool:
+        return job_id in self._live
+
     @property
     def starting(self) -> set[str]:
         """Jobs whose lock is being waited for; their quotes do not expire."""
@@ -112,7 +115,10 @@ class JobService:
             return self._already(record, lock_id)
         running = self._starting.get(job_id)
         if running is None:
-            self._refuse_when_full(record.quote)
+            self.refuse_when_full()
+            if self._hub.now_ms() > record.quote.expires_ms:
+                message = "this quote is over; a lock made for it can be refunded"
+                raise Refused(JobReason.QUOTE_EXPIRED, message)
             running = asyncio.create_task(self._start(record.quote, lock_id))
             self._starting[job_id] = running
             running.add_done_callback(lambda task: self._started_or_not(job_id, task))
@@ -136,12 +142,10 @@ class JobService:
             JobReason.JOB_OVER, f"this quote is {record.state}: {record.message or 'ask for a new one'}"
         )
 
-    def _refuse_when_full(self, quote: Quote) -> None:
+    def refuse_when_full(self) -> None:
         full = self._hub.open_jobs + len(self._starting)
         if full >= self._hub.config.max_jobs:
             raise Refused(JobReason.QUEUE_FULL, f"{full} jobs are under way; try again soon")
-        if self._hub.now_ms() > quote.expires_ms:
-            raise Refused(JobReason.QUOTE_EXPIRED, "this quote is over; a lock made for it can be refunded")
 
     async def _start(self, quote: Quote, lock_id: str) -> None:
         hub = self._hub
@@ -154,7 +158,7 @@ class JobService:
 
     async def enqueue(self, quote: Quote, *, lock: str, first_task: int, randomness: bytes) -> None:
         """The money is set aside: put the job's parts into the queue, on disk first. Refuses a quote that has ended and
-        a lock that pays another job."""
+        a lock that pays another job. The quote is in the store already."""
         hub = self._hub
         tasks = [self._new_task(quote, part) for part in range(len(quote.requests))]
         here = all(hub.feeder.room(task) for task in tasks)
@@ -258,6 +262,9 @@ class JobService:
         )
 
     def _wait_for_provider(self, part: Part) -> None:
+        if part.job.stop_asked is not None:
+            self._in_background(partial(self._canceled, part), part)
+            return
         part.want = self._want(part)
         self._arm(part)
         self._hub.matcher.ask(part.want)
@@ -298,6 +305,10 @@ class JobService:
                 partial(self._to, part, end.event, reason=end.reason, message=end.message), part
             )
 
+    async def _canceled(self, part: Part) -> None:
+        """The end of a part that its client has stopped and nobody is paid for."""
+        await self._to(part, CANCELED.event, reason=CANCELED.reason, message=CANCELED.message)
+
     def has(self, job_id: str, part: int) -> bool:
         """Is this part in memory, waiting or at work?"""
         job = self._live.get(job_id)
@@ -335,6 +346,8 @@ class JobService:
         lease_s = max(hub.config.lease_least_s, 3 * offer.units / 1000)
         attempt = Attempt(hub, part, granted, offer, lease_s=lease_s)
         part.running[offer.attempt] = attempt
+        if part.job.stop_asked is not None:
+            attempt.stop(part.job.stop_asked)
         record = AttemptRecord(
             offer=offer, part=part.index, table=granted.table, randomness=part.job.randomness, reason=""
         )
@@ -413,7 +426,13 @@ class JobService:
         urgent = job.quote.job_class == JobClass.INTERACTIVE or (
             job.split and FEW_LEFT * left < len(job.quote.parts)
         )
-        if not urgent or part.over or len(part.running) != 1 or part.attempts >= MAX_ATTEMPTS:
+        if (
+            not urgent
+            or part.over
+            or job.stop_asked is not None
+            or len(part.running) != 1
+            or part.attempts >= MAX_ATTEMPTS
+        ):
             return
         want = self._want(part, hedge=True)
         if self._hub.matcher.feasible(want):
@@ -509,10 +528,13 @@ class JobService:
             return
         for other in part.running.values():
             other.stop(CancelAsked(reason=JobReason.HEDGED))
+        part.job.receipts.append(entry)
+        part.job.bytes_out += len(delivered.data)
         session.recent_failures //= 2
         session.standing = succeeded(session.standing, now_ms=hub.now_ms())
         hub.standing_changed(session)
-        hub.speeds.note(attempt.offer.model, units=part.units, took_ms=hub.now_ms() - attempt.began_ms)
+        if not attempt.stopping:
+            hub.speeds.note(attempt.offer.model, units=part.units, took_ms=hub.now_ms() - attempt.began_ms)
         session.post(attested_message(entry))
         if attempt.offer.kind == "chat":
             attempt.show_text(delivered.data.decode())
@@ -526,6 +548,8 @@ class JobService:
         part = attempt.part
         if part.state != State.RUNNING or part.job.quote.account == AUDITS:
             return True
+        if delivered.result.delivery.details.status == "partial":
+            return True  # where a text was stopped nobody else would stop
         for other in part.running.values():
             other.stop(CancelAsked(reason=JobReason.HEDGED))
         part.enter(Event.CHECK_BEGUN)
@@ -640,6 +664,7 @@ class JobService:
         job.log.close()
         del self._live[job.id]
         self._hub.open_jobs -= 1
+        self._hub.job_ended(job)
         self._done[job.id] = job
         while len(self._done) > MAX_REMEMBERED:
             self._done.popitem(last=False)
@@ -650,13 +675,20 @@ class JobService:
         """Ask the job to stop; refuses once the client has read a part of the answer, which is work to be paid."""
         if job.streamed:
             raise Refused(JobReason.JOB_OVER, "a part of the answer has been sent; it is finished and billed")
-        end = Ended(Event.CANCEL_ASKED, JobReason.CANCELED, "the client has canceled it")
+        self._stop(job, CancelAsked())
+
+    def hang_up(self, job: Job) -> None:
+        """The client has left in the middle: stop, and bill the part of a text that somebody may have read."""
+        if not job.log.closed:
+            self._stop(job, CancelAsked(bill=job.is_read, unread=not job.is_read))
+
+    def _stop(self, job: Job, signal: CancelAsked) -> None:
+        job.stop_asked = signal
         for part in list(job.parts.values()):
-            if part.running:
-                for attempt in part.running.values():
-                    attempt.stop(CancelAsked())
-            elif part.state == State.QUEUED:
-                self._end_waiting(part, end)
+            for attempt in part.running.values():
+                attempt.stop(signal)
+            if not part.running and part.state == State.QUEUED:
+                self._end_waiting(part, CANCELED)
 
     def settled(self, job_id: str, part: int, *, event: Event, reason: str, message: str) -> State:
         """The claim has ended; returns the part's state to write down."""

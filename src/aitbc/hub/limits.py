@@ -30,6 +30,12 @@ class RateLimit:
             self._buckets.popitem(last=False)
         return allowed
 
+    def has(self, key: str) -> bool:
+        """Would it be allowed? Nothing is taken."""
+        now = self._monotonic()
+        tokens, seen = self._buckets.get(key, (float(self._burst), now))
+        return tokens + (now - seen) * self._per_second >= 1
+
 
 class Handshakes:
     """Connections that have not said who they are yet: few in all, fewer from one address."""

@@ -84,7 +84,8 @@ async def _handshake(hub: Hub, websocket: WebSocket) -> ProviderSession:
             genesis_hash=hub.genesis_hash.hex(),
         )
         await websocket.send_text(link.encode_message(challenge))
-        frame = await asyncio.wait_for(_receive(websocket), hub.config.hello_s)
+        async with asyncio.timeout(hub.config.hello_s):
+            frame = await _receive(websocket)
         session = _authenticate(hub, _hello_in(frame), nonce)
     if not hub.directory.make_room(session):
         raise Refused(JobReason.TOO_MANY_PROVIDERS, "this hub has no place left; try again later")
@@ -246,7 +247,10 @@ class _Reader:
         patience_s = MISSED_HEARTBEATS * self._hub.config.heartbeat_ms / 1000
         while self._session.open:
             try:
-                frame = await asyncio.wait_for(_receive(self._websocket), patience_s)
+                async with asyncio.timeout(
+                    patience_s
+                ):  # wait_for of 3.11 forgets a cancel that comes with a frame
+                    frame = await _receive(self._websocket)
                 self._handle(frame)
             except (WebSocketDisconnect, TimeoutError):
                 return

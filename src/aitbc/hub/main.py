@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
@@ -20,14 +21,15 @@ from aitbc.core.jobs.reasons import Refused
 from aitbc.core.types.reasons import Rejected
 from aitbc.hub.chain import Chain
 from aitbc.hub.config import HubConfig
+from aitbc.hub.gateway.answers import RECEIPT_HEADER, REQUEST_ID_HEADER
 from aitbc.hub.http import add_routes, describe
 from aitbc.hub.hub import Hub
 from aitbc.hub.link import MAX_FRAME_BYTES, serve_link
+from aitbc.hub.measured import Measured
 from aitbc.hub.problems import on_refusal
-from aitbc.hub.routes import about, attest, jobs, quotes
+from aitbc.hub.routes import ROUTES
 
 TITLE = "AITBC hub"
-ROUTES = [*about.ROUTES, *quotes.ROUTES, *jobs.ROUTES, *attest.ROUTES]
 STOP_S = 2
 """Open connections have this long to end after a signal; jobs go on with the next start."""
 
@@ -43,7 +45,7 @@ def create_app(config: HubConfig, chain: Chain | None = None) -> FastAPI:
         yield
         await hub.stop()
 
-    return _application(lifespan)
+    return _application(config, lifespan)
 
 
 def run(config: HubConfig) -> int:
@@ -53,7 +55,7 @@ def run(config: HubConfig) -> int:
     StorageError when the database is not this hub's.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    app = _application(None)
+    app = _application(config, None)
     server = QuietServer(
         http_settings(
             app,
@@ -84,7 +86,7 @@ async def _serve(app: FastAPI, server: QuietServer, listener: socket.socket, con
     await hub.stop()
 
 
-def _application(lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+def _application(config: HubConfig, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
     app = FastAPI(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         title=TITLE,
@@ -92,6 +94,15 @@ def _application(lifespan: Lifespan[FastAPI] | None) -> FastAPI:
         lifespan=lifespan,
     )
     add_routes(app, ROUTES)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[RECEIPT_HEADER, REQUEST_ID_HEADER, "Retry-After"],
+        )
+    app.add_middleware(Measured)
     app.router.add_websocket_route(link.PATH, _link)
     app.add_exception_handler(Refused, on_refusal)
     app.add_exception_handler(Rejected, on_rejection)

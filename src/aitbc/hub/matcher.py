@@ -4,6 +4,7 @@ The truth is in the store; this is its index. docs/spec/matching.md
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,10 @@ class Matcher:
         """Take it back; False when it has been given away."""
         model = self._models.pop(want.id, None)
         return model is not None and self.queue(model).remove(want.id) is not None
+
+    def waiting(self) -> Counter[str]:
+        """How many parts wait in this process, by model."""
+        return Counter(self._models.values())
 
     def models(self) -> set[str]:
         """For which something waits."""

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aitbc.core.jobs.lifecycle import FINAL_STATES, Event, State, advance, job_state
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.hub.events import EventLog
-from aitbc.hub.records import JobRecord, Quote, TaskRecord
+from aitbc.hub.records import JobRecord, Quote, ReceiptEntry, TaskRecord
 
 if TYPE_CHECKING:
     from aitbc.hub.attempts import Attempt
     from aitbc.hub.matcher import Want
+    from aitbc.hub.providers import CancelAsked
 
 RETRY_ELSEWHERE = frozenset({JobReason.PROVIDER_GONE, JobReason.PROVIDER_SILENT, JobReason.HUB_RESTARTED})
 """Failures that say nothing against the provider: it may be asked again when nobody else is there."""
@@ -88,6 +89,14 @@ class Job:
         self.reason = record.reason
         self.message = record.message
         self.log = EventLog(limit=event_limit)
+        self.is_read = False
+        """Somebody follows its events."""
+        self.stop_asked: CancelAsked | None = None
+        """The client wants no more of it; attempts that begin from now on hear it first."""
+        self.receipts: list[ReceiptEntry] = []
+        """What this process has attested of it."""
+        self.bytes_out = 0
+        self.began_ms = record.quote.created_ms
 
     @property
     def id(self) -> str:
@@ -96,6 +105,18 @@ class Job:
     @property
     def split(self) -> bool:
         return bool(self.quote.parts)
+
+    @property
+    def receipt(self) -> ReceiptEntry | None:
+        """Of a job of one part."""
+        return self.receipts[0] if self.receipts else None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word: of one part the status of what was delivered."""
+        if self.receipts and not self.split:
+            return self.receipts[0].delivery.details.status
+        return "complete" if self.receipts and self.state == State.DELIVERED else str(self.state)
 
     @property
     def attempts(self) -> int:

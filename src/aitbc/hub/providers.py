@@ -67,9 +67,18 @@ class ProviderLost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """The client wants to stop, or another attempt has won."""
+    """The client wants no more, or another attempt has won."""
 
     reason: JobReason = JobReason.CANCELED
+    bill: bool = False
+    """A text of which a part was read ends there and is billed by that part."""
+    unread: bool = False
+    """Whatever was made, nobody has read it: nobody pays."""
+
+    @property
+    def ends_all(self) -> bool:
+        """Also what was streamed already."""
+        return self.unread or self.reason != JobReason.CANCELED
 
 
 Signal = FromProvider | ProviderLost | CancelAsked

@@ -75,8 +75,9 @@ def make_quote(
     quote_s: int,
     deliver_s: int,
     claim_s: int,
+    split: bool = True,
 ) -> tuple[Quote, str]:
-    """A binding quote and the token of its job.
+    """A binding quote and the token of its job; without `split` a request is one part, whatever it holds.
 
     Refuses, in this order: unknown model or kind, a bad request, nobody who serves the model, nobody who could do it.
     """
@@ -87,7 +88,7 @@ def make_quote(
         )
     parts = [
         normalise_request(profile, fields, nonce=secrets.token_hex(16))
-        for fields in split_fields(asked.kind, asked.request)
+        for fields in (split_fields(asked.kind, asked.request) if split else [asked.request])
     ]
     serving = directory.serving(profile.model)
     if not serving:

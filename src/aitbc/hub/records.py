@@ -39,7 +39,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     weight_milli: int = 1_000
     """The client's share of the queue."""
     account: str = ""
-    """Who pays the hub for it, when the hub's own session pays the provider; empty: the client's lock does."""
+    """Whose balance or session pays; empty when the client locks money for this job."""
 
     @property
     def payer(self) -> str:

@@ -88,7 +88,7 @@ class SessionLocks:
     async def _open(self, quote: Quote) -> None:
         """Lock the hub's own money; refuses when it has too little."""
         hub, config = self._hub, self._hub.config
-        deliver_by_ms = max(hub.now_ms() + config.session_s * 1000, quote.deliver_by_ms)
+        deliver_by_ms = max(hub.now_ms() + config.audit_session_s * 1000, quote.deliver_by_ms)
         payload = job_lock_payload(
             hub=hub.signer.address,
             job_id=f"session:{secrets.token_hex(8)}",

@@ -2,12 +2,14 @@
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from aitbc.adapters.agreement.files import CLOCKS_DIFFER_MS, GuardFile, LogFile
+from aitbc.adapters.signer.remote import RemoteGuard, RemoteKey, RemoteSigner
+from aitbc.core.codec.digests import transaction_id
 from aitbc.core.consensus.engine import SignStatements
 from aitbc.core.consensus.simplex.wal import (
     MARK_BYTES,
@@ -20,8 +22,9 @@ from aitbc.core.consensus.simplex.wal import (
 )
 from aitbc.core.replica import Log
 from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.transactions import Transaction
 from aitbc.node.measures import DISK_S, Histogram
-from aitbc.ports import ConsensusLog, Signer, SignerGuard
+from aitbc.ports import ConsensusLog, Signer, SignerGuard, TransactionSigner
 
 LOG_FILE, GUARD_FILE = "agreement.log", "guard"
 
@@ -33,6 +36,24 @@ def _timed(histogram: Histogram) -> Iterator[None]:
     histogram.take(time.perf_counter() - started)
 
 
+class OwnKey:
+    """A `TransactionSigner` whose key is in this process."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def auth_key(self) -> bytes:
+        return self._signer.auth_key
+
+    @property
+    def address(self) -> str:
+        return self._signer.address
+
+    def sign_transaction(self, tx: Transaction, genesis_hash: bytes) -> bytes:
+        return self._signer.sign(transaction_id(tx, genesis_hash))
+
+
 class Scribe:
     """Appends to the log and signs, each in the order in which it was asked; on return it is safe on disk.
 
@@ -40,8 +61,18 @@ class Scribe:
     """
 
     def __init__(
-        self, *, log: ConsensusLog, guard: SignerGuard, signer: Signer, genesis_hash: bytes, now_ms: int
+        self,
+        *,
+        log: ConsensusLog,
+        guard: SignerGuard,
+        signer: Signer,
+        genesis_hash: bytes,
+        now_ms: int,
+        transactions: TransactionSigner | None = None,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
+        """`transactions`: for a signer that signs no digests it cannot see through. `let_go`: ends a write that waits
+        for another process."""
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="agreement")
         self.records: list[LogRecord] = []
         """What log and guard held at the start."""
@@ -52,6 +83,10 @@ class Scribe:
         self._genesis_hash, self._now_ms = genesis_hash, now_ms
         self._mark, self._size = b"", 0
         self._closed = False
+        self.let_go = let_go
+        """The node stops: a write that waits for a signer in another process fails now, with Stops."""
+        self.transactions: TransactionSigner = transactions or OwnKey(signer)
+        """For transactions of the validator's own account; statements of agreement go through `write`."""
         self._read()
 
     def _read(self) -> None:
@@ -75,11 +110,6 @@ class Scribe:
     @property
     def auth_key(self) -> bytes:
         return self._signer.auth_key
-
-    @property
-    def signer(self) -> Signer:
-        """For transactions of the validator's own account; statements of agreement go through `write`."""
-        return self._signer
 
     @property
     def vote_after_ms(self) -> int:
@@ -139,3 +169,18 @@ def open_scribe(folder: Path, *, signer: Signer, genesis_hash: bytes, now_ms: in
     guard = GuardFile(folder / GUARD_FILE, genesis_hash, now_ms=now_ms, is_new=is_new)
     log = LogFile(folder / LOG_FILE)
     return Scribe(log=log, guard=guard, signer=signer, genesis_hash=genesis_hash, now_ms=now_ms)
+
+
+def open_remote_scribe(folder: Path, *, socket: Path, genesis_hash: bytes, now_ms: int) -> Scribe:
+    """The log is the node's, guard and key are a signer's; raises Stops when that does not answer or refuses."""
+    remote = RemoteSigner(socket, genesis_hash)
+    key = RemoteKey(remote)
+    return Scribe(
+        log=LogFile(folder / LOG_FILE),
+        guard=RemoteGuard(remote, key),
+        signer=key,
+        genesis_hash=genesis_hash,
+        now_ms=now_ms,
+        transactions=key,
+        let_go=remote.let_go,
+    )

@@ -1,5 +1,6 @@
 """What a node is told at start."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8080
     proposer: Signer | None = None
-    """Votes and authors blocks while its key is in the validator set; None follows."""
+    """Votes and authors blocks while its key is in the validator set, or signs what it mines; None follows."""
+    signer: Path | None = None
+    """Socket of a signer that holds the proposer's key and its guard; then `proposer` is None."""
+    mine_to: str = ""
+    """`pow`: address that earns for this node's blocks; empty: the proposer's."""
+    mining_processes: int = 1
+    """Where work agrees: processes that search; 0: this node makes no blocks."""
+    extra: bytes = b""
+    """Where work agrees: what this node's blocks say in their header, at most 256 bytes."""
     never_voted: bool = False
     """The operator's word that the proposer's key has not voted on this chain, anywhere; asked for once, while there is
     no signer guard yet."""
@@ -36,6 +45,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where others reach this node: told to peers and published at the discovery services."""
 
     @property
+    def http_ports(self) -> tuple[int, ...]:
+        """Where HTTP is listened to, RPC's first."""
+        others = (self.ws_port, self.metrics_port)
+        return (self.rpc_port, *(port for port in others if port is not None))
+
+    @property
     def talks(self) -> bool:
         """Are there to be other nodes?"""
         return self.p2p_port is not None or bool(self.peers or self.bootstrap or self.discovery)
@@ -50,4 +65,21 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Answers for synthetic jobs; devnet only."""
     attest_urls: tuple[str, ...] = ()
     """The only places a claim without attestation may be looked up: hub base URLs (seed 000 §19 allow-list)."""
-    log_json: bool = True
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of others that may read here and follow, as browsers name them (`https://wallet.example`)."""
+    admin_token: str = ""
+    """Opens the admin routes to who is not on this machine (ADMIN_TOKEN); empty: to nobody else."""
+    request_rate: tuple[float, int] = (100.0, 400)
+    """Requests of one public address: a second, and at once. A page of the console makes ten; 0 a second: no limit."""
+    transaction_rate: tuple[float, int] = (500.0, 5_000)
+    """Transactions of one public address: a second, and at once. The chain takes thousands from all together."""
+    api_keys: Mapping[str, int] = {}
+    """X-Api-Key → how many times as much whoever sends it may."""
+    ws_port: int | None = None
+    """A second port that takes WebSockets only (WS_PORT)."""
+    metrics_port: int | None = None
+    """A port that answers /metrics and /health only (METRICS_PORT)."""
+    wait_s: float = 60.0
+    """Longest time that a request waits for finality (RPC_TIMEOUT)."""
+    otel_endpoint: str = ""
+    """Where traces go (OTLP over HTTP); empty: nothing is traced."""

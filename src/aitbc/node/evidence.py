@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aitbc.adapters.signer.remote import SignerAway
 from aitbc.core.codec.canonical import jcs
-from aitbc.core.codec.digests import offence_digest, transaction_id
+from aitbc.core.codec.digests import offence_digest
 from aitbc.core.consensus.engine import Fault, SignedStatement
+from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.core.ledger.fees import required_fee
 from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.ports import Signer
+from aitbc.ports import TransactionSigner
 
 if TYPE_CHECKING:
     from aitbc.node.runtime import NodeRuntime
@@ -67,7 +69,7 @@ class Charge:
 class Accuser:
     """Called on the runtime's loop."""
 
-    def __init__(self, runtime: "NodeRuntime", signer: Signer | None) -> None:
+    def __init__(self, runtime: "NodeRuntime", signer: TransactionSigner | None) -> None:
         self._runtime = runtime
         self._signer = signer
         self.charges: dict[str, Charge] = {}
@@ -109,7 +111,7 @@ class Accuser:
         count = len(engine.epoch.validators)
         return TURN_MS * (count if position is None else (position - fault.slot) % count)
 
-    async def _work(self, signer: Signer) -> None:
+    async def _work(self, signer: TransactionSigner) -> None:
         """Until no charge is open or the node stops."""
         self._working = True
         try:
@@ -125,7 +127,7 @@ class Accuser:
         finally:
             self._working = False
 
-    async def _pursue(self, charge: Charge, signer: Signer) -> None:
+    async def _pursue(self, charge: Charge, signer: TransactionSigner) -> None:
         """The next thing to do about it, if there is one now."""
         if self._is_settled(charge) or self._runtime.now_ms() < charge.send_at_ms:
             return
@@ -133,7 +135,17 @@ class Accuser:
             return
         if not self._can_pay(charge, signer):
             return
-        tx = self._signed(charge, signer)
+        unsigned = self._unsigned(charge, signer)
+        try:
+            tx = await self._signed(unsigned, signer)
+        except (SignerAway, GuardRefuses) as error:
+            log.warning(
+                "evidence against %s is not signed, and is tried again: %s",
+                charge.fault.validator,
+                error,
+                extra={"component": "evidence", "event": "unsigned", "validator": charge.fault.validator},
+            )
+            return
         try:
             tx_id = await self._runtime.submit_next(tx)
         except Rejected as rejection:
@@ -178,7 +190,7 @@ class Accuser:
         used = self._runtime.executor.state.account(address).nonce >= charge.nonce
         return not used and self._runtime.replica.mempool.get(charge.tx_id) is not None
 
-    def _can_pay(self, charge: Charge, signer: Signer) -> bool:
+    def _can_pay(self, charge: Charge, signer: TransactionSigner) -> bool:
         state = self._runtime.executor.state
         account = state.account(signer.address)
         fee = required_fee(state.params, len(_payload(charge.fault)), signer.auth_key)
@@ -200,9 +212,15 @@ class Accuser:
         charge.progress = Progress.UNPAID
         return False
 
-    def _signed(self, charge: Charge, signer: Signer) -> Transaction:
+    async def _signed(self, unsigned: Transaction, signer: TransactionSigner) -> Transaction:
+        """On another thread: the key may be in another process."""
+        genesis_hash = self._runtime.executor.loaded.hash
+        sig = await asyncio.to_thread(signer.sign_transaction, unsigned, genesis_hash)
+        return msgspec.structs.replace(unsigned, sig=sig)
+
+    def _unsigned(self, charge: Charge, signer: TransactionSigner) -> Transaction:
         executor, payload = self._runtime.executor, _payload(charge.fault)
-        unsigned = Transaction(
+        return Transaction(
             type="EVIDENCE",
             sender=signer.address,
             nonce=self._runtime.replica.mempool.next_nonce(signer.address),
@@ -210,9 +228,6 @@ class Accuser:
             payload=payload,
             pubkey=signer.auth_key,
             sig=b"",
-        )
-        return msgspec.structs.replace(
-            unsigned, sig=signer.sign(transaction_id(unsigned, executor.loaded.hash))
         )
 
 

@@ -32,7 +32,7 @@ from aitbc.core.peer.records import (
     sign_removal,
     verify_record,
 )
-from aitbc.node.network import NodeNetwork
+from aitbc.node.network import PeerNetwork
 from aitbc.ports import Clock
 
 log = logging.getLogger("aitbc.node")
@@ -94,7 +94,7 @@ class Finder:
     """`start`, then it works by itself until `stop`; nothing that it does fails its caller."""
 
     def __init__(
-        self, urls: Sequence[str], *, network: NodeNetwork, identity: Identity, clock: Clock
+        self, urls: Sequence[str], *, network: PeerNetwork, identity: Identity, clock: Clock
     ) -> None:
         assert len(urls) <= MAX_SERVICES
         self._services = [_Service(url, network, identity, clock) for url in dict.fromkeys(urls)]
@@ -118,7 +118,7 @@ class Finder:
 class _Service:
     """One URL."""
 
-    def __init__(self, url: str, network: NodeNetwork, identity: Identity, clock: Clock) -> None:
+    def __init__(self, url: str, network: PeerNetwork, identity: Identity, clock: Clock) -> None:
         self._url = url.rstrip("/")
         self._network = network
         self._identity = identity

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.codec.views import outcome_to_plain, transaction_to_plain
+from aitbc.core.codec.views import header_to_plain, outcome_to_plain, transaction_to_plain
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.ports import ReceiptIndex, Store, StoredReceipt, StoredTransaction
 
@@ -30,6 +30,43 @@ def receipts_page(store: Store, by: ReceiptIndex, value: str, cursor: str, limit
     last = found[limit - 1] if len(found) > limit else None
     following = f"{last.height}.{last.receipt.tx_position}.{last.place}" if last else None
     return {"items": [receipt_view(stored) for stored in found[:limit]], "next": following}
+
+
+MAX_LOOKED = 1_000
+"""Blocks that one page of newest transactions looks into: idle chains have many empty ones."""
+
+
+def newest_blocks(store: Store, head: int, cursor: str, limit: int) -> Json:
+    """Headers, the newest first."""
+    first = min(_cursor(cursor, 1)[0] - 1, head) if cursor else head
+    last = max(first - limit + 1, 0)
+    found = [block for height in range(first, last - 1, -1) if (block := store.head_at(height)) is not None]
+    items = [header_to_plain(block.header, block.hash) for block in found]
+    return {"items": items, "next": str(last) if last > 0 and items else None}
+
+
+def blocks_between(store: Store, start: int, end: int) -> Json:
+    """Headers from height `start` to `end`, the oldest first."""
+    found = [block for height in range(start, end + 1) if (block := store.head_at(height)) is not None]
+    return {"items": [header_to_plain(block.header, block.hash) for block in found], "next": None}
+
+
+def newest_transactions(store: Store, head: int, cursor: str, limit: int) -> Json:
+    """Final transactions, the newest block first and each block's in its own order; a page may be short, and `next`
+    goes on, when many blocks are empty."""
+    height, start = _cursor(cursor, 2) or [head, 0]
+    items: list[Json] = []
+    for _ in range(MAX_LOOKED):
+        if height < 0:
+            break
+        wanted = limit - len(items)
+        found = store.transactions_of(height, start=start, limit=wanted + 1)
+        items += [transaction_view(stored) for stored in found[:wanted]]
+        if len(found) > wanted:
+            start += wanted
+            break
+        height, start = height - 1, 0
+    return {"items": items, "next": f"{height}.{start}" if height >= 0 else None}
 
 
 def transaction_view(stored: StoredTransaction) -> Json:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from aitbc import __version__
 from aitbc.adapters import loop
+from aitbc.adapters.http.cors import Cors
 from aitbc.adapters.http.hot import HotApp
 from aitbc.adapters.http.problems import (
     Problem,
@@ -30,6 +31,7 @@ from aitbc.adapters.network.node_key import load_or_create_node_key
 from aitbc.adapters.network.tcp import TcpTransport
 from aitbc.adapters.storage.opening import open_store, sqlite_path
 from aitbc.adapters.storage.rows import MEND
+from aitbc.adapters.telemetry.tracing import tracer_provider
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import genesis_document, parse_genesis
@@ -38,17 +40,23 @@ from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
 from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
+from aitbc.core.switching import work_settings
 from aitbc.core.types.reasons import Rejected, Stops
-from aitbc.node.agreement import GUARD_FILE, Scribe, open_scribe
+from aitbc.node.access import check_exposure, guarded_ports
+from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
-from aitbc.node.network import NodeNetwork
-from aitbc.node.routes import HOT, ROUTERS
+from aitbc.node.limits import Limits
+from aitbc.node.network import NodeNetwork, PeerNetwork
+from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
+from aitbc.node.routes.openapi import describe
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from aitbc.node.service import NodeService
-from aitbc.ports import Signer, StorageError, Store
+from aitbc.node.work_network import WorkNetwork
+from aitbc.node.work_runtime import Author, WorkRuntime, check_author
+from aitbc.ports import Signer, StorageError, Store, TransactionSigner
 
 log = logging.getLogger("aitbc.node")
 
@@ -82,6 +90,7 @@ def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
     Raises StorageError, or Rejected for a genesis document that is not one, with what to do.
     """
     genesis = parse_genesis(config.genesis)
+    check_exposure(config, devnet=bool(genesis.params.devnet))
     check_beginning(genesis, now_ms=SystemClock().now_ms())
     genesis_hash = genesis_hash_of(genesis_document(genesis))
     store = open_store(config.database, default=config.data / DATABASE_FILE, genesis_hash=genesis_hash)
@@ -141,6 +150,8 @@ def open_node(config: NodeConfig) -> OpenNode:
         locks.extend(FolderLock(folder) for folder in sorted(folders))
         executor, store = open_chain(config)
         try:
+            if work_settings(executor) is not None:
+                _author(config, executor)
             return OpenNode(locks, executor, store, _open_scribe(config, executor))
         except BaseException:
             store.close()
@@ -153,26 +164,18 @@ def open_node(config: NodeConfig) -> OpenNode:
 
 def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     """Log and guard of a validator; raises StorageError when its files cannot be used."""
-    if config.proposer is None:
+    if (config.proposer is None and config.signer is None) or work_settings(executor) is not None:
         return None
-    if not config.talks:
-        _check_lone_author(config.proposer, executor)
-    has_guard = (config.data / GUARD_FILE).exists()
-    if not has_guard and not config.never_voted and len(validators_of(executor.state)) == 1:
-        raise StorageError(
-            f"{config.data} has no signer guard: if this key has never voted on this chain, start once with"
-            " --never-voted; else bring the guard back, or the chain could fork"
-        )
     try:
-        scribe = open_scribe(
-            config.data,
-            signer=config.proposer,
-            genesis_hash=executor.loaded.hash,
-            now_ms=SystemClock().now_ms(),
-            is_new=config.never_voted,
-        )
+        scribe = _scribe_of(config, executor)
     except (OSError, Stops) as error:
         raise StorageError(str(error)) from None
+    if not config.talks:
+        try:
+            _check_lone_author(scribe.transactions, executor)
+        except StorageError:
+            scribe.close()
+            raise
     if scribe.vote_after_ms > 0:
         log.warning(
             "log or guard were lost, or never there: this validator watches until an epoch begins in which it cannot"
@@ -182,7 +185,29 @@ def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
     return scribe
 
 
-def _check_lone_author(signer: Signer, executor: Executor) -> None:
+def _scribe_of(config: NodeConfig, executor: Executor) -> Scribe:
+    genesis_hash, now_ms = executor.loaded.hash, SystemClock().now_ms()
+    if config.signer is not None:
+        return open_remote_scribe(config.data, socket=config.signer, genesis_hash=genesis_hash, now_ms=now_ms)
+    assert config.proposer is not None, "the caller has looked"
+    if not config.talks:
+        _check_lone_author(config.proposer, executor)
+    has_guard = (config.data / GUARD_FILE).exists()
+    if not has_guard and not config.never_voted and len(validators_of(executor.state)) == 1:
+        raise StorageError(
+            f"{config.data} has no signer guard: if this key has never voted on this chain, start once with"
+            " --never-voted; else bring the guard back, or the chain could fork"
+        )
+    return open_scribe(
+        config.data,
+        signer=config.proposer,
+        genesis_hash=genesis_hash,
+        now_ms=now_ms,
+        is_new=config.never_voted,
+    )
+
+
+def _check_lone_author(signer: Signer | TransactionSigner, executor: Executor) -> None:
     """A node without a network makes blocks alone or not at all."""
     members = validators_of(executor.state)
     if len(members) > 1:
@@ -196,7 +221,23 @@ def _check_lone_author(signer: Signer, executor: Executor) -> None:
         )
 
 
-def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
+def _author(config: NodeConfig, executor: Executor) -> Author | None:
+    """Who makes blocks on a chain that agrees by work; raises StorageError for one that never could."""
+    address = config.mine_to or (config.proposer.address if config.proposer else "")
+    if not address or not config.mining_processes:
+        return None
+    author = Author(
+        address=address, signer=config.proposer, workers=config.mining_processes, extra=config.extra
+    )
+    try:
+        check_author(executor, author)
+    except (Stops, Rejected) as error:
+        raise StorageError(str(error)) from None
+    return author
+
+
+def _network(config: NodeConfig, runtime: NodeRuntime) -> PeerNetwork | None:
+    """Started by whoever made the runtime, which knows it from here on."""
     if not config.talks:
         return None
     head, genesis_hash = runtime.executor.head, runtime.executor.loaded.hash
@@ -207,22 +248,35 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> NodeNetwork | None:
         listen=None if config.p2p_port is None else (config.p2p_host, config.p2p_port),
     )
     height = head.block.header.height
-    return NodeNetwork(
-        host=runtime,
-        transport=transport,
-        settings=PeerSettings(
-            key=transport.key,
-            settings_hash=genesis_hash,
-            agent=f"aitbc/{__version__}",
-            listen=_listen_of(config),
-            record_key=record_key_of(static) if config.announce else b"",
-            features=(VOTES,),
-            bootstrap=config.bootstrap,
-        ),
-        configured=[ConfiguredPeer(where) for where in config.peers],
-        status=Status(height, head.hash, height),
-        clock=SystemClock(),
+    settings = PeerSettings(
+        key=transport.key,
+        settings_hash=genesis_hash,
+        agent=f"aitbc/{__version__}",
+        listen=_listen_of(config),
+        record_key=record_key_of(static) if config.announce else b"",
+        features=() if isinstance(runtime, WorkRuntime) else (VOTES,),
+        bootstrap=config.bootstrap,
     )
+    configured = [ConfiguredPeer(where) for where in config.peers]
+    if isinstance(runtime, WorkRuntime):
+        runtime.work_network = WorkNetwork(
+            host=runtime,
+            transport=transport,
+            settings=settings,
+            configured=configured,
+            status=Status(height, head.hash, runtime.work.engine.final.height),
+            clock=SystemClock(),
+        )
+    else:
+        runtime.network = NodeNetwork(
+            host=runtime,
+            transport=transport,
+            settings=settings,
+            configured=configured,
+            status=Status(height, head.hash, height),
+            clock=SystemClock(),
+        )
+    return runtime.neighbours
 
 
 def _listen_of(config: NodeConfig) -> str:
@@ -232,7 +286,7 @@ def _listen_of(config: NodeConfig) -> str:
     return "" if config.p2p_port is None else f":{config.p2p_port}"
 
 
-def _finder(config: NodeConfig, runtime: NodeRuntime, network: NodeNetwork) -> Finder:
+def _finder(config: NodeConfig, runtime: NodeRuntime, network: PeerNetwork) -> Finder:
     return Finder(
         config.discovery,
         network=network,
@@ -247,28 +301,42 @@ def _finder(config: NodeConfig, runtime: NodeRuntime, network: NodeNetwork) -> F
     )
 
 
+def _runtime(config: NodeConfig, node: OpenNode) -> NodeRuntime:
+    if work_settings(node.executor) is not None:
+        return WorkRuntime(
+            node.executor,
+            node.store,
+            author=_author(config, node.executor),
+            clock=SystemClock(),
+            processes=config.verify_processes,
+        )
+    return NodeRuntime(
+        node.executor,
+        node.store,
+        scribe=node.scribe,
+        clock=SystemClock(),
+        timeout_ms=config.timeout_ms,
+        processes=config.verify_processes,
+    )
+
+
 def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     """The node as an ASGI application; it opens its data folder at start-up unless it is given an open one."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         node = opened or open_node(config)
-        runtime = NodeRuntime(
-            node.executor,
-            node.store,
-            scribe=node.scribe,
-            clock=SystemClock(),
-            timeout_ms=config.timeout_ms,
-            processes=config.verify_processes,
-        )
+        runtime = _runtime(config, node)
         app.state.service = NodeService(config, runtime)
-        app.state.faucet_turn = asyncio.Lock()
-        runtime.network = network = _network(config, runtime)
+        app.state.admin_turn = asyncio.Lock()
+        network = _network(config, runtime)
         finder = _finder(config, runtime, network) if network is not None else None
         if network is not None and finder is not None:
             await network.start()
             finder.start()
         runtime.start()
+        if isinstance(runtime, WorkRuntime):
+            await runtime.start_miner()
         try:
             yield
         finally:
@@ -278,12 +346,21 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
             await runtime.stop()
             node.close()
 
+    tracer = tracer_provider(config.otel_endpoint, program="aitbc-node") if config.otel_endpoint else None
     app = HotApp(
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry={
+            "tracing": tracer is not None,
+            "tracer_provider": tracer,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
         title="AITBC node",
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Rejected, on_rejection)
@@ -293,7 +370,13 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     app.add_exception_handler(Exception, on_bug)
     for router in ROUTERS:
         app.include_router(router)
-    app.hot = HOT
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    app.hot = {} if tracer else HOT
+    """What is traced takes the framework's way."""
+    app.cors = Cors(config.cors_origins)
+    limits = Limits(requests=config.request_rate, transactions=config.transaction_rate, keys=config.api_keys)
+    app.state.limits = limits
+    app.guard = guarded_ports(config, limits.guard)
     return app
 
 
@@ -302,15 +385,16 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     import uvicorn
 
     from aitbc.adapters.http.protocol import BoundedWebSocket
-    from aitbc.adapters.http.serving import http_settings
+    from aitbc.adapters.http.serving import http_settings, listen
+
+    class NodeWebSocket(BoundedWebSocket):
+        max_frames = MAX_FRAMES
 
     app = create_app(config, opened)
     settings = http_settings(
         app,
-        host=config.rpc_host,
-        port=config.rpc_port,
         timeout_graceful_shutdown=3,
-        ws=BoundedWebSocket,
+        ws=NodeWebSocket,
         ws_max_size=MAX_ORDER_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PONG_S,
@@ -318,8 +402,11 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     )
     server = uvicorn.Server(settings)
     watcher = asyncio.create_task(_stop_on_bug(app, server))
-    await server.serve()
-    watcher.cancel()
+    try:
+        sockets = [listen(config.rpc_host, port) for port in config.http_ports]
+        await server.serve(sockets=sockets)
+    finally:
+        watcher.cancel()
     service: NodeService | None = getattr(app.state, "service", None)
     failed = service is None or service.runtime.failure is not None
     return 1 if failed or not server.started else 0

@@ -3,11 +3,13 @@
 Each is listed in docs/spec/rpc.md "Metrics".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from aitbc import __version__
 from aitbc.node.measures import Histogram
-from aitbc.node.runtime import NodeRuntime
+from aitbc.node.service import NodeService
+from aitbc.node.work_runtime import WorkRuntime
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -18,7 +20,10 @@ SCALARS = {
     "blockchain_height": "Height of the newest final block",
     "blockchain_network_peers": "Connected peers",
     "blockchain_mempool_transactions": "Transactions that wait",
-    "blockchain_commit_milliseconds": "Time to write the newest block",
+    "blockchain_mempool_bytes": "What waits, in bytes",
+    "blockchain_followers": "WebSockets that follow this node",
+    "blockchain_submit_streams": "WebSockets that submit transactions",
+    "blockchain_rate_limited_total": "Requests refused because their address or key asked too often",
     "blockchain_consensus_rounds": "Slots that are over since start",
     "blockchain_consensus_skipped_total": "Slots that ended without a block since start",
     "blockchain_consensus_timeouts_total": "Slots that this node voted to skip since start",
@@ -29,6 +34,18 @@ SCALARS = {
     "blockchain_consensus_faults_total": "Validators seen to contradict themselves, by epoch",
 }
 """Of one figure. A name that ends in _total is a counter."""
+OF_WORK = {
+    "blockchain_final_height": "Height of the newest block that is final by depth",
+    "blockchain_reorganisations_total": "Times that the chain left blocks for a better branch since start",
+    "blockchain_reorganisation_depth": "Most blocks that it left at once since start",
+    "blockchain_blocks_mined_total": "Heads of this node's own making since start",
+    "blockchain_mining_tries_total": "Nonces that this node tried since start",
+    "blockchain_mining_tries_per_second": "Nonces that it tries a second, over the last ten",
+    "blockchain_held_blocks": "Blocks that are not on the chain and are kept",
+    "blockchain_held_block_bytes": "Their size",
+    "blockchain_held_headers": "Headers above the newest final block, on the chain and beside it",
+}
+"""Where work agrees, instead of those of votes."""
 BY_VALIDATOR = {
     "blockchain_validator_votes_missed_total": ("missed", "Slots in which no vote of it was seen in time"),
     "blockchain_validator_slots_skipped_total": ("skipped", "Slots of its own that ended without its block"),
@@ -37,10 +54,18 @@ BY_VALIDATOR = {
 }
 BY_LABEL = {
     "blockchain_transactions_dropped_total": ("reason", "Transactions dropped after admission"),
+    "blockchain_transactions_refused_total": (
+        "reason",
+        "Transactions that were good in form and not taken in",
+    ),
+    "blockchain_followers_dropped_total": ("reason", "Followers let go"),
     "blockchain_network_refused_total": ("reason", "What peers sent and was not taken"),
     "blockchain_queue_depth": ("queue", "What waits"),
 }
+INFO = ("blockchain_info", "Release and chain, as labels")
 HISTOGRAMS = {
+    "blockchain_block_interval_seconds": "Between the timestamps of blocks",
+    "blockchain_commit_seconds": "Time to write a block",
     "blockchain_finality_seconds": "From a block's timestamp until it is final here",
     "blockchain_agreement_log_seconds": "Time for an append to the agreement log to be safe on disk",
     "blockchain_signer_guard_seconds": "Time for a change of the signer guard to be safe on disk",
@@ -48,20 +73,30 @@ HISTOGRAMS = {
 
 
 class _Collector:
-    def __init__(self, runtime: NodeRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, service: NodeService, limited: Callable[[], int]) -> None:
+        self._service = service
+        self._runtime = service.runtime
+        self._limited = limited
 
     def collect(self) -> Iterable["Metric"]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+        info = GaugeMetricFamily(*INFO, labels=["version", "chain_id"])
+        info.add_metric([__version__, self._runtime.executor.head.block.header.chain_id], 1)
+        yield info
         scalars = self._scalars()
         for name, text in SCALARS.items():
+            if name not in scalars:
+                continue  # of votes, where there are none
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(name, text, value=scalars[name])
-        record = self._runtime.engine().record
+        for name, figure in self._work_scalars().items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(name, OF_WORK[name], value=figure)
+        members = {} if self._is_work else self._runtime.engine().record.members
         for name, (field, text) in BY_VALIDATOR.items():
             counted = CounterMetricFamily(name, text, labels=["validator"])
-            for address, member in record.members.items():
+            for address, member in members.items():
                 counted.add_metric([address], getattr(member, field))
             yield counted
         labelled = self._labelled()
@@ -80,15 +115,23 @@ class _Collector:
                 )
 
     def _scalars(self) -> dict[str, float]:
-        runtime = self._runtime
-        engine, height = runtime.engine(), runtime.executor.head.block.header.height
-        return {
-            "blockchain_blocks_total": height - runtime.started_height,
+        runtime, height = self._runtime, self._runtime.executor.head.block.header.height
+        figures: dict[str, float] = {
+            "blockchain_blocks_total": max(0, height - runtime.started_height),
             "blockchain_transactions_total": runtime.measures.transactions,
             "blockchain_height": height,
-            "blockchain_network_peers": runtime.network.peers if runtime.network else 0,
+            "blockchain_network_peers": runtime.neighbours.peers if runtime.neighbours else 0,
             "blockchain_mempool_transactions": len(runtime.replica.mempool),
-            "blockchain_commit_milliseconds": runtime.measures.last_commit_ms,
+            "blockchain_mempool_bytes": runtime.replica.mempool.total_bytes,
+            "blockchain_followers": len(runtime.subscriptions),
+            "blockchain_submit_streams": len(self._service.senders),
+            "blockchain_rate_limited_total": self._limited(),
+        }
+        return figures if self._is_work else figures | self._of_votes()
+
+    def _of_votes(self) -> dict[str, float]:
+        runtime, engine = self._runtime, self._runtime.engine()
+        return {
             "blockchain_consensus_rounds": engine.record.rounds,
             "blockchain_consensus_skipped_total": engine.record.skips,
             "blockchain_consensus_timeouts_total": engine.record.timeouts,
@@ -99,17 +142,45 @@ class _Collector:
             "blockchain_consensus_faults_total": len(runtime.accuser.charges),
         }
 
+    @property
+    def _is_work(self) -> bool:
+        return isinstance(self._runtime, WorkRuntime)
+
+    def _work_scalars(self) -> dict[str, float]:
+        runtime = self._runtime
+        if not isinstance(runtime, WorkRuntime):
+            return {}
+        held, miner = runtime.work.held, runtime.miner
+        return {
+            "blockchain_final_height": runtime.work.engine.final.height,
+            "blockchain_reorganisations_total": runtime.reorganisations,
+            "blockchain_reorganisation_depth": runtime.deepest,
+            "blockchain_blocks_mined_total": runtime.mined,
+            "blockchain_mining_tries_total": miner.tries if miner else 0,
+            "blockchain_mining_tries_per_second": miner.rate if miner else 0,
+            "blockchain_held_blocks": held["blocks"],
+            "blockchain_held_block_bytes": held["block_bytes"],
+            "blockchain_held_headers": held["headers"],
+        }
+
     def _labelled(self) -> dict[str, Mapping[str, int]]:
         runtime = self._runtime
         return {
             "blockchain_transactions_dropped_total": runtime.measures.dropped,
-            "blockchain_network_refused_total": runtime.network.refused if runtime.network else {},
+            "blockchain_transactions_refused_total": runtime.measures.refused,
+            "blockchain_followers_dropped_total": runtime.subscriptions.dropped,
+            "blockchain_network_refused_total": runtime.neighbours.refused if runtime.neighbours else {},
             "blockchain_queue_depth": runtime.queues(),
         }
 
     def _histograms(self) -> dict[str, Histogram]:
         """A node without a key writes neither log nor guard."""
-        found = {"blockchain_finality_seconds": self._runtime.measures.finality}
+        measures = self._runtime.measures
+        found = {
+            "blockchain_block_interval_seconds": measures.intervals,
+            "blockchain_commit_seconds": measures.commits,
+            "blockchain_finality_seconds": measures.finality,
+        }
         scribe = self._runtime.scribe
         if scribe is not None:
             found["blockchain_agreement_log_seconds"] = scribe.log_writes
@@ -117,11 +188,13 @@ class _Collector:
         return found
 
 
-def exposition(runtime: NodeRuntime) -> tuple[bytes, str]:
-    """Text format and its media type; prometheus_client is imported at the first scrape."""
-    from prometheus_client import CollectorRegistry, generate_latest
+def exposition(service: NodeService, limited: Callable[[], int]) -> tuple[bytes, str]:
+    """Text format and its media type, with what the process uses; prometheus_client is imported at the first scrape.
+    `limited`: requests that were refused for their rate."""
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
     from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
     registry = CollectorRegistry()
-    registry.register(_Collector(runtime))
+    registry.register(_Collector(service, limited))
+    ProcessCollector(registry=registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -53,23 +53,28 @@ from aitbc.ports import Clock, Transport
 log = logging.getLogger("aitbc.node")
 
 
-class Host(Voter, Shelf, Keeper, RangeReader, Taker, Writer, Protocol):
-    """What the network asks of the node's loop."""
+class PeerHost(Shelf, Keeper, Taker, Protocol):
+    """What any network asks of the node's loop."""
 
     subscriptions: Subscriptions
-
-    def blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None: ...
 
     def has_transaction(self, wid: bytes) -> bool: ...
 
 
-class NodeNetwork:
-    """Everything is called on one event loop."""
+class Host(Voter, PeerHost, RangeReader, Writer, Protocol):
+    """What the network asks of a node that agrees by votes."""
+
+    def blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None: ...
+
+
+class PeerNetwork:
+    """Peers, transactions and searches; what agreement says is added by who inherits. Everything is called on one
+    event loop."""
 
     def __init__(
         self,
         *,
-        host: Host,
+        host: PeerHost,
         transport: Transport,
         settings: PeerSettings,
         status: kinds.Status,
@@ -77,27 +82,54 @@ class NodeNetwork:
         configured: Sequence[ConfiguredPeer] = (),
     ) -> None:
         """`configured`: nodes to stay connected to."""
-        self._host = host
+        self._peer_host = host
         self._transport = transport
         self._network = Network(
             settings, status=status, pool=_Pool(host), secret=os.urandom(32), configured=configured
         )
         self.wires = Wires(self._network, clock=clock, perform=self._perform)
         self.transactions = Transactions(self.wires, host)
-        self.puzzles = Puzzles(self.wires, host, fetch_whole=self._fetch_whole)
-        self.agreement = Agreement(self.wires, host, puzzles=self.puzzles)
         self.searches = Searches(
             self.wires, host, transactions=self.transactions, blocks_came=self._blocks_came
         )
-        self.blocks = Blocks(self.wires, host, came=self._blocks_came, search=self.searches.begin)
-        self.ranges = Ranges(self.wires, host)
-        self.catching_up = CatchUp(host, self, clock.now_ms)
-        subjects: tuple[Subject, ...] = (self.puzzles, self.blocks, self.ranges)
-        self._subjects = {kind.wire: subject for subject in subjects for kind in subject.kinds}
+        self._subjects: dict[bytes, Subject] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self.address = ""
         """Where others can connect; empty for a node that only dials."""
+
+    def _speak(self, *subjects: Subject) -> None:
+        """Requests and answers of these subjects' kinds go to them."""
+        self._subjects = {kind.wire: subject for subject in subjects for kind in subject.kinds}
+
+    # What agreement adds
+
+    @property
+    def checking(self) -> int:
+        """Messages of agreement between arrival and verdict."""
+        return 0
+
+    def _blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None:
+        """Blocks that this node searched for."""
+        raise NotImplementedError
+
+    def _delivered(self, effect: Delivered) -> None:
+        """Something that is flooded."""
+        raise NotImplementedError
+
+    def _heard(self, effect: Heard) -> None:
+        """A statement of a peer."""
+        raise NotImplementedError
+
+    def _greet(self, key: bytes) -> None:
+        """A peer joined."""
+        raise NotImplementedError
+
+    def _parted(self, key: bytes) -> None:
+        """A peer left."""
+
+    def _tick(self) -> None:
+        """Every so often."""
 
     async def start(self) -> None:
         """Raises StorageError when the port cannot be had."""
@@ -108,7 +140,6 @@ class NodeNetwork:
         self._ticker.add_done_callback(self.wires.done)
 
     async def stop(self) -> None:
-        await self.catching_up.stop()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._wake is not None:
@@ -124,11 +155,6 @@ class NodeNetwork:
         return len(self._network.peers)
 
     @property
-    def checking(self) -> int:
-        """Messages of agreement between arrival and verdict."""
-        return self.agreement.checking
-
-    @property
     def refused(self) -> dict[str, int]:
         """What peers sent and was not taken, by reason."""
         return self.wires.refused
@@ -141,52 +167,20 @@ class NodeNetwork:
     def view(self) -> list[PeerView]:
         return self._network.view(self.wires.now())
 
-    def finals(self) -> dict[bytes, int]:
-        """Peers, and the height that each says is final."""
-        statuses = {key: self._network.status_of(key) for key in self._network.peers}
-        return {key: status.finalised_height for key, status in statuses.items() if status is not None}
-
     # What the node wants
 
     def hear_addresses(self, peers: Sequence[kinds.PeerAddress], *, source: str) -> None:
         """Addresses that a discovery service told; `source`: the network it is in."""
         self._network.hear_addresses(self.wires.now(), peers, source=source)
 
-    def ask_of(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
-        """Ask a peer about a range of the chain; `done` hears the answer, or None when there will be none."""
-        self.ranges.ask(key, kind, message, done)
-
-    def set_status(self, *, height: int, head_hash: bytes) -> None:
-        """The head has moved."""
-        self._network.set_status(kinds.Status(height, head_hash, height))
-        self.puzzles.head_moved(height)
-        self.transactions.head_moved()
-
-    def tell(self, message: Message, peer: str | None, block: Block | None) -> None:
-        """Everybody, or one peer: by the name under which it was heard, or by a validator's address."""
-        self.agreement.tell(message, peer, block)
-
     def took(self, wids: Sequence[bytes]) -> None:
         """These transactions wait here now."""
         self.transactions.took(wids)
-
-    def fetch(self, block_hash: bytes, above: int) -> None:
-        """What a block that was told by names lacks is asked of its teller; any other block is asked of all in turn."""
-        if not self.puzzles.fill(block_hash, above):
-            self._fetch_whole(block_hash, above)
 
     def penalise(self, peer: str, message: str) -> None:
         key = key_of(peer)
         if key is not None:
             self.wires.penalise(key, message)
-
-    def _fetch_whole(self, block_hash: bytes, above: int) -> None:
-        self.blocks.fetch(block_hash, above)
-
-    def _blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None:
-        self._host.blocks_came(blocks)
-        for name, _ in blocks:
-            self.puzzles.settle(name)
 
     # The loop
 
@@ -194,7 +188,7 @@ class NodeNetwork:
         while True:
             await asyncio.sleep(TICK_MS / 1000)
             self._perform(self._network.tick(self.wires.now()))
-            self.catching_up.tick()
+            self._tick()
 
     def _step(self, event: LinkEvent) -> None:
         self._perform(self._network.step(self.wires.now(), event))
@@ -213,9 +207,9 @@ class NodeNetwork:
                 case Wake():
                     self._set_wake(effect)
                 case Delivered():
-                    self.agreement.deliver(effect)
+                    self._delivered(effect)
                 case Heard():
-                    self.agreement.hear(effect)
+                    self._heard(effect)
                 case TransactionsCame():
                     self.wires.spawn(self.transactions.take(effect))
                 case LookUp():
@@ -253,11 +247,12 @@ class NodeNetwork:
 
     def _joined(self, effect: PeerUp) -> None:
         log.info("peer joined", extra={"component": "p2p", "event": "up", "peer": effect.key.hex()[:16]})
-        self._host.subscriptions.peer_joined(effect.key, effect.hello.agent)
-        self.agreement.greet(effect.key)
+        self._peer_host.subscriptions.peer_joined(effect.key, effect.hello.agent)
+        self._greet(effect.key)
 
     def _left(self, effect: PeerDown) -> None:
-        self._host.subscriptions.peer_left(effect.key, effect.reason)
+        self._peer_host.subscriptions.peer_left(effect.key, effect.reason)
+        self._parted(effect.key)
         log.info(
             "peer left: %s",
             effect.reason,
@@ -275,10 +270,92 @@ class NodeNetwork:
         self._perform(self._network.tick(self.wires.now()))
 
 
+class NodeNetwork(PeerNetwork):
+    """Of a node that agrees by votes."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        transport: Transport,
+        settings: PeerSettings,
+        status: kinds.Status,
+        clock: Clock,
+        configured: Sequence[ConfiguredPeer] = (),
+    ) -> None:
+        super().__init__(
+            host=host,
+            transport=transport,
+            settings=settings,
+            status=status,
+            clock=clock,
+            configured=configured,
+        )
+        self._host = host
+        self.puzzles = Puzzles(self.wires, host, fetch_whole=self._fetch_whole)
+        self.agreement = Agreement(self.wires, host, puzzles=self.puzzles)
+        self.blocks = Blocks(self.wires, host, came=self._blocks_came, search=self.searches.begin)
+        self.ranges = Ranges(self.wires, host)
+        self.catching_up = CatchUp(host, self, clock.now_ms)
+        self._speak(self.puzzles, self.blocks, self.ranges)
+
+    async def stop(self) -> None:
+        await self.catching_up.stop()
+        await super().stop()
+
+    @property
+    def checking(self) -> int:
+        return self.agreement.checking
+
+    def finals(self) -> dict[bytes, int]:
+        """Peers, and the height that each says is final."""
+        statuses = {key: self._network.status_of(key) for key in self._network.peers}
+        return {key: status.finalised_height for key, status in statuses.items() if status is not None}
+
+    def ask_of(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
+        """Ask a peer about a range of the chain; `done` hears the answer, or None when there will be none."""
+        self.ranges.ask(key, kind, message, done)
+
+    def set_status(self, *, height: int, head_hash: bytes) -> None:
+        """The head has moved."""
+        self._network.set_status(kinds.Status(height, head_hash, height))
+        self.puzzles.head_moved(height)
+        self.transactions.head_moved()
+
+    def tell(self, message: Message, peer: str | None, block: Block | None) -> None:
+        """Everybody, or one peer: by the name under which it was heard, or by a validator's address."""
+        self.agreement.tell(message, peer, block)
+
+    def fetch(self, block_hash: bytes, above: int) -> None:
+        """What a block that was told by names lacks is asked of its teller; any other block is asked of all in turn."""
+        if not self.puzzles.fill(block_hash, above):
+            self._fetch_whole(block_hash, above)
+
+    def _fetch_whole(self, block_hash: bytes, above: int) -> None:
+        self.blocks.fetch(block_hash, above)
+
+    def _blocks_came(self, blocks: Sequence[tuple[bytes, Block]]) -> None:
+        self._host.blocks_came(blocks)
+        for name, _ in blocks:
+            self.puzzles.settle(name)
+
+    def _delivered(self, effect: Delivered) -> None:
+        self.agreement.deliver(effect)
+
+    def _heard(self, effect: Heard) -> None:
+        self.agreement.hear(effect)
+
+    def _greet(self, key: bytes) -> None:
+        self.agreement.greet(key)
+
+    def _tick(self) -> None:
+        self.catching_up.tick()
+
+
 class _Pool:
     """The mempool as gossip reads it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: PeerHost) -> None:
         self._host = host
 
     def has(self, wid: bytes) -> bool:

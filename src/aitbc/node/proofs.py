@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aitbc.adapters.http.problems import Problem
+from aitbc.core.codec.digests import validators_hash
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import certificate_to_plain, header_to_plain
 from aitbc.core.crypto.indexed_tree import TreeProof
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 ATTEMPTS = 5
 """A block may become the head while a proof is made; more than a few in a row cannot."""
 MAX_FINALITY_HEADERS = 64
+NOBODY = validators_hash([])
 """A block is mostly final by its own certificate, sometimes by one a few blocks above it. Whoever checks an answer
 bounds it by the same number (docs/spec/light.md)."""
 
@@ -65,6 +67,13 @@ def prove_ancestor(executor: Executor, store: Store, height: int) -> Json:
 def prove_final(executor: Executor, store: Store, height: int) -> Json:
     """Why the block at a height is final: the headers from it up to the first one that has a certificate, and the set
     that signed. A certificate covers the blocks of its own epoch only, so the headers do not leave it."""
+    if executor.loaded.genesis.consensus.work is not None:
+        raise Problem(
+            HTTPStatus.NOT_FOUND,
+            "no_certificate",
+            "blocks of this chain are final by depth, not by certificates",
+            "see `final` and `confirmations` in /rpc/getBlock",
+        )
     epoch_length = executor.loaded.genesis.consensus.epoch_length
     epoch = _decided_epoch(height, epoch_length)
     last = min(height + MAX_FINALITY_HEADERS - 1, (epoch + 1) * epoch_length)
@@ -123,6 +132,8 @@ def _decided_epoch(height: int, epoch_length: int) -> int:
 def _set_of_epoch(store: Store, epoch: int, epoch_length: int) -> list[Validator]:
     """The set that the epoch's base block names."""
     base = store.head_at(epoch * epoch_length)
+    if base is not None and base.header.next_validators_hash == NOBODY:
+        return []  # work agrees
     members = store.validators(base.header.next_validators_hash) if base else None
     if members is None:
         raise StorageError(f"the validators of epoch {epoch} are not on disk")

@@ -3,10 +3,12 @@ refused at once with `too_busy`."""
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
+from aitbc.core.peer.addresses import join_where, owner_of
 from aitbc.core.types.reasons import Reason, Rejected
 
 T = TypeVar("T")
@@ -57,6 +59,37 @@ class Gate:
                 yield
         finally:
             self._taken -= 1
+
+
+class Places:
+    """For connections that stay: so many in all, fewer for one public address."""
+
+    def __init__(self, *, most: int, most_at_owner: int, what: str) -> None:
+        self._most = most
+        self._most_at_owner = most_at_owner
+        self._what = what
+        self._owners: Counter[str] = Counter()
+        """By public address; local ones count together, as an empty one, and only towards all."""
+
+    def __len__(self) -> int:
+        return self._owners.total()
+
+    def take(self, host: str) -> str:
+        """A place for somebody at this address; returns whom it counts for. Raises Rejected when there is none."""
+        owner = owner_of(join_where(host, 1))
+        if self._owners.total() >= self._most:
+            raise Rejected(Reason.TOO_BUSY, f"there are {self._most} {self._what} already")
+        if owner and self._owners[owner] >= self._most_at_owner:
+            raise Rejected(
+                Reason.TOO_BUSY, f"there are {self._most_at_owner} {self._what} at {owner} already"
+            )
+        self._owners[owner] += 1
+        return owner
+
+    def leave(self, owner: str) -> None:
+        self._owners[owner] -= 1
+        if not self._owners[owner]:
+            del self._owners[owner]
 
 
 def too_busy(what: str, most: int) -> Rejected:

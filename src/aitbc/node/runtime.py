@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar, assert_never
 
 from aitbc.adapters.signatures import SignaturePool
+from aitbc.adapters.signer.remote import LetGo
 from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.engine import (
@@ -42,25 +43,28 @@ from aitbc.core.replica import (
     Execute,
     Fetch,
     Heard,
-    Input,
     Log,
     ParentLost,
     Relay,
+    Replica,
     Synced,
     Tell,
     TransactionsSubmitted,
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
 from aitbc.core.sync.ranges import Apply, Final
-from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock
+from aitbc.core.types.blocks import PROTOCOL_VERSION, Block, CommittedBlock, Header
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected, Stops
 from aitbc.core.types.records import Commit as StoreCommit
+from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
+from aitbc.core.work_replica import WorkReplica
 from aitbc.node.agreement import Scribe
+from aitbc.node.catching_up import SyncView
 from aitbc.node.evidence import Accuser
 from aitbc.node.intake import Intake, Verdict
 from aitbc.node.measures import Measures
-from aitbc.node.network import NodeNetwork
+from aitbc.node.network import NodeNetwork, PeerNetwork
 from aitbc.node.queues import Line, too_busy
 from aitbc.node.subscriptions import Subscriptions
 from aitbc.ports import Clock, StorageError, Store
@@ -112,6 +116,9 @@ class SystemClock:
 class NodeRuntime:
     """One running node. `start` and everything else are called on one event loop."""
 
+    block_event = "final"
+    """What the log says of a new block."""
+
     def __init__(
         self,
         executor: Executor,
@@ -129,23 +136,16 @@ class NodeRuntime:
         self.scribe = scribe
         self._clock = clock
         self.measures = Measures()
-        self.accuser = Accuser(self, scribe.signer if scribe else None)
+        self.accuser = Accuser(self, scribe.transactions if scribe else None)
         self.address = address_of_validator(executor, scribe.auth_key) if scribe else ""
         """Under which this node votes in epochs whose set it is in; empty for a node without a key of its own."""
-        self.replica = replica_at_head(
-            executor,
-            address=self.address,
-            records=scribe.records if scribe else (),
-            vote_after_ms=scribe.vote_after_ms if scribe else 0,
-            floor=scribe.floor if scribe else (0, 0),
-            timeout_ms=timeout_ms,
-        )
+        self.replica: Replica | WorkReplica = self._first_replica(timeout_ms)
         self.network: NodeNetwork | None = None
-        self.subscriptions = Subscriptions(clock.now_ms())
+        self.subscriptions = Subscriptions(clock.now_ms(), self._job_of_lock)
         self._effects: deque[Effect] = deque()
         self._writing = False
         """Log or guard are being written: effects wait."""
-        self._inputs: deque[Input] = deque()
+        self._inputs: deque[Any] = deque()
         self._busy = False
         self._taken: list[bytes] = []
         """Transactions that wait now and that peers have not heard of."""
@@ -176,10 +176,41 @@ class NodeRuntime:
         self.started_height = executor.head.block.header.height
         self._started_ms = clock.now_ms()
 
+    def _first_replica(self, timeout_ms: int) -> Replica | WorkReplica:
+        """For the head that the executor holds."""
+        scribe = self.scribe
+        return replica_at_head(
+            self.executor,
+            address=self.address,
+            records=scribe.records if scribe else (),
+            vote_after_ms=scribe.vote_after_ms if scribe else 0,
+            floor=scribe.floor if scribe else (0, 0),
+            timeout_ms=timeout_ms,
+        )
+
+    @property
+    def votes(self) -> Replica:
+        """The replica of a chain that agrees by votes."""
+        assert isinstance(self.replica, Replica), "this chain agrees by votes"
+        return self.replica
+
+    @property
+    def neighbours(self) -> PeerNetwork | None:
+        """The network, whatever agreement says on it."""
+        return self.network
+
+    def sync_view(self) -> SyncView | None:
+        """How catching up goes; None for a node that is alone."""
+        return self.network.catching_up.view() if self.network is not None else None
+
+    def standing(self, _height: int) -> dict[str, Any]:
+        """How sure a block on the chain is, where that needs to be said: a certificate says it by itself."""
+        return {}
+
     def start(self) -> None:
         """Take part in agreement, or follow it."""
         try:
-            self._perform(self.replica.start(self._clock.now_ms()))
+            self._perform([*self.replica.start(self._clock.now_ms())])
         except Stops as error:
             self._fail(error)
         self._warn_of_upgrade()
@@ -193,6 +224,11 @@ class NodeRuntime:
     def validates(self) -> bool:
         """Does it vote now?"""
         return self.engine().may_vote and not self.stopped.is_set()
+
+    @property
+    def is_author(self) -> bool:
+        """Is it to make blocks?"""
+        return self.scribe is not None
 
     @property
     def takes_transactions(self) -> bool:
@@ -218,6 +254,8 @@ class NodeRuntime:
         for timer in self._timers.values():
             timer.cancel()
         self._end()
+        if self.scribe is not None:
+            self.scribe.let_go()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         if self.takes_transactions and self.failure is None:
@@ -285,6 +323,10 @@ class NodeRuntime:
                 self.dropped.pop(verified.id, None)
         return result
 
+    def _job_of_lock(self, lock_id: str) -> str:
+        lock = self.executor.state.get("locks", lock_id)
+        return lock.job_id if isinstance(lock, Lock) else ""
+
     async def check(self, work: Callable[[], T]) -> T:
         """Do work that verifies signatures on the thread for that; refused when too much of it waits."""
         self._refuse_when_stopped()
@@ -329,7 +371,7 @@ class NodeRuntime:
             "reading": self._light.taken + self._heavy.taken + self._on_state.taken,
             "committing": len(self._committing),
             "waiting_for_finality": self._waiting,
-            "checking": self.network.checking if self.network else 0,
+            "checking": self.neighbours.checking if self.neighbours else 0,
         }
 
     def with_pubkey(self, tx: Transaction) -> Transaction:
@@ -399,6 +441,10 @@ class NodeRuntime:
                 if not waiters:
                     del self._waiters[tx_id]
 
+    async def wait_included(self, tx_id: bytes, timeout_s: float) -> None:
+        """A block is told once it is final."""
+        await self.wait_final(tx_id, timeout_s)
+
     def _wake(self, tx_id: bytes) -> None:
         for future in self._waiters.get(tx_id, ()):
             if not future.done():
@@ -407,7 +453,7 @@ class NodeRuntime:
     # What the network asks
 
     def engine(self) -> Simplex:
-        engine = self.replica.engine
+        engine = self.votes.engine
         assert isinstance(engine, Simplex), "this chain agrees by Simplex"
         return engine
 
@@ -472,7 +518,7 @@ class NodeRuntime:
         return known.all() + [tx for tx in self.replica.mempool.all() if known.get(tx.wid) is None]
 
     def wids(self, block_hash: bytes) -> list[bytes] | None:
-        return self.replica.wids(block_hash)
+        return self.votes.wids(block_hash)
 
     def has_transaction(self, wid: bytes) -> bool:
         return self.executor.transactions.get(wid) is not None
@@ -488,7 +534,7 @@ class NodeRuntime:
 
     # The loop
 
-    def feed(self, message: Input) -> None:
+    def feed(self, message: Any) -> None:
         """Add a fact and work the queue off, unless that is happening already."""
         self._inputs.append(message)
         self._work_off()
@@ -499,7 +545,7 @@ class NodeRuntime:
         self._busy = True
         try:
             while self._inputs and not self.stopped.is_set():
-                self._perform(self.replica.step(self._clock.now_ms(), self._inputs.popleft()))
+                self._perform([*self.replica.step(self._clock.now_ms(), self._inputs.popleft())])
             self._announce_taken()
             self._note_incidents()
         except Exception as error:
@@ -510,8 +556,8 @@ class NodeRuntime:
     def _announce_taken(self) -> None:
         """Peers hear of all that came in together."""
         taken, self._taken = self._taken, []
-        if taken and self.network is not None:
-            self.network.took(taken)
+        if taken and self.neighbours is not None:
+            self.neighbours.took(taken)
 
     def _note_incidents(self) -> None:
         """Who was slow or skipped, for logs and RPC."""
@@ -555,7 +601,7 @@ class NodeRuntime:
         for tx_id in list(self._waiters):
             self._wake(tx_id)
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Any]) -> None:
         """In order; those behind a write wait for it, but for those that say and keep nothing. Who has stopped performs
         none. Who never votes has nothing to write down: what it knew it asks for again."""
         for effect in effects:
@@ -572,7 +618,7 @@ class NodeRuntime:
             else:
                 self._perform_one(effect)
 
-    def _perform_one(self, effect: Effect) -> None:
+    def _perform_one(self, effect: Any) -> None:
         match effect:
             case SetTimer():
                 self._set_timer(effect)
@@ -619,9 +665,12 @@ class NodeRuntime:
 
     async def _write_down(self, scribe: Scribe, work: list[Log | SignStatements]) -> None:
         loop = asyncio.get_running_loop()
-        signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
+        try:
+            signed = await loop.run_in_executor(scribe.thread, scribe.write, work)
+        except LetGo:
+            return
         if scribe.is_long and self._is_settled():
-            await loop.run_in_executor(scribe.thread, scribe.rewrite, self.replica.live_records())
+            await loop.run_in_executor(scribe.thread, scribe.rewrite, self.votes.live_records())
         self._writing = False
         for signatures in signed:
             self._inputs.append(StatementsSigned(signatures))
@@ -631,7 +680,7 @@ class NodeRuntime:
     def _is_settled(self) -> bool:
         """Does nothing wait to be logged, and is every final block on disk? A log that is rewritten then forgets no
         block that nobody else may have."""
-        return self.replica.is_settled and not any(isinstance(effect, Log) for effect in self._effects)
+        return self.votes.is_settled and not any(isinstance(effect, Log) for effect in self._effects)
 
     def _set_timer(self, effect: SetTimer) -> None:
         previous = self._timers.pop(effect.timer, None)
@@ -771,7 +820,9 @@ class NodeRuntime:
             published.wait()
 
         await self._in_worker(write)
-        self.measures.last_commit_ms = round((time.perf_counter() - started) * 1000)
+        took_s = time.perf_counter() - started
+        self.measures.last_commit_ms = round(took_s * 1000)
+        self.measures.commits.take(took_s)
         self._moved_to(commits[-1].block)
         self.feed(Committed([commit.block for commit in commits]))
         if last.block.header.height % self.executor.tip.epoch_length == 0:
@@ -804,18 +855,25 @@ class NodeRuntime:
         future = self._tickets.pop(effect.ticket, None)
         if future is None or future.done():
             return
+        for verdict in effect.verdicts:
+            if verdict is not None:
+                self.measures.refused[str(verdict.reason)] += 1
         future.set_result(effect.verdicts)
+
+    def _measure(self, header: Header) -> None:
+        if header.timestamp_ms > self._started_ms:
+            self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+            self.measures.block_came(header.timestamp_ms)
 
     def _announce(self, block: CommittedBlock) -> None:
         header = block.block.header
         self.measures.transactions += len(block.outcomes)
-        if header.timestamp_ms > self._started_ms:
-            self.measures.finality.take((self._clock.now_ms() - header.timestamp_ms) / 1000)
+        self._measure(header)
         log.info(
             "block",
             extra={
                 "component": "chain",
-                "event": "final",
+                "event": self.block_event,
                 "height": header.height,
                 "txs": len(block.outcomes),
                 "latency_ms": self.measures.last_commit_ms,

@@ -6,25 +6,26 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aitbc.adapters.http.problems import Problem
-from aitbc.adapters.storage.rows import MEND
+from aitbc.adapters.storage.rows import MEND, touched
 from aitbc.core.codec.canonical import unhex
 from aitbc.core.codec.digests import envelope_id
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.codec.views import (
     big_integer,
     block_to_plain,
+    header_to_plain,
     transaction_to_plain,
 )
 from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.ledger.state import SUPPLY_SINK, SUPPLY_SOURCES, Overlay
 from aitbc.core.types.reasons import Rejected
-from aitbc.core.types.records import Lock, ReceiptRecord
+from aitbc.core.types.records import Account, Lock, ReceiptRecord
 from aitbc.node.block_proofs import BlockProofs
 from aitbc.node.config import NodeConfig
 from aitbc.node.history import receipt_view, transaction_view
 from aitbc.node.proofs import prove_final, unknown_block, validators_at
-from aitbc.node.queues import Gate
+from aitbc.node.queues import Gate, Places
 from aitbc.node.runtime import NodeRuntime
 from aitbc.ports import StorageError, StoredHead, StoredTransaction
 
@@ -36,6 +37,11 @@ MAX_ASKING = 64
 """Claims that a hub is asked about or that wait for that, three seconds for each hub that does not answer."""
 
 
+MAX_SENDERS = 64
+MAX_SENDERS_AT_OWNER = 8
+"""Streams of transactions: each has a frame under way at most, and they take turns."""
+
+
 class NodeService:
     """Reads of the head and of stored blocks, in the shapes that the RPC answers."""
 
@@ -43,6 +49,10 @@ class NodeService:
         self.config = config
         self.runtime = runtime
         self.asking = Gate(at_once=MAX_ASKED, most=MAX_ASKING, what="claims that hubs are asked about")
+        self.senders = Places(
+            most=MAX_SENDERS, most_at_owner=MAX_SENDERS_AT_OWNER, what="streams of transactions"
+        )
+        """Who submits over a WebSocket."""
         self._proofs = BlockProofs(runtime)
 
     def head(self) -> Json:
@@ -53,6 +63,7 @@ class NodeService:
             "timestampMs": header.timestamp_ms,
             "chainId": header.chain_id,
             "genesisHash": self.runtime.executor.loaded.hash.hex(),
+            **self.runtime.standing(header.height),
         }
 
     def block(self, height_or_hash: str, *, start: int, limit: int) -> Json:
@@ -69,7 +80,38 @@ class NodeService:
             _check_whole(found, txs)
         ids = [stored.outcome.tx_id for stored in txs[:limit]]
         view = block_to_plain(found.header, found.hash, found.certificate, ids)
-        return {**view, "next": start + limit if len(txs) > limit else None}
+        return {
+            **view,
+            **self.runtime.standing(found.header.height),
+            "next": start + limit if len(txs) > limit else None,
+        }
+
+    def header(self) -> Json:
+        """The newest final block's header, with what `head` says."""
+        head = self.runtime.executor.head
+        return {**header_to_plain(head.block.header, head.hash), **self.head()}
+
+    def whole_block(self, height_or_hash: str, *, start: int, limit: int) -> tuple[Json, set[str]]:
+        """A page of a block with its transactions, and the accounts that they touched."""
+        page = self.block(height_or_hash, start=start, limit=limit)
+        found = self.runtime.store.transactions_of(page["height"], start=start, limit=limit)
+        page["transactions"] = [transaction_view(stored) for stored in found]
+        return page, {name for stored in found for name in touched(stored.tx, stored.outcome)}
+
+    def accounts_after(self, height: int, addresses: set[str]) -> Json:
+        """Accounts as a block left them, or as they are now when that is not kept any more; on the loop, which alone
+        moves the head."""
+        state, head = self.runtime.executor.state, self.runtime.executor.head.block.header.height
+        try:
+            found = [(name, state.get_before("accounts", name, back=head - height)) for name in addresses]
+        except Rejected:
+            height, found = head, [(name, state.account(name)) for name in addresses]
+        accounts = [
+            {"address": name, "balance": big_integer(account.balance), "nonce": account.nonce}
+            for name, account in sorted(found, key=lambda pair: pair[0])
+            if isinstance(account, Account)
+        ]
+        return {"accounts": accounts, "accountsAt": height}
 
     def account(self, address: str) -> Json:
         check_address(address)
@@ -106,21 +148,24 @@ class NodeService:
         return await self.runtime.read(lambda: prove_final(self.runtime.executor, self.runtime.store, height))
 
     def params(self) -> Json:
-        return msgspec.structs.asdict(self.runtime.executor.state.params)
+        plain: Json = msgspec.to_builtins(self.runtime.executor.state.params)
+        return plain
 
     def supply(self) -> Json:
         view = Overlay(self.runtime.executor.state)
         parts = {name: big_integer(view.supply(name)) for name in (*SUPPLY_SOURCES, SUPPLY_SINK)}
         return {"total": big_integer(view.total_supply()), **parts}
 
-    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool) -> Json:
-        """Status and outcome; waits up to `wait_s` seconds for finality."""
+    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool, included: bool = False) -> Json:
+        """Status and outcome; waits up to `wait_s` seconds for finality, or until it is `included` in a block, which is
+        the same where blocks are told once they are final."""
         if wait_s > 0:
-            await self.runtime.wait_final(tx_id, wait_s)
+            wait = self.runtime.wait_included if included else self.runtime.wait_final
+            await wait(tx_id, min(wait_s, self.config.wait_s))
         final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
             return {
-                **final.view,
+                **self._shown(final),
                 "proof": await self._proofs.prove(final.stored, final.head) if proof else None,
             }
         waiting = self.runtime.replica.mempool.get(tx_id)
@@ -130,6 +175,13 @@ class NodeService:
         if dropped is not None:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
+
+    def _shown(self, found: "FinalTransaction") -> Json:
+        """Where finality is by depth, a block that is not deep yet may still be left."""
+        standing = self.runtime.standing(found.stored.height)
+        if standing and found.view["status"] == "final" and not standing["final"]:
+            return {**found.view, **standing, "status": "included"}
+        return {**found.view, **standing}
 
     def _final_transaction(self, tx_id: bytes) -> "FinalTransaction | None":
         """As much is read as one transaction and its block's header have."""

@@ -1,13 +1,14 @@
-"""What happens on a node, told to those who follow it: blocks, transactions, incidents, peers. docs/spec/rpc.md
-"Following"
+"""What happens on a node, told to those who follow it: blocks, transactions, incidents, peers, and what concerns an
+account or a job. docs/spec/rpc.md "Following"
 
-Each stream numbers its events, so a reader sees what it missed. Nobody waits for a reader: one that falls behind is
-told so and let go. Everything is called on the node's loop.
+Each stream numbers its events, so a reader sees what it missed and asks for it again while it is held. Nobody waits for
+a reader: one that falls behind is told so and let go. Everything is called on the node's loop.
 """
 
 import asyncio
+import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
@@ -15,19 +16,22 @@ import msgspec
 
 from aitbc.core.codec.views import header_to_plain
 from aitbc.core.consensus.simplex.record import Incident
-from aitbc.core.peer.addresses import join_where, owner_of
 from aitbc.core.peer.kinds import Rate
 from aitbc.core.peer.messages import Bucket
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
+from aitbc.node.queues import Places
+from aitbc.node.topics import ALIASES, KEYED, Topic, outcomes_about
 
 Json = dict[str, Any]
 Stream = Literal["block", "tx", "consensus", "peer"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
+OUTCOME = "outcome"
+"""All final transactions, of which `address` and `job` are told theirs."""
 
-MAX_READERS = 64
-"""With the rate below, all of them together take a quarter of a core."""
+MAX_READERS = 1_024
+"""Half of the connections; what they cost together is bounded by the rates below."""
 MAX_READERS_AT_OWNER = 8
 """From one public address."""
 MAX_WAITING = 4_096
@@ -36,6 +40,12 @@ MAX_WAITING_BYTES = 1024 * 1024
 TX_RATE = Rate(200, 1_000)
 """Transactions told in a second; the numbers show what was left out. A node takes thousands, and who must see each one
 reads blocks."""
+TELLINGS = Rate(64 * TX_RATE.per_second, 64 * TX_RATE.burst)
+"""Of transactions to readers: a quarter of a core, however many follow."""
+HELD = {"block": 1_024, "tx": 4_096, "consensus": 1_024, "peer": 1_024}
+"""Newest events of each stream that can be asked for again: a quarter of an hour of blocks a second, 1 MB each."""
+HELD_OUTCOMES = 10_000
+"""Final transactions of the newest blocks: 30 MB at most that would be let go of otherwise; the newest block always."""
 
 
 class Ended(StrEnum):
@@ -46,11 +56,21 @@ class Ended(StrEnum):
     TOO_MANY_MISTAKES = "too_many_mistakes"
 
 
+class TooOld(Exception):
+    """What is asked for again is not held any more."""
+
+    def __init__(self, stream: str, oldest: int) -> None:
+        super().__init__(stream)
+        self.stream = stream
+        self.oldest = oldest
+        """The first number that is held, or the next one."""
+
+
 class Reader:
     """One follower's queue."""
 
-    def __init__(self, streams: Collection[Stream], *, owner: str) -> None:
-        self.streams: frozenset[Stream] = frozenset(streams)
+    def __init__(self, topics: Collection[Topic], *, owner: str) -> None:
+        self.topics: frozenset[Topic] = frozenset(topics)
         self.owner = owner
         """The public address it counts for; empty for local ones."""
         self.ended: Ended | None = None
@@ -88,44 +108,92 @@ class Reader:
 
 
 class Subscriptions:
-    """Who follows this node, and how far each stream is."""
+    """Who follows this node, how far each stream is, and what can be told again."""
 
-    def __init__(self, now_ms: int) -> None:
-        self.numbers: dict[str, int] = dict.fromkeys(STREAMS, 0)
+    def __init__(self, now_ms: int, job_of_lock: Callable[[str], str] = lambda _lock: "") -> None:
+        self._job_of_lock = job_of_lock
+        self.run = secrets.token_hex(8)
+        """To which the numbers belong."""
+        self.numbers: dict[str, int] = dict.fromkeys((*STREAMS, OUTCOME), 0)
         """Of each stream's newest event since the node began; the first is 1."""
-        self._readers: dict[Reader, None] = {}
-        self._owners: Counter[str] = Counter()
+        self._readers: dict[Topic, dict[Reader, None]] = {}
+        """By what they follow."""
+        self._all: dict[Reader, None] = {}
+        self.dropped: Counter[str] = Counter()
+        """Readers that were let go, by reason."""
+        self._places = Places(most=MAX_READERS, most_at_owner=MAX_READERS_AT_OWNER, what="readers")
+        self._held: dict[str, deque[tuple[int, bytes]]] = {
+            stream: deque(maxlen=most) for stream, most in HELD.items()
+        }
+        self._outcomes: deque[tuple[int, CommittedBlock]] = deque()
+        """The newest blocks, each with the number of its first transaction."""
         self._tx_rate = Bucket(TX_RATE, now_ms)
+        self._tellings = Bucket(TELLINGS, now_ms)
         self._stopped = False
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._all)
 
-    def join(self, streams: Collection[Stream], *, host: str) -> Reader:
+    def join(self, topics: Collection[Topic], *, host: str) -> Reader:
         """A queue for somebody at this address. Raises Rejected when there is no place."""
         if self._stopped:
             raise Rejected(Reason.NODE_STOPPED, "this node has stopped; follow another")
-        owner = owner_of(join_where(host, 1))
-        if len(self._readers) >= MAX_READERS:
-            raise Rejected(Reason.TOO_BUSY, f"{MAX_READERS} readers follow this node")
-        if owner and self._owners[owner] >= MAX_READERS_AT_OWNER:
-            raise Rejected(Reason.TOO_BUSY, f"{MAX_READERS_AT_OWNER} readers at {owner} follow this node")
-        reader = Reader(streams, owner=owner)
-        self._readers[reader] = None
-        self._owners[owner] += 1
+        reader = Reader((), owner=self._places.take(host))
+        self._all[reader] = None
+        self.follow(reader, topics)
         return reader
 
+    def follow(self, reader: Reader, topics: Collection[Topic]) -> None:
+        """From now on exactly these."""
+        for topic in reader.topics.difference(topics):
+            readers = self._readers[topic]
+            del readers[reader]
+            if not readers:
+                del self._readers[topic]
+        for topic in topics:
+            self._readers.setdefault(topic, {})[reader] = None
+        reader.topics = frozenset(topics)
+
     def leave(self, reader: Reader) -> None:
-        del self._readers[reader]
-        self._owners[reader.owner] -= 1
-        if not self._owners[reader.owner]:
-            del self._owners[reader.owner]
+        self.follow(reader, ())
+        if reader.ended is not None:
+            self.dropped[str(reader.ended)] += 1
+        del self._all[reader]
+        self._places.leave(reader.owner)
 
     def stop(self) -> None:
         """Nobody follows a node that has stopped."""
         self._stopped = True
-        for reader in self._readers:
+        for reader in self._all:
             reader.end(Ended.NODE_STOPPED)
+
+    # What happened
+
+    def again(self, topic: Topic, run: str, after: int) -> Iterator[str]:
+        """Messages about what came after a number until now, the oldest first. Raises TooOld, or Rejected for a number
+        that has not been."""
+        stream = OUTCOME if topic.key else topic.stream
+        newest = self.numbers[stream]
+        if run != self.run:
+            raise TooOld(topic.name, self._oldest(stream))
+        if after > newest:
+            raise Rejected(Reason.OUT_OF_RANGE, f"{topic.name} is at number {newest}")
+        if after < newest and after + 1 < self._oldest(stream):
+            raise TooOld(topic.name, self._oldest(stream))
+        if topic.key:
+            return self._outcomes_again(topic, after)
+        return (_message(topic, seq, data) for seq, data in self._held[stream] if seq > after)
+
+    def _oldest(self, stream: str) -> int:
+        held: deque[Any] = self._outcomes if stream == OUTCOME else self._held[stream]
+        return int(held[0][0]) if held else self.numbers[stream] + 1
+
+    def _outcomes_again(self, topic: Topic, after: int) -> Iterator[str]:
+        for first, block in self._outcomes:
+            if first + len(block.outcomes) - 1 > after:
+                for place, data in outcomes_about(block, {topic}, self._job_of_lock).get(topic, ()):
+                    if first + place > after:
+                        yield _message(topic, first + place, data)
 
     # What happens
 
@@ -134,10 +202,27 @@ class Subscriptions:
             "block",
             lambda: {**header_to_plain(block.block.header, block.hash), "txCount": len(block.outcomes)},
         )
+        self._tell_outcomes(block)
+
+    def _tell_outcomes(self, block: CommittedBlock) -> None:
+        if not block.outcomes:
+            return
+        first = self.numbers[OUTCOME] + 1
+        self.numbers[OUTCOME] += len(block.outcomes)
+        self._outcomes.append((first, block))
+        while len(self._outcomes) > 1 and self.numbers[OUTCOME] - self._outcomes[0][0] + 1 > HELD_OUTCOMES:
+            self._outcomes.popleft()
+        followed = {topic for topic in self._readers if topic.key}
+        if not followed:
+            return
+        for topic, found in outcomes_about(block, followed, self._job_of_lock).items():
+            for place, data in found:
+                self._send(topic, first + place, data)
 
     def transaction(self, tx: VerifiedTransaction, now_ms: int) -> None:
         """One that waits here now."""
-        if not self._tx_rate.take(now_ms):
+        readers = sum(len(self._readers.get(topic, ())) for topic in ALIASES["tx"])
+        if not self._tx_rate.take(now_ms) or (readers and not self._tellings.take(now_ms, readers)):
             self.numbers["tx"] += 1
             return
         self._tell(
@@ -161,14 +246,26 @@ class Subscriptions:
         self._tell("peer", lambda: {"what": "left", "key": key.hex(), "reason": reason})
 
     def _tell(self, stream: Stream, view: Callable[[], Json]) -> None:
-        """Written once for all, and not at all for nobody."""
+        """Written once for all."""
         self.numbers[stream] += 1
-        readers = [reader for reader in self._readers if stream in reader.streams]
+        data = msgspec.json.encode(view())
+        self._held[stream].append((self.numbers[stream], data))
+        for topic in ALIASES[stream]:
+            self._send(topic, self.numbers[stream], data)
+
+    def _send(self, topic: Topic, seq: int, data: bytes) -> None:
+        readers = self._readers.get(topic)
         if readers:
-            event = {"type": stream, "seq": self.numbers[stream], "data": view()}
-            text = msgspec.json.encode(event).decode()
+            text = _message(topic, seq, data)
             for reader in readers:
                 reader.tell(text)
+
+
+def _message(topic: Topic, seq: int, data: bytes) -> str:
+    event: Json = {"type": topic.word, "seq": seq}
+    if topic.stream in KEYED:
+        event["key"] = topic.key
+    return msgspec.json.encode({**event, "data": msgspec.Raw(data)}).decode()
 
 
 def incident_to_plain(incident: Incident, at_ms: int) -> Json:

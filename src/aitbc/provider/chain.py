@@ -75,9 +75,9 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
         lock["request_hash"], offer.request_hash, offer.of_parts
     ):
         raise Refused(JobReason.LOCK_MISMATCH, "the lock's request_hash does not commit to this part")
-    if not 0 <= offer.task < int(lock.get("tasks", 1)):
+    if offer.task >= int(lock.get("tasks", 1)) or int(lock.get("paid_tasks", "0"), 16) >> offer.task & 1:
         raise Refused(
-            JobReason.LOCK_MISMATCH, f"task {offer.task} is none of the lock's {lock.get('tasks', 1)}"
+            JobReason.LOCK_MISMATCH, f"task {offer.task} of the lock is paid, or it has no such task"
         )
     left = int(lock["amount"]) - int(lock["paid"])
     if left < offer.price:

@@ -171,10 +171,10 @@ class EngineProcess:
         """End the child: politely by closing its pipe, after a second by force."""
         self._stopped = True
         self.ready = False
-        await self._end_helpers()
-        if self._restarting is not None:
+        if self._restarting is not None:  # before the helpers: it may just be giving a fresh child its own
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
+        await self._end_helpers()
         await self._reap()
         self._fail_all(EngineError("failed", "the provider has stopped"))
 

@@ -138,8 +138,6 @@ class Worker:
         except TimeoutError:
             raise EngineError("failed", "not finished before the deadline") from None
         _check_output(output)
-        if output.partial:
-            raise EngineError("cancelled", "stopped in the middle of its answer")
         computed = Computed(
             data=output.data,
             counts=output.counts,
@@ -148,6 +146,7 @@ class Worker:
             started_ms=started_ms,
             finished_ms=max(started_ms, _now_ms()),
             engine_ms=engine_ms,
+            partial=output.partial,
         )
         return self._sign(task, computed, output.media_type), output.data
 

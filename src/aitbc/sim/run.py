@@ -1,5 +1,6 @@
 """One seed, one run, one report: what `aitbc sim`, the tests and the benchmarks call."""
 
+import shlex
 from typing import Any
 
 import msgspec
@@ -9,6 +10,9 @@ from aitbc.ports import StorageError
 from aitbc.sim.checks import Broken
 from aitbc.sim.cluster import Cluster
 from aitbc.sim.faults import ATTACKS, WHOLE_ATTACKS, Plan, draw_plan
+from aitbc.sim.network.actors import ATTACKS as NETWORK_ATTACKS
+from aitbc.sim.network.plan import NetworkPlan, draw_network_plan
+from aitbc.sim.network.run import NetworkRun
 from aitbc.sim.whole_cluster import WholeCluster
 
 BUGS = (
@@ -80,9 +84,41 @@ def play_plan(
     )
 
 
-def replay_command(report: Report, *, nodes: int | None, attack: str | None, whole: bool = False) -> str:
+def play_network_seed(
+    seed: int, *, nodes: int | None = None, attack: str | None = "drawn", verbose: bool = False
+) -> Report:
+    """The run of a seed for nodes that only talk."""
+    plan = draw_network_plan(seed, nodes=nodes, attack=attack, attacks=NETWORK_ATTACKS)
+    return play_network_plan(plan, verbose=verbose)
+
+
+def play_network_plan(plan: NetworkPlan, *, verbose: bool = False) -> Report:
+    run = NetworkRun(plan, verbose=verbose)
+    failure = None
+    try:
+        run.play()
+    except Broken as broken:
+        failure = str(broken)
+    except BUGS as bug:
+        failure = f"bug: {type(bug).__name__}: {bug}"
+    return Report(
+        seed=plan.seed,
+        nodes=plan.nodes,
+        attack=plan.attack,
+        failure=failure,
+        events=run.world.events,
+        blocks=run.ledger.height,
+        accused=[],
+        digest=run.world.digest(),
+        trace=run.world.trace,
+    )
+
+
+def replay_command(
+    report: Report, *, nodes: int | None, attack: str | None, whole: bool = False, network: bool = False
+) -> str:
     """What a reader types to see the same run again, message by message."""
-    fixed = " --whole" if whole else ""
+    fixed = " --network" if network else " --whole" if whole else ""
     fixed += f" --nodes {nodes}" if nodes else ""
-    fixed += "" if attack == "drawn" else f" --attack {attack or 'none'}"
+    fixed += "" if attack == "drawn" else f" --attack {shlex.quote(attack or 'none')}"
     return f"aitbc sim --seed {report.seed}{fixed} --verbose"

@@ -310,10 +310,18 @@ def test_a_long_prompt_keeps_its_tail_and_says_so(engine: tiny_lm.TinyLm) -> Non
 def test_cancel_stops_within_a_few_tokens(engine: tiny_lm.TinyLm) -> None:
     messages: list[dict[str, Any]] = []
     answers = iter([False, False, False, True])
-    with pytest.raises(EngineError) as caught:
-        engine.run("tiny-lm", request(max_tokens=256), messages.append, lambda: next(answers))
-    assert caught.value.reason == "cancelled"
+    output = engine.run("tiny-lm", request(max_tokens=256), messages.append, lambda: next(answers))
     assert max(message["progress"][0] for message in messages if "progress" in message) == 9
+    assert output.partial and output.counts["out"] == 9, "what was told is delivered and counted"
+    assert output.data.decode() == "".join([message["text"] for message in messages if "text" in message])
+    whole = run(engine, request(max_tokens=256)["prompt"], max_tokens=256)
+    assert whole.data.startswith(output.data) and not whole.partial
+
+
+def test_a_run_that_is_cancelled_before_it_begins_delivers_nothing(engine: tiny_lm.TinyLm) -> None:
+    with pytest.raises(EngineError) as caught:
+        engine.run("tiny-lm", request(max_tokens=256), lambda _: None, lambda: True)
+    assert caught.value.reason == "cancelled"
 
 
 @pytest.mark.parametrize(

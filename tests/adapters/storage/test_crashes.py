@@ -28,7 +28,22 @@ Write = Callable[[Path], object]
 CHAIN = MadeUpChain(seed=41)
 CHAIN.grow(6)
 LAST = CHAIN.extend(transactions=6)
-SAMPLE = {"create": 4, "genesis": 6, "commit": 5, "rewind": 7, "waiting": 1, "migration": 61}
+FORKED = MadeUpChain(seed=41)
+FORKED.grow(6)
+FORKED.extend(transactions=6)
+FORKED.take_back(3)
+BRANCH = FORKED.grow(3)
+"""What another miner put on block 3."""
+SAMPLE = {
+    "create": 4,
+    "genesis": 6,
+    "commit": 5,
+    "rewind": 7,
+    "switch": 9,
+    "final": 1,
+    "waiting": 1,
+    "migration": 61,
+}
 """In `make test` only some of the places to die are tried, in `make test-long` every one."""
 
 
@@ -64,6 +79,8 @@ WRITES: dict[str, tuple[Write, Write]] = {
     "genesis": (an_empty_store, lambda path: opened(path).commit(CHAIN.commits[0])),
     "commit": (seven_blocks, lambda path: opened(path).commit(LAST)),
     "rewind": (eight_blocks, lambda path: opened(path).rewind(3)),
+    "switch": (eight_blocks, lambda path: opened(path).switch(3, *BRANCH)),
+    "final": (seven_blocks, lambda path: opened(path).keep_final(b"link")),
     "waiting": (seven_blocks, lambda path: opened(path).save_waiting([b"three"])),
     "migration": (unpacked, lambda path: SqliteStore(path, OLD_GENESIS_HASH)),
 }

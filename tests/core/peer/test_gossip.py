@@ -158,7 +158,7 @@ def test_validators_in_a_mesh_send_each_vote_once() -> None:
     mesh = [ConfiguredPeer(where_of(n), f"v{n}".encode().ljust(32, b".")) for n in range(7)]
     for number in range(7):
         village.add(f"v{number}", where_of(number), configured=mesh)
-    reader = village.add("reader", where_of(50), bootstrap=(where_of(3),), max_peers=1)
+    reader = village.add("reader", where_of(50), bootstrap=(where_of(3),), max_peers=1, listens=False)
     village.run(10)
     sends = 0
     for person in village.people.values():
@@ -248,6 +248,26 @@ def test_who_does_not_deliver_is_passed_over() -> None:
     silent.crash()
     village.run(7)
     assert asker.came == [wid(9)]
+
+
+def test_who_delivers_another_transaction_keeps_nobody_from_the_right_one() -> None:
+    """The liar announces first and answers the pull with something else; the honest peer announces while that is being
+    checked, or before."""
+    village = Village()
+    victim = village.add("v", where_of(0), max_peers=8)
+    liar = village.add("l", where_of(1), bootstrap=(victim.where,), max_peers=8)
+    honest = village.add("h", where_of(2), bootstrap=(victim.where,), max_peers=8)
+    village.run(30)
+    victim.is_genuine = lambda name, tx: tx == b"tx %d" % int.from_bytes(name, "big")
+    for number, delay in ((1, 0.0), (2, 0.015)):
+        liar.pool.txs[wid(number)] = b"something else"
+        liar.perform(liar.network.took(liar.now_ms, [wid(number)]))
+        village.run(delay)
+        submit(honest, number)
+        village.run(1)
+        assert victim.pool.txs[wid(number)] == b"tx %d" % number
+    assert victim.refusals[PeerReason.INVALID] == 1, "banned at the first"
+    assert "l" not in victim.friends and victim.network._gossip._wanted == {}
 
 
 def test_who_has_it_no_more_gives_way_to_the_next() -> None:

@@ -238,6 +238,19 @@ def test_we_never_send_what_the_peer_would_count_against_us() -> None:
     assert all(isinstance(item, Said) for item in hear(bob, 0, b"".join(frames)))
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_a_sender_stays_below_every_rate_although_clocks_and_ways_differ(kind: Kind) -> None:
+    """Small rates too: nine tenths of two a second, rounded up, were two a second."""
+    sender, sent = Session(0), 0
+    payload = bytes(min(kind.limit, 32))
+    for now_ms in range(0, 20_000, 50):
+        for _ in range(kind.count.burst):
+            send = sender.ask(now_ms, kind, payload, 1) if kind.asks else sender.say(now_ms, kind, payload)
+            sent += send is not None
+            sender.abandon()
+    assert 0 < sent <= 0.9 * (kind.count.burst + 20 * kind.count.per_second) + 1
+
+
 def test_our_own_requests_are_bounded() -> None:
     alice = session()
     payload = pack_message(PULL, Wids([bytes(32)]))

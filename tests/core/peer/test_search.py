@@ -227,16 +227,19 @@ def test_a_flood_of_questions_fills_its_senders_share_only_and_is_held_against_i
 
 def test_twenty_nodes_find_what_one_of_them_has() -> None:
     village = Village()
-    village.add("n0", where_of(0), max_peers=4)
+    village.add("n0", where_of(0), max_peers=6)
     for number in range(1, 20):
-        village.add(f"n{number}", where_of(number), bootstrap=(where_of(0),), max_peers=4)
+        village.add(f"n{number}", where_of(number), bootstrap=(where_of(0),), max_peers=6)
     village.run(120)
     owner = village.people["n13"]
     owner.treasure[TREASURE] = GOOD
     others = [person for person in village.people.values() if person is not owner]
-    for person in others:
-        begin(person)
-        village.run(8)
+    for _ in range(5):  # a question takes other ways the next time
+        for person in others:
+            if person.found.get(TREASURE) is None:
+                begin(person)
+                village.run(8)
+        village.run(10)
     assert all(person.found[TREASURE] == GOOD for person in others)
     village.run(20)
     assert paths_of(*village.people.values()) == 0

@@ -156,7 +156,8 @@ def test_calls_that_wait_together_are_one_transaction_and_each_gets_its_answer(o
         held = thread.call(gate.wait, 5)
         quotes = [thread.call(store.add_quote, each) for each in made]
         wrong = thread.call(store.cancel_quote, "nobody", at_ms=NOW)
-        reserved = [thread.batched(store.reserve, reservation(each)) for each in (*made, made[0])]
+        reserved = [thread.batched(store.reserve, reservation(each)) for each in made]
+        reserved.append(thread.batched(store.reserve, reservation(made[0], lock="ab" * 32)))
         gate.set()
         await asyncio.gather(held, *quotes)
         assert await asyncio.gather(*reserved) == [True] * 50 + [False]

@@ -87,7 +87,8 @@ class TinyLm:
     ) -> EngineOutput:
         """Continue the prompt; the output holds the new text only, and at least one token of it.
 
-        The end-of-story token stops the run; it is in neither the text, the counts nor the transcript.
+        The end-of-story token stops the run; it is in neither the text, the counts nor the transcript. A run that is
+        cancelled after its first token returns what it has told.
         """
         require(model == MODEL, f"model must be {MODEL!r}")
         asked = StoryRequest.from_request(request)
@@ -100,13 +101,15 @@ class TinyLm:
 
         stream = TextStream(emit, total=asked.max_tokens, drops_space=prompt != asked.prompt)
         told: list[int] = []
+        stopped = False
         require_not(cancelled())
         for token in generate(network, [END_OF_STORY, *kept], asked):
             told.append(token)
             stream.write(tokenizer.spellings[token])
             if len(told) % TOKENS_PER_POLL == 1:
                 stream.flush(done=len(told))
-                require_not(cancelled())
+                if stopped := cancelled():
+                    break
         data = stream.finish(done=len(told))
         return EngineOutput(
             data=data,
@@ -114,6 +117,7 @@ class TinyLm:
             counts={"in": len(kept), "out": len(told)},
             transcript=transcript_of(kept, told),
             notes=notes_on_cut(kept=len(kept), whole=len(prompt_tokens)),
+            partial=stopped,
         )
 
     def encode(self, text: str) -> list[int]:

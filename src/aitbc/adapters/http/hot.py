@@ -13,22 +13,47 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from aitbc.adapters.http.cors import Cors
+from aitbc.adapters.http.problems import Problem, problem_response
+
 Handler = Callable[[Request], Awaitable[Any]]
 
 
 class HotApp(FastAPI):
     """`hot` names handlers by method and exact path; their answer is a JSON object or a response. Errors are those of
-    the framework's way; `Exception` must have a handler."""
+    the framework's way; `Exception` must have a handler.
+
+    `guard` looks at every HTTP request before anything else does and refuses it by raising Problem. `cors` names the
+    web pages that may read answers.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.hot: Mapping[tuple[str, str], Handler] = {}
+        self.guard: Callable[[Scope], None] | None = None
+        self.cors = Cors(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler = self.hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if handler is None:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        if self.cors:
+            if await self.cors.answered(scope, send):
+                return
+            send = self.cors.wrap(scope, send)
+        if self.guard is not None:
+            try:
+                self.guard(scope)
+            except Problem as problem:
+                await problem_response(problem)(scope, receive, send)
+                return
+        handler = self.hot.get((scope["method"], scope["path"]))
+        if handler is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await self._hot(handler, scope, receive, send)
+
+    async def _hot(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         request = Request(scope, receive)
         try:

@@ -8,30 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from aitbc.adapters.http.fixes import FIXES
 from aitbc.core.types.reasons import Reason, Rejected
-
-FIXES: dict[Reason, str] = {
-    Reason.BAD_NONCE: "ask /rpc/account for the next nonce and sign again",
-    Reason.NONCE_GAP: "send the transactions before this one first",
-    Reason.FEE_TOO_LOW: "ask /rpc/estimateFee and sign again with that fee",
-    Reason.FEE_NOT_COVERED: "fund the account, or lower the amount",
-    Reason.INSUFFICIENT_BALANCE: "fund the account, or lower the amount",
-    Reason.PUBKEY_REQUIRED: "send `pubkey` with the account's first transaction",
-    Reason.WRONG_KEY: "sign with the sender's own key",
-    Reason.BAD_SIGNATURE: "sign the bytes of docs/spec/transactions.md with this chain's genesis hash",
-    Reason.REPLACEMENT_FEE_TOO_LOW: "raise the fee by a tenth to replace the waiting transaction",
-    Reason.MEMPOOL_FULL: "try again later or with a higher fee",
-    Reason.TOO_BUSY: "try again in a second; nothing is wrong with the request",
-    Reason.NODE_STOPPED: "ask another node, or this one when its operator has started it again",
-    Reason.IN_BLOCK: "wait for the block, then sign with the next nonce",
-    Reason.CANNOT_INCLUDE: "send it to a node that makes blocks",
-    Reason.TOO_MANY_PENDING: "wait until some of the sender's transactions are final",
-    Reason.NOT_CANONICAL: "leave out fields that equal their defaults (docs/spec/transactions.md)",
-    Reason.ATTESTATION_MISSING: "send the hub's signed attestation as `witness`, or ask the hub to attest",
-    Reason.REFUND_TOO_EARLY: "wait until the lock's claim_until_ms has passed",
-    Reason.UNKNOWN_TYPE: "use one of the transaction types in docs/spec/transactions.md",
-    Reason.BAD_ADDRESS: "check the address; it is ait1 and 38 more lower-case characters",
-}
 
 PASSING = (Reason.MEMPOOL_FULL, Reason.TOO_BUSY)
 """What may be over in a second."""
@@ -78,7 +56,7 @@ def problem_of(rejection: Rejected) -> Problem:
     """A rejection as an HTTP error: 503 when the node cannot do it now, else 400."""
     refused_now = rejection.reason in NOT_NOW
     status = HTTPStatus.SERVICE_UNAVAILABLE if refused_now else HTTPStatus.BAD_REQUEST
-    fix = FIXES.get(rejection.reason, f"see `{rejection.reason}` in docs/spec/reasons.md")
+    fix = FIXES[rejection.reason]
     headers = {"Retry-After": "1"} if rejection.reason in PASSING else None
     return Problem(status, str(rejection.reason), rejection.message, fix, headers)
 
@@ -135,6 +113,13 @@ async def on_wrong_parameters(_request: Request, error: Exception) -> JSONRespon
     detail = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors)
     fix = "see /docs for what the route takes"
     return problem_response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameter", detail[:1000], fix))
+
+
+def bad_parameter(detail: str) -> Problem:
+    """What the framework would say of a parameter, for routes that read their own."""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameter", detail, "see /docs for what the route takes"
+    )
 
 
 async def on_storage_error(_request: Request, error: Exception) -> JSONResponse:

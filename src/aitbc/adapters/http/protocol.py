@@ -5,12 +5,14 @@ Every refusal is a problem document, as everywhere else.
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from aitbc.adapters.http.problems import problem_body
 
@@ -135,9 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         status, code, fix = what
         body = msgspec.json.encode(problem_body(status, code, detail, fix))
+        later = "retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\n{later}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.loop.call_later(LAST_WORDS_S, self.transport.close)
@@ -147,6 +150,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket whose other side must read: closing waits for that, and a socket that is never read would stay."""
+
+    max_frames: ClassVar[Mapping[str, int]] = {}
+    """Paths that take longer messages than the server's `ws_max_size`, in bytes."""
+
+    def handle_connect(self, event: Request) -> None:
+        longer = self.max_frames.get(event.path.partition("?")[0])
+        if longer is not None:
+            self.conn.max_message_size = longer
+        super().handle_connect(event)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from aitbc.core.peer.addresses import split_where
 from aitbc.core.peer.frames import MAX_BODY
@@ -57,12 +58,21 @@ class _End:
         self.rest = b""
         """Of a frame that has begun."""
         self.queued = 0
-        self.moving = False
+        self.flying: deque[_Piece] = deque()
+        """What is on its way, in order."""
         self.waiting = False
         """For a road that is closed."""
         self.clogged = False
         self.throttles = 0
         self.closing: PeerReason | None = None
+
+
+class _Piece:
+    """Bytes between two ends."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.is_due = False
 
 
 class MemoryTransport:
@@ -142,6 +152,16 @@ class MemoryTransport:
 
         self._switch.later(effect.for_ms, release)
 
+    @property
+    def links(self) -> list[int]:
+        return list(self._ends)
+
+    def tear(self, link: int) -> None:
+        """As a cable that is pulled: both sides hear that the connection is lost, and what was on its way is gone."""
+        end = self._ends.get(link)
+        if end is not None:
+            self._drop(end, PeerReason.LOST)
+
     # Inside
 
     def _tell(self, event: LinkEvent) -> None:
@@ -181,31 +201,30 @@ class MemoryTransport:
         self._switch.later(0, tell)
 
     def _move(self, end: _End) -> None:
-        """Have the next piece arrive, one at a time, unless the other side does not read."""
+        """Send what there is, as far as one record's room is free on the way and the other side reads."""
         other = end.other
-        if end.moving or not end.open or other is None or other.throttles:
+        if not end.open or other is None or other.throttles:
             return
         delay = self._switch.latency_ms(self.where, other.owner.where)
         if delay is None:  # a cut cable: nothing comes and nothing is heard, until it is mended
             self._again(end)
             return
-        piece = _next_piece(end)
-        if not piece:
-            if end.closing is not None:
-                reason = end.closing
-                self._switch.later(delay, lambda: self._drop(end, reason))
-            return
-        end.moving = True
+        while data := _next_piece(end, MAX_CHUNK - sum(len(piece.data) for piece in end.flying)):
+            piece = _Piece(data)
+            end.flying.append(piece)
+            self._switch.later(delay, partial(self._due, end, piece))
+        if end.closing is not None and not end.flying and not _has_more(end):
+            self._switch.later(delay, partial(self._drop, end, end.closing))
 
-        def arrive() -> None:
-            end.moving = False
-            if end.open and other.open:
-                end.queued = max(0, end.queued - len(piece))
-                if other.closing is None:
-                    other.owner._tell(Received(other.link, piece))
-                self._move(end)
-
-        self._switch.later(delay, arrive)
+    def _due(self, end: _End, piece: _Piece) -> None:
+        """A piece would be there; it waits for those before it."""
+        piece.is_due = True
+        while end.flying and end.flying[0].is_due:
+            data, other = end.flying.popleft().data, end.other
+            end.queued = max(0, end.queued - len(data))
+            if end.open and other is not None and other.open and other.closing is None:
+                other.owner._tell(Received(other.link, data))
+        self._move(end)
 
     def _again(self, end: _End) -> None:
         """Try to move later; one try at a time."""
@@ -236,10 +255,14 @@ class MemoryTransport:
             self._drop(end, PeerReason.LOST)
 
 
-def _next_piece(end: _End) -> bytes:
+def _has_more(end: _End) -> bool:
+    return bool(end.rest) or any(end.lanes.values())
+
+
+def _next_piece(end: _End, room: int) -> bytes:
     """What is sent next: the rest of a frame that has begun, then urgent frames, then bulk."""
-    parts, room = [], MAX_CHUNK
-    while room:
+    parts = []
+    while room > 0:
         if not end.rest:
             lane = next((lane for lane in (Lane.URGENT, Lane.BULK) if end.lanes[lane]), None)
             if lane is None:

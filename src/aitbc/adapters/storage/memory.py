@@ -30,42 +30,50 @@ class MemoryStore:
         """By (index, value), the oldest first."""
         self._validators: dict[bytes, list[Validator]] = {}
         self._waiting: list[bytes] = []
+        self._final = b""
         self._oldest = 0
         """How far back `rewind` goes."""
 
-    def load(self) -> StoredChain | None:
+    def load(self, height: int | None = None) -> StoredChain | None:
         with self._lock:
             if not self._commits:
                 return None
-            places = peak_places(len(self._commits) - 1)
+            height = len(self._commits) - 1 if height is None else height
+            self._check_reach(height)
+            head, records = self._commits[height], {name: dict(rows) for name, rows in self._records.items()}
+            for commit in reversed(self._commits[height + 1 :]):
+                for change in commit.changes:
+                    _put(records, change.store, change.key, change.index, change.before)
+            places = peak_places(height)
             return StoredChain(
                 genesis_hash=self._genesis_hash,
-                head=self._commits[-1].block,
+                head=head.block,
                 history_peaks=[(level, self._nodes[level, position]) for level, position in places],
                 records={
                     store: StoredRows(sorted((index, key, data) for key, (index, data) in rows.items()))
-                    for store, rows in self._records.items()
+                    for store, rows in records.items()
                 },
-                before_head=[
-                    (c.store, c.key, c.before) for c in self._commits[-1].changes if len(self._commits) > 1
-                ],
+                before_head=[(c.store, c.key, c.before) for c in head.changes if height],
             )
 
     def commit(self, *commits: Commit) -> None:
         with self._lock:
-            height = len(self._commits)
-            head = self._commits[-1].block.hash if self._commits else bytes(32)
-            if commits[-1].block.hash == head:
+            if self._is_head(commits[-1]):
                 return
-            for number, commit in enumerate(commits, height):
-                header = commit.block.block.header
-                if (header.height, header.parent) != (number, head):
-                    raise StorageError(
-                        f"block {header.height} does not follow block {number - 1}; start again"
-                    )
-                head = commit.block.hash
+            self._check_follow(len(self._commits) - 1, commits)
             for commit in commits:
                 self._append(commit)
+
+    def _is_head(self, commit: Commit) -> bool:
+        return bool(self._commits) and commit.block.hash == self._commits[-1].block.hash
+
+    def _check_follow(self, height: int, commits: Sequence[Commit]) -> None:
+        head = self._commits[height].block.hash if height >= 0 else bytes(32)
+        for number, commit in enumerate(commits, height + 1):
+            header = commit.block.block.header
+            if (header.height, header.parent) != (number, head):
+                raise StorageError(f"block {header.height} does not follow block {number - 1}; start again")
+            head = commit.block.hash
 
     def _append(self, commit: Commit) -> None:
         block, height = commit.block, len(self._commits)
@@ -89,13 +97,32 @@ class MemoryStore:
 
     def rewind(self, height: int) -> None:
         with self._lock:
-            head = len(self._commits) - 1
-            if not self._oldest <= height <= head:
-                raise StorageError(
-                    f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back"
-                )
+            self._check_reach(height)
             while len(self._commits) - 1 > height:
                 self._take_back(self._commits.pop())
+
+    def _check_reach(self, height: int) -> None:
+        head = len(self._commits) - 1
+        if not self._oldest <= height <= head:
+            raise StorageError(
+                f"cannot go back to block {height} from block {head}: at most {UNDO_DEPTH} can be taken back"
+            )
+
+    def switch(self, height: int, *commits: Commit) -> None:
+        with self._lock:
+            if self._is_head(commits[-1]):
+                return
+            self._check_reach(height)
+            self._check_follow(height, commits)
+            self.rewind(height)
+            for commit in commits:
+                self._append(commit)
+
+    def keep_final(self, link: bytes) -> None:
+        self._final = link
+
+    def load_final(self) -> bytes:
+        return self._final
 
     def _take_back(self, commit: Commit) -> None:
         del self._heights[commit.block.hash]
@@ -111,10 +138,7 @@ class MemoryStore:
             self._receipts[name].pop()
 
     def _set(self, store: str, key: str, index: int, data: bytes | None) -> None:
-        if data is None:
-            del self._records[store][key]
-        else:
-            self._records[store][key] = (index, data)
+        _put(self._records, store, key, index, data)
 
     def block_by_height(self, height: int) -> CommittedBlock | None:
         with self._lock:
@@ -209,6 +233,15 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _put(
+    records: dict[str, dict[str, tuple[int, bytes]]], store: str, key: str, index: int, data: bytes | None
+) -> None:
+    if data is None:
+        del records[store][key]
+    else:
+        records[store][key] = (index, data)
 
 
 def _place(stored: StoredReceipt) -> tuple[int, int, int]:

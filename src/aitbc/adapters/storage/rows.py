@@ -429,6 +429,19 @@ def restore_head(value: bytes) -> tuple[int, bytes]:
     return height, block_hash
 
 
+def final_row(link: bytes) -> Row:
+    """For `meta`: what agreement begins from."""
+    return ("final", checksum("meta", link) + link)
+
+
+def restore_final(value: bytes) -> bytes:
+    """Empty when nothing was kept."""
+    link = value[CHECKSUM_BYTES:]
+    if value and final_row(link)[1] != value:
+        raise damaged("the final block on disk", "its checksum differs")
+    return link
+
+
 def history_row(node: HistoryNode) -> Row:
     covered = checksum("history_nodes", u64(node.level), u64(node.position), node.hash)
     return (node.level, node.position, node.hash, covered)

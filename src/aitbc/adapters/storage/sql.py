@@ -33,12 +33,14 @@ from aitbc.adapters.storage.rows import (
     check_waiting_row,
     damaged,
     escaped,
+    final_row,
     head_row,
     history_row,
     param_bytes,
     receipt_row,
     restore_block,
     restore_block_head,
+    restore_final,
     restore_head,
     restore_page,
     restore_receipt,
@@ -68,6 +70,8 @@ NEWEST = (MAX_TOTAL, MAX_TOTAL, MAX_TOTAL)
 """A cursor behind everything."""
 
 T = TypeVar("T")
+Before = dict[str, tuple[int, bytes | None]]
+"""Key → slot and record bytes before; None: not there."""
 
 
 class _CommitRows(NamedTuple):
@@ -294,13 +298,15 @@ class SqlStore:
                 )
                 session.run(statement)
 
-    def load(self) -> StoredChain | None:
+    def load(self, height: int | None = None) -> StoredChain | None:
         with self._reading(snapshot=True) as session:
-            height, block_hash = self._head(session)
-            if height < 0:
+            top, top_hash = self._head(session)
+            if top < 0:
                 return None
+            height = top if height is None else height
+            before = self._before_all(session, height, top)
             head = self._block(session, "height", height)
-            if head is None or head.hash != block_hash:
+            if head is None or (height == top and head.hash != top_hash):
                 raise damaged(self._database.name, f"the head, block {height}, is missing")
             places = peak_places(height)
             nodes = self._nodes(session, places)
@@ -308,9 +314,21 @@ class SqlStore:
                 genesis_hash=self._genesis_hash,
                 head=head,
                 history_peaks=[(level, node) for (level, _), node in zip(places, nodes, strict=True)],
-                records={store: self._records(session, store) for store in STORES},
+                records={
+                    store: _taken_back(self._records(session, store), before[store]) for store in STORES
+                },
                 before_head=self._before(session, head.block.header.height),
             )
+
+    def _before_all(self, session: Session, height: int, top: int) -> dict[str, Before]:
+        """By store, what the blocks above a height changed, as it was before them."""
+        before: dict[str, Before] = {store: {} for store in STORES}
+        if height != top:
+            self._check_range(height, top)
+            for changes in self._undo(session, height, top):
+                for store, key, index, data in changes:
+                    before[store][key] = (index, data)
+        return before
 
     def _before(self, session: Session, height: int) -> list[tuple[str, str, bytes | None]]:
         """What the head's block changed, as it was; nothing where there is no undo."""
@@ -342,21 +360,32 @@ class SqlStore:
     def commit(self, *commits: Commit) -> None:
         prepared = [_CommitRows.of(commit) for commit in commits]
         with self._database.writing() as session, self._checked():
-            height, head = self._head(session)
-            last = commits[-1].block
-            if (last.block.header.height, last.hash) == (height, head):
-                return
-            for commit, rows in zip(commits, prepared, strict=True):
-                header = commit.block.block.header
-                if (header.height, header.parent) != (height + 1, head):
-                    raise StorageError(
-                        f"block {header.height} does not follow block {height} in {self._database.name}; start again"
-                        " to go on from what is stored"
-                    )
-                height, head = header.height, commit.block.hash
-                self._write(session, height, rows)
-            session.insert(META, [head_row(height, head)])
-            session.run("DELETE FROM undo WHERE height < ?", (height - UNDO_DEPTH,))
+            if not self._is_head(session, commits[-1]):
+                self._append(session, commits, prepared)
+
+    def _is_head(self, session: Session, commit: Commit) -> bool:
+        return self._head(session) == (commit.block.block.header.height, commit.block.hash)
+
+    def switch(self, height: int, *commits: Commit) -> None:
+        prepared = [_CommitRows.of(commit) for commit in commits]
+        with self._database.writing() as session, self._checked():
+            if not self._is_head(session, commits[-1]):
+                self._rewind(session, height)
+                self._append(session, commits, prepared)
+
+    def _append(self, session: Session, commits: Sequence[Commit], prepared: Sequence["_CommitRows"]) -> None:
+        height, head = self._head(session)
+        for commit, rows in zip(commits, prepared, strict=True):
+            header = commit.block.block.header
+            if (header.height, header.parent) != (height + 1, head):
+                raise StorageError(
+                    f"block {header.height} does not follow block {height} in {self._database.name}; start again"
+                    " to go on from what is stored"
+                )
+            height, head = header.height, commit.block.hash
+            self._write(session, height, rows)
+        session.insert(META, [head_row(height, head)])
+        session.run("DELETE FROM undo WHERE height < ?", (height - UNDO_DEPTH,))
 
     def _write(self, session: Session, height: int, rows: "_CommitRows") -> None:
         session.insert(BLOCKS, rows.block)
@@ -378,16 +407,23 @@ class SqlStore:
 
     def rewind(self, height: int) -> None:
         with self._database.writing() as session, self._checked():
-            head, _ = self._head(session)
-            if not 0 <= height <= head:
-                raise StorageError(f"cannot go back to block {height}: the head is block {head}")
-            undo = self._undo(session, height, head)
-            before: dict[tuple[str, str], tuple[int, bytes | None]] = {}
-            for changes in undo:
-                for store, key, index, data in changes:
-                    before[store, key] = (index, data)
-            self._forget_blocks(session, height, head)
-            self._write_state(session, state_rows((*name, *value) for name, value in before.items()))
+            self._rewind(session, height)
+
+    def _rewind(self, session: Session, height: int) -> None:
+        head, _ = self._head(session)
+        self._check_range(height, head)
+        undo = self._undo(session, height, head)
+        before: dict[tuple[str, str], tuple[int, bytes | None]] = {}
+        for changes in undo:
+            for store, key, index, data in changes:
+                before[store, key] = (index, data)
+        self._forget_blocks(session, height, head)
+        self._write_state(session, state_rows((*name, *value) for name, value in before.items()))
+
+    @staticmethod
+    def _check_range(height: int, head: int) -> None:
+        if not 0 <= height <= head:
+            raise StorageError(f"cannot go back to block {height}: the head is block {head}")
 
     def _undo(self, session: Session, height: int, head: int) -> Iterator[Undo]:
         """How to take back the blocks above a height, the newest first. The block at that height keeps its own too,
@@ -432,6 +468,15 @@ class SqlStore:
         )
         for table in ("receipts", "tx", "undo", "blocks"):
             session.run(f"DELETE FROM {table} WHERE height > ?", (height,))
+
+    def keep_final(self, link: bytes) -> None:
+        with self._database.writing() as session:
+            session.insert(META, [final_row(link)])
+
+    def load_final(self) -> bytes:
+        with self._reading() as session:
+            found = session.rows("SELECT value FROM meta WHERE \"key\" = 'final'")
+            return restore_final(_plain_bytes(found[0][0])) if found else b""
 
     def save_waiting(self, transactions: Sequence[bytes]) -> None:
         rows = waiting_rows(transactions)
@@ -655,6 +700,15 @@ def _check_order(places: Sequence[tuple[int, ...]]) -> None:
     """The newest first, none twice: an index that was damaged may say otherwise."""
     if any(later >= earlier for earlier, later in pairwise(places)):
         raise damaged("an index on disk", "its items are out of order")
+
+
+def _taken_back(rows: StoredRows, before: Before) -> StoredRows:
+    """A store's rows with some of them as they were."""
+    if not before:
+        return rows
+    kept = [row for row in rows if row[1] not in before]
+    kept += [(index, key, data) for key, (index, data) in before.items() if data is not None]
+    return StoredRows(sorted(kept))
 
 
 def _plain_bytes(value: object) -> bytes:

@@ -31,7 +31,8 @@ def number(**options: Any) -> Any:
 
 
 class MetaRow(SQLModel, table=True):
-    """`schema_version`, `genesis_hash`, `head` (height u64 ‖ hash ‖ checksum), `migrated_at` (height u64 of the head
+    """`schema_version`, `genesis_hash`, `head` (height u64 ‖ hash ‖ checksum), `final` (checksum ‖ what
+    agreement begins from, where finality is by depth), `migrated_at` (height u64 of the head
     that an older release wrote)."""
 
     __tablename__ = "meta"

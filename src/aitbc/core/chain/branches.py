@@ -70,6 +70,12 @@ class Branches:
         self._blocks[block.hash] = block
         self._forget_some()
 
+    def put_back(self, block: BuiltBlock) -> None:
+        """Stage a block on the top whose effect is known; what it gives is compared with what it gave."""
+        assert block.block.header.parent == self.top, "a block is staged on its parent"
+        self._put_on(block)
+        self._blocks[block.hash] = block
+
     def drop_top(self) -> None:
         """Take the newest block off the state and forget it."""
         self._blocks.pop(self._staged[-1])
@@ -127,4 +133,5 @@ class Branches:
             hash=block.hash,
             peaks=block.peaks,
             epoch_length=self.head.epoch_length,
+            work=self.head.work,
         )

@@ -11,6 +11,7 @@ from aitbc.core.codec.digests import (
     wid_of,
 )
 from aitbc.core.codec.wire import pack
+from aitbc.core.crypto.address import check_address
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.crypto.mountains import Peaks, append_leaf, peaks_root
 from aitbc.core.crypto.schemes import verify
@@ -30,6 +31,7 @@ from aitbc.core.types.blocks import (
     Header,
     Validator,
 )
+from aitbc.core.types.nakamoto import NakamotoSettings, reward_at
 from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.records import Change, HistoryNode, PaidReceipt
 from aitbc.core.types.transactions import Outcome, Transaction, VerifiedTransaction
@@ -44,6 +46,8 @@ class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
     peaks: Peaks
     """Mountain range over the headers 0 … height − 1 of the tip, the tip itself not included."""
     epoch_length: int
+    work: NakamotoSettings | None = None
+    """Of a chain that agrees by work; None under Simplex."""
 
 
 class BuiltBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +82,18 @@ def build_block(
 ) -> BuiltBlock:
     """Execute waiting transactions on the head and put the valid ones into a block."""
     assert timestamp_ms > tip.header.timestamp_ms, "time moves forward"
+    assert len(extra) <= MAX_EXTRA_BYTES, "whoever configures an author has checked its extra"
     context = _context(tip, state, proposer=proposer, timestamp_ms=timestamp_ms, verifier=verifier)
     execution = execute_all(context, state.tip(), txs)
     return _finish(tip, state, execution, context, extra=extra)
+
+
+def sealed_block(built: BuiltBlock, header: Header) -> BuiltBlock:
+    """A block that was built, with the seal that its author has found since."""
+    ours = built.block.header
+    assert msgspec.structs.replace(header, seal=ours.seal) == ours, "a seal changes nothing but the hash"
+    block = Block(header, built.block.txs)
+    return msgspec.structs.replace(built, block=block, hash=header_hash(header))
 
 
 Known = Callable[[bytes], VerifiedTransaction | None]
@@ -106,8 +119,8 @@ def apply_block(
     On rejection the state is as it was.
     """
     header = block.header
-    validators = validators_of(state.tip())
-    _check_header(tip, header, validators, version=known_version(state.tip_params, tip.header.height + 1))
+    _check_header(tip, header, version=known_version(state.tip_params, tip.header.height + 1))
+    _check_author(tip, header, state)
     if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
         raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
     txs = list(verified) or [_verified(tx, tip.genesis_hash, known, verifier) for tx in block.txs]
@@ -122,7 +135,7 @@ def apply_block(
     execution = execute_all(context, state.tip(), txs)
     if execution.refused:
         raise execution.refused[0][1]
-    built = _finish(tip, state, execution, context, extra=header.extra)
+    built = _finish(tip, state, execution, context, extra=header.extra, seal=header.seal)
     try:
         _compare(built.block.header, header)
     except Rejected:
@@ -162,6 +175,7 @@ def _context(
         proposer=proposer,
         genesis_hash=tip.genesis_hash,
         params=state.tip_params,
+        block_reward=None if tip.work is None else reward_at(tip.work.reward, height),
         verify=verifier,
     )
 
@@ -173,6 +187,7 @@ def _finish(
     context: BlockContext,
     *,
     extra: bytes,
+    seal: bytes = b"",
 ) -> BuiltBlock:
     staged = state.stage(execution.overlay.writes)
     peaks, nodes = append_leaf(tip.peaks, tip.hash)
@@ -190,7 +205,7 @@ def _finish(
         next_validators_hash=validators_hash(validators),
         history_root=peaks_root(peaks),
         extra=extra,
-        seal=b"",
+        seal=seal,
     )
     return BuiltBlock(
         block=Block(header, [tx.tx for tx in execution.included]),
@@ -222,7 +237,7 @@ def known_version(params: Params, height: int) -> int:
     return version
 
 
-def _check_header(tip: ChainTip, header: Header, validators: list[Validator], *, version: int) -> None:
+def _check_header(tip: ChainTip, header: Header, *, version: int) -> None:
     """What a header must say whatever its transactions do."""
     parent = tip.header
     if header.version != version:
@@ -242,10 +257,18 @@ def _check_header(tip: ChainTip, header: Header, validators: list[Validator], *,
         raise Rejected(
             Reason.BAD_TIMESTAMP, f"{header.timestamp_ms} ms is not after {parent.timestamp_ms} ms"
         )
-    if header.proposer not in {validator.address for validator in validators}:
-        raise Rejected(Reason.WRONG_PROPOSER, f"{header.proposer!r} is not in the validator set")
     if len(header.extra) > MAX_EXTRA_BYTES:
         raise Rejected(Reason.TOO_LARGE, f"extra of {len(header.extra)} bytes; at most {MAX_EXTRA_BYTES}")
+
+
+def _check_author(tip: ChainTip, header: Header, state: State) -> None:
+    """Who may author: under Simplex the set. Where work agrees, turn, work and signature are in the header alone and
+    were checked before (docs/spec/nakamoto.md "Headers"); here counts that the reward has an account to go to."""
+    if tip.work is not None:
+        check_address(header.proposer)
+        return
+    if header.proposer not in {validator.address for validator in validators_of(state.tip())}:
+        raise Rejected(Reason.WRONG_PROPOSER, f"{header.proposer!r} is not in the validator set")
     if header.seal:
         raise Rejected(Reason.MALFORMED, "a Simplex header has an empty seal")
 

@@ -101,10 +101,9 @@ def offence_digest(kind: str, offender: str, *what: str) -> bytes:
     return tagged("aitbc/offence/1", kind.encode(), offender.encode(), *[part.encode() for part in what])
 
 
-def header_hash(header: Header) -> bytes:
-    """The block hash; covers every field."""
-    return tagged(
-        "aitbc/header/1",
+def fields_without_seal(header: Header) -> tuple[bytes, ...]:
+    """The first twelve header fields as they are hashed: what an author fixes before the seal."""
+    return (
         u64(header.version),
         header.chain_id.encode(),
         u64(header.height),
@@ -117,8 +116,12 @@ def header_hash(header: Header) -> bytes:
         header.next_validators_hash,
         header.history_root,
         header.extra,
-        header.seal,
     )
+
+
+def header_hash(header: Header) -> bytes:
+    """The block hash; covers every field."""
+    return tagged("aitbc/header/1", *fields_without_seal(header), header.seal)
 
 
 def outcome_leaf(outcome: Outcome) -> bytes:

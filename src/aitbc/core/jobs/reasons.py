@@ -19,7 +19,22 @@ class JobReason(StrEnum):
     QUEUE_FULL = "queue_full"
     CHAIN_UNREACHABLE = "chain_unreachable"
     INFEASIBLE = "infeasible"
+
+    # asking with an account
+    INVALID_API_KEY = "invalid_api_key"
+    BAD_REQUEST_SIGNATURE = "bad_request_signature"
+    REPLAYED = "replayed"
+    PAYMENT_REQUIRED = "payment_required"
     BUDGET_EXCEEDED = "budget_exceeded"
+    NO_SESSION = "no_session"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    CONTENT_POLICY = "content_policy"
+    UNSUPPORTED_PARAMETER = "unsupported_parameter"
+    DEPOSIT_MISMATCH = "deposit_mismatch"
+    UNKNOWN_API_KEY = "unknown_api_key"
+    UNKNOWN_RECEIPT = "unknown_receipt"
+    NOT_ADMIN = "not_admin"
 
     # starting a job on a lock
     UNKNOWN_JOB = "unknown_job"

@@ -104,6 +104,8 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     finished_ms: int
     engine_ms: int
+    partial: bool = False
+    """The client stopped it; the counts are of what was made until then."""
 
 
 def build_details(offer: Offer, computed: Computed) -> ReceiptDetails:
@@ -112,6 +114,7 @@ def build_details(offer: Offer, computed: Computed) -> ReceiptDetails:
     units = actual_units(profile, offer.request, computed.counts)
     return ReceiptDetails(
         **_details_of_offer(offer),
+        status="partial" if computed.partial else "complete",
         output_hash=hash_text(computed.data),
         transcript_root="sha256:" + list_root(computed.transcript).hex(),
         units=units,
@@ -167,15 +170,26 @@ def build_attestation(
 
 
 def check_delivery(
-    offer: Offer, delivery: Delivery, data: bytes, *, provider_key: bytes, genesis_hash: bytes
+    offer: Offer,
+    delivery: Delivery,
+    data: bytes,
+    *,
+    provider_key: bytes,
+    genesis_hash: bytes,
+    stopped: bool = False,
 ) -> None:
-    """Refuse a delivery that is not what was offered; in order: whose, signature, what, how much, form."""
+    """Refuse a delivery that is not what was offered; in order: whose, signature, what, how much, form.
+
+    `stopped`: the client asked to stop, so a part of a text is as good as the whole.
+    """
     core, details = delivery.core, delivery.details
     _check_equal(JobReason.WRONG_TASK, _core_of_offer(offer), _fields(core))
     _check_signature(core, delivery.sig, provider_key, genesis_hash)
     if core.details_hash != details_hash_of(details):
         raise Refused(JobReason.DETAILS_MISMATCH, "details_hash is not the hash of the details")
     _check_equal(JobReason.DETAILS_MISMATCH, _details_of_offer(offer), _fields(details))
+    if details.status == "partial" and not (stopped and offer.kind == "chat"):
+        raise Refused(JobReason.DETAILS_MISMATCH, "status is 'partial', but nobody stopped this job")
     _check_output(offer, delivery, data)
     _check_billing(offer, core, details)
     if offer.kind == "chat":
@@ -217,7 +231,6 @@ def _details_of_offer(offer: Offer) -> dict[str, Any]:
         "candidates_hash": offer.candidates_hash,
         "unit_type": UNIT_TYPES[offer.kind],
         "pay": {"mode": "lock", "id": offer.lock},
-        "status": "complete",
         "verify": VERIFY_DELIVERY,
         "nonce": offer.request["nonce"],
     }

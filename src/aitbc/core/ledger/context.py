@@ -27,6 +27,9 @@ class BlockContext(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of the parent block."""
     epoch_length: int
     params: Params
+    block_reward: int | None = None
+    """Base units to the author, by the height alone; None on a chain without block rewards, the only kind whose
+    receipts mint."""
     verify: Verifier = verify
 
     @property

@@ -13,6 +13,7 @@ import msgspec
 
 from aitbc.core.ledger.state import Base, Overlay
 from aitbc.core.ledger.validators import members_of
+from aitbc.core.types.nakamoto import WorkMode
 from aitbc.core.types.records import Param, Score, ValidatorRecord
 
 Leaders = Callable[[int], int]
@@ -27,8 +28,9 @@ CAP = PRECISION // 3
 NEWCOMER = -(TURNS + TURNS // 8)
 """CometBFT's −1.125 · P: whoever leaves and comes back does not jump the queue."""
 
-Mode = Literal["poa", "cbp", "hybrid"]
-COMPUTE_SHARE: dict[Mode, tuple[int, int]] = {"poa": (0, 1), "cbp": (1, 1), "hybrid": (1, 2)}
+WeighedMode = Literal["poa", "cbp", "hybrid"]
+Mode = WeighedMode | WorkMode
+COMPUTE_SHARE: dict[WeighedMode, tuple[int, int]] = {"poa": (0, 1), "cbp": (1, 1), "hybrid": (1, 2)}
 """β as a fraction: how much of the weight is compute, the rest is stake."""
 
 
@@ -47,7 +49,7 @@ def take_turns(count: int, epoch: int) -> Leaders:
     return lambda slot: (epoch + slot - 1) % count
 
 
-def weights_of(members: Sequence[Member], mode: Mode) -> dict[str, int]:
+def weights_of(members: Sequence[Member], mode: WeighedMode) -> dict[str, int]:
     """Proposer weights by address: stake and compute by the mode's share, scaled to TURNS, at least 1 each."""
     numerator, denominator = COMPUTE_SHARE[mode]
     stakes = _shares([member.stake for member in members])
@@ -152,6 +154,7 @@ def leaders_of(state: Base, epoch: int) -> Leaders:
     mode, voters = mode_of(state), _voters(state)
     if mode == "poa":
         return take_turns(len(voters), epoch)
+    assert mode == "cbp" or mode == "hybrid", "where work agrees nobody leads a slot"
     order = [address for address, _ in voters]
     return Rotation(order, _weights(state, mode), _accumulators(voters)).leader_of
 
@@ -159,7 +162,7 @@ def leaders_of(state: Base, epoch: int) -> Leaders:
 def turns_at_end(state: Base, epoch_length: int) -> dict[str, int]:
     """The accumulators with which a running epoch ends; nothing where turns are not weighed."""
     mode = mode_of(state)
-    if mode == "poa":
+    if mode != "cbp" and mode != "hybrid":
         return {}
     return accumulators_after(_weights(state, mode), _accumulators(_voters(state)), epoch_length)
 
@@ -168,7 +171,7 @@ def carry_turns(state: Overlay, ended_with: Mapping[str, int]) -> None:
     """At a boundary, with the set and the scores of the next epoch in the state: give each voter its place in the
     turns."""
     mode = mode_of(state)
-    if mode == "poa":
+    if mode != "cbp" and mode != "hybrid":
         return
     carried = carried_over(ended_with, _weights(state, mode))
     for address, record in members_of(state):
@@ -185,7 +188,7 @@ def _accumulators(voters: Sequence[tuple[str, ValidatorRecord]]) -> dict[str, in
     return {address: record.turns for address, record in voters}
 
 
-def _weights(state: Base, mode: Mode) -> dict[str, int]:
+def _weights(state: Base, mode: WeighedMode) -> dict[str, int]:
     members = []
     for address, record in _voters(state):
         score = state.get("validators", f"score:{address}")

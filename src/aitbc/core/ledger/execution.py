@@ -12,6 +12,7 @@ from aitbc.core.crypto.schemes import ED25519
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.ledger.epochs import close_epoch
 from aitbc.core.ledger.fees import required_fee, signature_fee, split_fee
+from aitbc.core.ledger.minting import pay_author
 from aitbc.core.ledger.retention import retire
 from aitbc.core.ledger.state import Base, Overlay, check_supply
 from aitbc.core.ledger.transactions import TYPES
@@ -123,7 +124,7 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 def execute_all(context: BlockContext, base: Base, txs: Iterable[VerifiedTransaction]) -> Execution:
-    """Execute transactions in order, then pay the fees out and check that no coin was made or lost.
+    """Execute transactions in order, then pay fees and reward out and check that no coin was made or lost.
 
     Invalid ones are collected in `refused`; a block that contains one is itself invalid.
     """
@@ -139,6 +140,7 @@ def execute_all(context: BlockContext, base: Base, txs: Iterable[VerifiedTransac
         except Rejected as rejection:
             refused.append((tx, rejection))
     _distribute_fees(context, overlay, outcomes)
+    pay_author(context, overlay)
     if context.version >= 2:
         retire(context, overlay)
         if context.closes_epoch:

@@ -16,11 +16,16 @@ from aitbc.core.ledger.params import Params, names_of, params_to_texts, version_
 from aitbc.core.ledger.state import State, check_whole_supply
 from aitbc.core.types.amounts import MAX_SIGNED, MAX_TOTAL, AmountOrZero
 from aitbc.core.types.blocks import PROTOCOL_VERSION, ZERO_HASH, Block, CommittedBlock, Header, Validator
+from aitbc.core.types.nakamoto import WORK_MODES, NakamotoSettings, WorkMode, check_settings
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import STORES, Account, Bond, Commit, Param, Record, ValidatorRecord
 
 MAX_GENESIS_BYTES = 64 * 1024 * 1024
 """Room for half a million accounts."""
+
+
+RHYTHM_OF_VOTES = ("block_time_ms", "idle_ms")
+"""Of `consensus`, what a chain that agrees by work has not: its document does not name them."""
 
 
 class GenesisAccount(
@@ -40,13 +45,15 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ConsensusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How blocks come about. `idle_ms` equal to `block_time_ms` gives the seed's fixed rhythm."""
 
-    mode: Literal["poa", "cbp", "hybrid"] = "poa"
+    mode: Literal["poa", "cbp", "hybrid"] | WorkMode = "poa"
     block_time_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 1_000
     """Least time between blocks; 0 = as soon as a transaction waits."""
     idle_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 10_000
     """Without transactions, one empty block in this time."""
     epoch_length: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
     """Heights in an epoch."""
+    work: NakamotoSettings | None = None
+    """Under `pow` and `poa-pow`, and there only; their blocks have no other rhythm than this says."""
 
 
 class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +64,8 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Seconds since the Unix epoch."""
     accounts: list[GenesisAccount]
     params: Params
-    authorities: Annotated[list[Authority], msgspec.Meta(min_length=1, max_length=50)]
+    authorities: Annotated[list[Authority], msgspec.Meta(max_length=50)]
+    """The validator set, of a chain that agrees by votes; where work agrees there is none."""
     consensus: ConsensusSettings
 
 
@@ -100,7 +108,10 @@ def _check(genesis: Genesis) -> None:
         raise Rejected(Reason.BAD_GENESIS, "authorities sign with Ed25519")
     params = genesis.params
     _check_versions(params)
-    _check_stakes(genesis)
+    if genesis.consensus.work is None:
+        _check_votes(genesis)
+    else:
+        _check_work(genesis, genesis.consensus.work)
     for name in (params.faucet, params.synthetic_attester):
         if name and not params.devnet:
             raise Rejected(Reason.BAD_GENESIS, "faucet and synthetic_attester need devnet = 1")
@@ -131,6 +142,41 @@ def _check_versions(params: Params) -> None:
                 Reason.BAD_GENESIS,
                 f'{name} came with version 2: add activations [{{"version": 2, "height": 0}}] to params',
             )
+
+
+def _check_votes(genesis: Genesis) -> None:
+    if genesis.consensus.mode in WORK_MODES:
+        raise Rejected(Reason.BAD_GENESIS, f"mode {genesis.consensus.mode} needs `work` in consensus")
+    if not genesis.authorities:
+        raise Rejected(Reason.OUT_OF_RANGE, "authorities lists nobody: somebody has to author blocks")
+    _check_stakes(genesis)
+
+
+def _check_work(genesis: Genesis, work: NakamotoSettings) -> None:
+    """Of a chain that agrees by work: what belongs to votes, and what mints for receipts, is not there."""
+    consensus, params, plain = genesis.consensus, genesis.params, ConsensusSettings()
+    if consensus.mode not in WORK_MODES:
+        raise Rejected(Reason.BAD_GENESIS, f"`work` is for the modes pow and poa-pow, not {consensus.mode}")
+    check_settings(work, mode=consensus.mode)
+    if (consensus.block_time_ms, consensus.idle_ms) != (plain.block_time_ms, plain.idle_ms):
+        raise Rejected(
+            Reason.BAD_GENESIS, "block_time_ms and idle_ms of consensus are for votes: set those of `work`"
+        )
+    if genesis.authorities:
+        raise Rejected(Reason.BAD_GENESIS, "authorities vote; who may author by work is in work.miners")
+    if version_at(params, 0) < 2:
+        raise Rejected(
+            Reason.BAD_GENESIS,
+            f"mode {consensus.mode} came with version 2: add activations"
+            ' [{"version": 2, "height": 0}] to params',
+        )
+    for name in ("calibration_budget", "mint_budget_per_day", "synthetic_attester"):
+        if getattr(params, name):
+            raise Rejected(
+                Reason.BAD_GENESIS, f"{name} is for chains whose receipts mint; this one rewards its authors"
+            )
+    if any(key_from_text(key)[0] != ED25519 for key in work.miners):
+        raise Rejected(Reason.BAD_GENESIS, "miners sign with Ed25519")
 
 
 def _check_stakes(genesis: Genesis) -> None:
@@ -168,6 +214,8 @@ def genesis_document(genesis: Genesis) -> bytes:
     so that a new release hashes an old chain's genesis as the old one did."""
     plain = msgspec.to_builtins(genesis)
     plain["params"] = {name: plain["params"][name] for name in names_of(genesis.params)}
+    names = RHYTHM_OF_VOTES if genesis.consensus.work else ("work",)
+    plain["consensus"] = {name: value for name, value in plain["consensus"].items() if name not in names}
     return jcs(plain)
 
 
@@ -220,9 +268,17 @@ def _writes(genesis: Genesis) -> dict[str, dict[str, Record | None]]:
             )
     for name, text in params_to_texts(genesis.params).items():
         writes["params"][name] = Param(value=text)
-    for name, value in msgspec.structs.asdict(genesis.consensus).items():
-        writes["params"][f"consensus.{name}"] = Param(value=str(value))
+    for name, value in _consensus_texts(genesis.consensus).items():
+        writes["params"][f"consensus.{name}"] = Param(value=value)
     if genesis.params.mint_budget_per_day:
         writes["params"]["mint.accrued_ms"] = Param(value=str(genesis.timestamp * 1000))
     writes["params"]["supply.genesis"] = Param(value=str(_supply(genesis)))
     return writes
+
+
+def _consensus_texts(consensus: ConsensusSettings) -> dict[str, str]:
+    """As the params store keeps them."""
+    if consensus.work is None:
+        return {name: str(getattr(consensus, name)) for name in ("mode", *RHYTHM_OF_VOTES, "epoch_length")}
+    work = jcs(msgspec.to_builtins(consensus.work)).decode()
+    return {"mode": consensus.mode, "epoch_length": str(consensus.epoch_length), "work": work}

@@ -68,6 +68,8 @@ def allowance(context: BlockContext, state: Overlay, *, hub: str, full: int) -> 
 
     The scale was fixed when the epoch began; what is left of the budget is a hard stop.
     """
+    if context.block_reward is not None:
+        return 0
     params, allowed = context.params, full
     if context.version < 2:
         return full
@@ -94,6 +96,16 @@ def check_room(state: Overlay, amount: int) -> None:
     """Fail when so many new coins would pass the supply's bound."""
     if state.total_supply() + amount > MAX_TOTAL:
         raise Failed(Reason.SUPPLY_EXHAUSTED, "the supply would pass 2^63 - 1 base units")
+
+
+def pay_author(context: BlockContext, state: Overlay) -> None:
+    """The block's reward, or what the supply's bound leaves of it; nobody reads it from a block."""
+    if not context.block_reward:
+        return
+    reward = min(context.block_reward, MAX_TOTAL - state.total_supply())
+    if reward > 0:
+        state.credit(context.proposer, reward)
+        state.add_supply("rewards", reward)
 
 
 def refill_budget(context: BlockContext, state: Overlay) -> None:

@@ -2,7 +2,9 @@
 
 Readers see the *head*: the newest committed block. The trees are ahead of it by the blocks that were *staged*, that
 is executed and not committed yet; `publish` moves the head over the oldest of them, `unstage` takes the newest back,
-`retract` takes the head itself back. Staging may run on a worker thread, publishing runs on the reader's.
+`retract` takes the head itself back. Where branches compete the trees may also go below the head (`step_back`) while
+another branch is staged: readers see the old head until `publish_back`, or never notice (`step_forward`). Staging and
+stepping may run on a worker thread, publishing runs on the reader's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,6 +97,10 @@ class State:
         """The oldest first."""
         self._journal: tuple[Staged, ...] = ()
         """Blocks up to the head, the oldest first."""
+        self._back: tuple[Staged, ...] = ()
+        """Blocks that the tip has left and the head has not, the newest first."""
+        self._back_params = self.params
+        """At the block below them."""
 
     def load(self, records: Mapping[str, Sequence[tuple[int, str, bytes]]]) -> None:
         """Fill an empty state from stored (slot, key, bytes), in slot order; raises Rejected for what cannot be."""
@@ -138,7 +144,9 @@ class State:
 
     @property
     def tip_params(self) -> Params:
-        return self._staged[-1].params if self._staged else self.params
+        if self._staged:
+            return self._staged[-1].params
+        return self._back_params if self._back else self.params
 
     def tip_data(self, store: str, key: str) -> bytes | None:
         """A record's bytes as the newest staged block left them."""
@@ -146,6 +154,9 @@ class State:
             for staged in reversed(self._staged):
                 if (store, key) in staged.after:
                     return staged.after[store, key]
+        for undone in reversed(self._back):
+            if (store, key) in undone.before:
+                return undone.before[store, key]
         return self.data[store].get(key)
 
     def tip_keys(self, store: str, prefix: str) -> list[str]:
@@ -236,6 +247,39 @@ class State:
         self._journal = self._journal[:-1]
         self.params = self._read_params(self.data["params"])
 
+    # Another branch, while readers still see the head
+
+    def step_back(self) -> None:
+        """Take the tip one block below where it is, the head at first; nothing may be staged."""
+        if self._staged or not self._journal:
+            raise BrokenInvariant("only a tip with a journal and nothing on top of it goes back")
+        undone = self._journal[-1]
+        params = self.tip_params
+        self._journal = self._journal[:-1]
+        self._undo(undone)
+        self._back = (*self._back, undone)
+        self._back_params = self._params_after({}) if "params" in undone.trees else params
+
+    def step_forward(self) -> None:
+        """Take the tip back to the head; nothing may be staged."""
+        assert not self._staged, "what was staged below the head is given up first"
+        for undone in reversed(self._back):
+            writes: dict[str, dict[str, Record | None]] = {}
+            for change in undone.changes:
+                writes.setdefault(change.store, {})[change.key] = change.record
+            if self.stage(writes).root != undone.root:
+                raise BrokenInvariant("a block that is put on the state again gives another state")
+        self._journal = (*self._journal, *self._staged)
+        self._staged = self._back = ()
+
+    def publish_back(self) -> None:
+        """Readers see the block below those that the tip has left; what is staged is published next."""
+        for undone in self._back:
+            for change in undone.changes:
+                self._set(change, change.before)
+        if self._back:
+            self._back, self.params = (), self._back_params
+
     def _set(self, change: Change, value: bytes | None) -> None:
         """A record at the head."""
         data, key = self.data[change.store], change.key
@@ -278,6 +322,17 @@ class State:
             assert isinstance(record, Param)
             texts[key] = record.value
         return params_from_texts(texts)
+
+    def get_before(self, store: str, key: str, *, back: int) -> Record | None:
+        """A record in the state `back` blocks before the head; Rejected when the journal does not reach so far."""
+        journal = self._journal
+        if not 0 <= back <= len(journal):
+            raise Rejected(Reason.OUT_OF_RANGE, f"states reach {len(journal)} blocks back, not {back}")
+        for staged in journal[len(journal) - back :]:
+            if (store, key) in staged.before:
+                data = staged.before[store, key]
+                return None if data is None else record_from_bytes(store, key, data)
+        return self.get(store, key)
 
     # Proving
 

@@ -2,10 +2,13 @@
 docs/spec/p2p.md "Addresses"
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 GIVEN_OUT = IPv6Network("2000::/3")
 """All of IPv6 that anybody has been given for use in public."""
+REMEMBERED = 8_192
+"""Addresses whose network need not be worked out again: more than a book holds."""
 LOCAL = "local"
 """The group of everything that is not routed in public: one machine, one house, one test."""
 
@@ -36,6 +39,7 @@ def numeric_where(where: str) -> str | None:
     return join_where(str(address), parts[1])
 
 
+@lru_cache(REMEMBERED)
 def group_of(where: str) -> str:
     """The /16 of an IPv4 and the /32 of an IPv6 address: one owner has few of them."""
     address = _address_of(where)
@@ -57,6 +61,7 @@ def is_public(where: str) -> bool:
     return isinstance(address, IPv4Address) or (address in GIVEN_OUT and address.sixtofour is None)
 
 
+@lru_cache(REMEMBERED)
 def owner_of(where: str) -> str:
     """What is banned with a peer: its IPv4 address, or the /64 of its IPv6 address; empty for local ones, which many
     share. A whole /24 would let one rented machine cut off its honest neighbours."""

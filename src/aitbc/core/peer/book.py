@@ -24,6 +24,7 @@ NEW_PER_SOURCE = 32
 """Buckets that all tellers of one network share: an eighth of the book."""
 TRIED_PER_GROUP = 4
 """Buckets that one network can reach, a sixteenth."""
+MAX_ENTRIES = (NEW_BUCKETS + TRIED_BUCKETS) * PLACES
 FORGET_MS = 30 * 24 * 3_600_000
 HOPELESS = 3
 """Failures in a row, with no success ever, after which an address gives way."""
@@ -74,7 +75,7 @@ class BookRecord(msgspec.Struct, frozen=True, array_like=True):
     """The book on disk."""
 
     secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    entries: Annotated[list[Entry], msgspec.Meta(max_length=(NEW_BUCKETS + TRIED_BUCKETS) * PLACES)]
+    entries: Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
     anchors: Annotated[list[PeerAddress], msgspec.Meta(max_length=2)] = []
     """Outbound peers at the last shutdown, dialled first: who fills the book while a node is down gains little."""
 
@@ -204,11 +205,12 @@ class AddressBook:
     def sample(self, draws: Draws, limit: int, now_ms: int, *, but: bytes) -> list[PeerAddress]:
         """Addresses to tell others: mostly such that answered here; not their own."""
         found: dict[str, PeerAddress] = {}
-        for turn in range(4 * limit):
-            table = self._tried if turn % 4 and self._tried else self._new
-            if len(found) == limit or not (table or self._tried):
+        tried, new = list(self._tried.values()), list(self._new.values())
+        for turn in range(min(4 * limit, 8 * len(self._entries))):
+            if len(found) == limit:
                 break
-            entry = self._draw(draws, table or self._tried)
+            bucket = draws.one_of(tried if turn % 4 and tried else new or tried)
+            entry = self._entries[bucket[draws.one_of(list(bucket))]]
             if entry.key != but and not entry.gives_way(now_ms):
                 found[entry.where] = PeerAddress(entry.where, entry.key if entry.tried else b"")
         return list(found.values())

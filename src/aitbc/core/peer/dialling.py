@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aitbc.core.peer.addresses import LOCAL, group_of, numeric_where, split_where
-from aitbc.core.peer.book import AddressBook, BookRecord, Entry
+from aitbc.core.peer.book import MAX_ENTRIES, AddressBook, BookRecord, Entry
 from aitbc.core.peer.draws import Draws
 from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.peer.links import Dial
@@ -107,6 +107,16 @@ class Dialler:
         parts = split_where(where)
         return parts is not None and parts[0] in self._hosts
 
+    def held(self) -> dict[str, tuple[int, int]]:
+        """What is kept, and the most of each."""
+        most_dials = MAX_DIALS + len(self._configured) + len(self._settings.bootstrap)
+        return {
+            "dials": (len(self._attempts), most_dials),
+            "own": (len(self._own), MAX_OWN),
+            "hints": (len(self._hints), MAX_HINTS),
+            "book": (len(self.book), MAX_ENTRIES),
+        }
+
     # What became of attempts
 
     def take(self, dial: int) -> Attempt | None:
@@ -129,7 +139,11 @@ class Dialler:
         self.book.forget(attempt.where)
 
     def good(self, attempt: Attempt, key: bytes, now_ms: int) -> None:
+        """It is there, and speaks our language."""
         self.book.answered(attempt.where, key, now_ms)
+
+    def accepted(self, attempt: Attempt) -> None:
+        """It has a place for us."""
         self._back_off.pop(attempt.where, None)
 
     def refused(self, attempt: Attempt, now_ms: int) -> None:
@@ -163,7 +177,7 @@ class Dialler:
         dials = [
             self._dial_fixed(now_ms, there, peer.where, peer.key) for peer in self._configured if peer.where
         ]
-        if not there.keys and not self._attempts:
+        if not there.keys:  # whatever else is being dialled: a book may be full of the dead
             dials += [self._dial_fixed(now_ms, there, where, b"") for where in self._settings.bootstrap]
         return [dial for dial in dials if dial is not None]
 

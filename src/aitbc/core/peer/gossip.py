@@ -25,6 +25,7 @@ from aitbc.core.peer.kinds import (
     Wids,
     pack_message,
 )
+from aitbc.core.peer.messages import MAX_PENDING, Held
 from aitbc.core.peer.peering import Peering
 from aitbc.core.peer.peers import VOTES, PeerEffect, Refusal, Replied, Requested, Unreplied
 from aitbc.core.peer.reasons import PeerReason
@@ -98,8 +99,8 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class TransactionsCame(msgspec.Struct, frozen=True):
-    """Transactions that were asked for. The host checks that each has its hash (else it blames the key with INVALID)
-    and then calls `took` or `refused`."""
+    """Transactions that were asked for. The host checks that each has its hash, and calls `took` or `refused`;
+    for what is another, or none, it blames the key and calls `mistaken`."""
 
     key: bytes
     txs: list[tuple[bytes, bytes]]
@@ -139,6 +140,14 @@ class _Wanted(msgspec.Struct):
     """More than one peer has announced it: nobody alone has invented it."""
 
 
+class _Source(msgspec.Struct):
+    """Who sent a transaction that is being verified, and who else has announced it."""
+
+    key: bytes
+    others: list[bytes]
+    told_by_many: bool
+
+
 class _Peer(msgspec.Struct):
     """What waits for the next flush."""
 
@@ -158,8 +167,8 @@ class Gossip:
         self._undecided_of: Counter[bytes] = Counter()
         """The same by who told first."""
         self._wanted: dict[bytes, _Wanted] = {}
-        self._sources: OrderedDict[bytes, bytes] = OrderedDict()
-        """Who sent a transaction that is being verified: it is not told again."""
+        self._sources: OrderedDict[bytes, _Source] = OrderedDict()
+        """Transactions that are being verified: who sent one is not told of it."""
         self._refused: OrderedDict[bytes, int] = OrderedDict()
         self._fresh: OrderedDict[bytes, int] = OrderedDict()
         """Transactions that began their way here, and when."""
@@ -169,6 +178,23 @@ class Gossip:
         """Nobody who announced these has them; told with the next effects."""
         self._ticket = PULL_TICKET
         self._flush_at_ms: int | None = None
+
+    def held(self) -> Held:
+        """What is kept, and the most of each; of what each peer has, the fullest."""
+        peers = self._peers.values()
+        return {
+            "seen": (len(self._seen), MAX_SEEN),
+            "undecided bytes": (self._undecided, MAX_UNDECIDED_BYTES),
+            "undecided bytes of one": (max(self._undecided_of.values(), default=0), MAX_UNDECIDED_OF_PEER),
+            "wanted": (len(self._wanted), MAX_WANTED),
+            "wanted of one": (max((peer.wanted for peer in peers), default=0), MAX_WANTED_OF_PEER),
+            "to announce": (max((len(peer.announce) for peer in peers), default=0), MAX_QUEUED),
+            "sources": (len(self._sources), MAX_WANTED),
+            "refused": (len(self._refused), MAX_REFUSED),
+            "fresh": (len(self._fresh), MAX_FRESH),
+            "gossiping with": (len(self._peers), max(1, len(self._peering.peers))),
+            "pulls": (len(self._pulls), MAX_PENDING * max(1, len(self._peers))),
+        }
 
     # Flooding
 
@@ -253,12 +279,12 @@ class Gossip:
         """The node holds these now: announce them to who did not send them."""
         peers = [(key, self._peer(key)) for key in self._peering.peers]
         for wid in wids:
-            source = self._sources.pop(wid, b"")
+            source = self._sources.pop(wid, None)
             self._unwant(wid)
-            if not source:
+            if source is None:
                 self._fresh[wid] = now_ms
             for key, peer in peers:
-                if key != source and len(peer.announce) < MAX_QUEUED:
+                if (source is None or key != source.key) and len(peer.announce) < MAX_QUEUED:
                     peer.announce[wid] = None
         while len(self._fresh) > MAX_FRESH:
             self._fresh.popitem(last=False)
@@ -278,16 +304,25 @@ class Gossip:
         while len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
 
+    def mistaken(self, now_ms: int, wids: Iterable[bytes]) -> list[GossipEffect]:
+        """What came is not what these hashes name: who else has announced them is asked."""
+        for wid in wids:
+            source = self._sources.pop(wid, None)
+            if source is not None and wid not in self._wanted:
+                wanted = self._wanted[wid] = _Wanted(source.key, source.others, source.told_by_many)
+                self._ask_next(wid, wanted)
+        return self._missed() + self._wake(now_ms)
+
     def announced(self, now_ms: int, key: bytes, message: Wids) -> list[GossipEffect]:
         """A peer has these: those that are not here are asked for."""
         peer = self._peer(key)
         for wid in message.wids:
             peer.announce.pop(wid, None)
-            wanted = self._wanted.get(wid)
+            wanted, source = self._wanted.get(wid), self._sources.get(wid)
             if wanted is not None:
-                if key != wanted.asked and key not in wanted.others and len(wanted.others) < MAX_ANNOUNCERS:
-                    wanted.others.append(key)
-                    wanted.told_by_many = True
+                _note_announcer(wanted, wanted.asked, key)
+            elif source is not None:
+                _note_announcer(source, source.key, key)
             elif not self._is_known(now_ms, wid):
                 self._want(wid, key)
         return self._pull(now_ms, key, peer)  # what was announced together is asked for together
@@ -311,8 +346,10 @@ class Gossip:
         came = [(wid, tx) for wid, tx in zip(wids, txs, strict=False) if tx]
         for wid, tx in zip(wids, txs, strict=False):
             if tx:
+                wanted = self._wanted.get(wid)
+                others, told_by_many = (wanted.others, wanted.told_by_many) if wanted else ([], False)
                 self._unwant(wid)
-                self._sources[wid] = key
+                self._sources[wid] = _Source(key, [other for other in others if other != key], told_by_many)
             else:
                 self._ask_another(wid)
         while len(self._sources) > MAX_WANTED:
@@ -388,7 +425,7 @@ class Gossip:
         return effects
 
     def _is_known(self, now_ms: int, wid: bytes) -> bool:
-        return wid in self._sources or self._refused.get(wid, 0) > now_ms or self._pool.has(wid)
+        return self._refused.get(wid, 0) > now_ms or self._pool.has(wid)
 
     def _want(self, wid: bytes, key: bytes) -> None:
         peer = self._peer(key)
@@ -413,6 +450,10 @@ class Gossip:
         if wanted is None:
             return
         self._release(wanted.asked, wid)
+        self._ask_next(wid, wanted)
+
+    def _ask_next(self, wid: bytes, wanted: _Wanted) -> None:
+        """Of those who announced it; without any it is given up."""
         while wanted.others:
             wanted.asked = wanted.others.pop(0)
             if not self._peering.is_up(wanted.asked):
@@ -439,6 +480,13 @@ class Gossip:
             return []
         self._flush_at_ms = now_ms + FLUSH_MS
         return [Wake(self._flush_at_ms)]
+
+
+def _note_announcer(of: _Wanted | _Source, first: bytes, key: bytes) -> None:
+    """Somebody else has it too, and can be asked when the first does not deliver."""
+    if key != first and key not in of.others and len(of.others) < MAX_ANNOUNCERS:
+        of.others.append(key)
+        of.told_by_many = True
 
 
 def _id(kind: Kind, payload: bytes) -> bytes:

@@ -32,6 +32,10 @@ SEARCH_HOPS = 3
 """A question is passed on so often after the searcher's own peers had it."""
 MAX_FILLED = 4_096
 """Transactions of one block that are asked for by their places; of more, the whole block is."""
+MAX_LOCATOR = 64
+"""A locator's steps double: so many lead from any height to the newest final block."""
+MAX_WORK_HEADERS = 512
+"""As `consensus.nakamoto.engine.MAX_HEADERS`; a test keeps the two equal."""
 
 # Payloads
 
@@ -165,6 +169,23 @@ class Filled(_Record, frozen=True):
     """All of them, as on the wire, in the order of the question."""
 
     txs: Annotated[list[bytes], msgspec.Meta(max_length=MAX_FILLED)]
+
+
+class Locator(_Record, frozen=True):
+    """Hashes from where the asker is down to its newest final block."""
+
+    hashes: Annotated[list[Hash], msgspec.Meta(min_length=1, max_length=MAX_LOCATOR)]
+
+
+class WorkHeaders(_Record, frozen=True):
+    """Those after the first hash of a locator that is on the teller's chain, parents first; or that none is."""
+
+    meets: bool
+    headers: Annotated[list[bytes], msgspec.Meta(max_length=MAX_WORK_HEADERS)]
+
+
+class BlockNamed(_Record, frozen=True):
+    hash: Hash
 
 
 class Search(_Record, frozen=True):
@@ -362,6 +383,32 @@ BLOCKS = Kind(
     timeout_ms=10_000,
     lane=Lane.BULK,
 )
+WORK_HEAD = Kind(name="work:head", limit=1 * KB, count=Rate(20, 100), size=Rate(20 * KB, 100 * KB))
+"""A header of the largest size has 800 bytes. A node tells each head of its own, and passes nothing on."""
+WORK_HEADERS = Kind(
+    name="work:headers",
+    schema=Locator,
+    limit=4 * KB,
+    count=Rate(5, 40),
+    size=Rate(20 * KB, 160 * KB),
+    asks=True,
+    answer=WorkHeaders,
+    answer_limit=512 * KB,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+WORK_BLOCK = Kind(
+    name="work:block",
+    schema=BlockNamed,
+    limit=64,
+    count=Rate(80, 160),
+    size=Rate(8 * KB, 16 * KB),
+    asks=True,
+    answer_limit=WHOLE_BLOCK,
+    timeout_ms=10_000,
+    lane=Lane.BULK,
+)
+"""One at a time, so that what stalls can be asked of another."""
 SEARCH_BLOCK = Kind(
     name="gossip:search:block",
     schema=Search,
@@ -403,6 +450,9 @@ KINDS = (
     HEADERS,
     FILL,
     BLOCKS,
+    WORK_HEAD,
+    WORK_HEADERS,
+    WORK_BLOCK,
     SEARCH_BLOCK,
     SEARCH_TRANSACTION,
 )

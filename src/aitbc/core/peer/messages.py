@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.peer.frames import FrameReader, Head, Type, frame
+from aitbc.core.peer.frames import MAX_BODY, FrameReader, Head, Type, frame
 from aitbc.core.peer.kinds import BY_NAME, Kind, Rate, unpack_answer, unpack_message
 from aitbc.core.peer.reasons import PeerFault, PeerReason
 
@@ -23,25 +23,36 @@ MAX_LATE = 256
 ALL_KINDS = Rate(5_000, 10_000)
 """Messages of any kind, known or not: twice the votes of fifty validators at the highest pace."""
 REFUSAL_LIMIT = 512
+Held = dict[str, tuple[int, int]]
+"""Tables that strangers can fill: how much is in each, and the most that may be."""
 MAX_ID = 2**32 - 1
 
 
-class Bucket:
-    """Tokens of one rate, in thousandths, so that every millisecond counts."""
+PARTS = 100_000
+"""Of a token: thousandths for milliseconds, hundredths for a share."""
 
-    def __init__(self, rate: Rate, now_ms: int) -> None:
-        self._per_second = rate.per_second
-        self._most = rate.burst * 1000
+
+class Bucket:
+    """Tokens of one rate, in parts so small that every millisecond counts, also of a share of the rate."""
+
+    def __init__(self, rate: Rate, now_ms: int, *, share_percent: int = 100) -> None:
+        self._per_ms = rate.per_second * share_percent
+        self._most = max(rate.burst * share_percent, 100) * 1000
         self._tokens = self._most
         self._at_ms = now_ms
+
+    def credit(self, ms: int) -> None:
+        """What came while nobody looked at the clock is paid for with the time in which it came."""
+        self._tokens += ms * self._per_ms
 
     def take(self, now_ms: int, amount: int = 1) -> bool:
         """Whether so much may pass now; if so, it has."""
         if now_ms != self._at_ms:
             if now_ms > self._at_ms:
-                self._tokens = min(self._most, self._tokens + (now_ms - self._at_ms) * self._per_second)
+                filled = min(self._most, self._tokens + (now_ms - self._at_ms) * self._per_ms)
+                self._tokens = max(self._tokens, filled)
             self._at_ms = now_ms
-        left = self._tokens - amount * 1000
+        left = self._tokens - amount * PARTS
         if left < 0:
             return False
         self._tokens = left
@@ -54,6 +65,7 @@ class Limits:
     def __init__(self, now_ms: int, *, share_percent: int = 100) -> None:
         self._now_ms = now_ms
         self._share = share_percent
+        self._credit_ms = 0
         self._buckets: dict[bytes, tuple[Bucket, Bucket]] = {}
 
     def allows(self, kind: Kind, now_ms: int, size: int) -> bool:
@@ -63,9 +75,17 @@ class Limits:
         count, bytes_ = buckets
         return count.take(now_ms) and bytes_.take(now_ms, size)
 
+    def credit(self, ms: int) -> None:
+        """For kinds that come for the first time later, too."""
+        self._credit_ms = ms
+        for buckets in self._buckets.values():
+            for bucket in buckets:
+                bucket.credit(ms)
+
     def _bucket(self, rate: Rate) -> Bucket:
-        shared = Rate(-(-rate.per_second * self._share // 100), -(-rate.burst * self._share // 100))
-        return Bucket(shared, self._now_ms)
+        bucket = Bucket(rate, self._now_ms, share_percent=self._share)
+        bucket.credit(self._credit_ms)
+        return bucket
 
 
 # What a peer's bytes turned out to be.
@@ -157,6 +177,15 @@ class Session:
         """For how long the frame that is coming in has been coming; 0 between frames."""
         return now_ms - self._inside_since_ms if self._reader.inside else 0
 
+    def held(self) -> Held:
+        """What is kept for this peer, and the most of each."""
+        return {
+            "pending": (len(self._pending), MAX_PENDING),
+            "asked": (len(self._asked), MAX_ASKED),
+            "late": (len(self._late), MAX_LATE),
+            "buffered": (self.buffered, MAX_BODY),
+        }
+
     # In
 
     def receive(self, now_ms: int, data: bytes) -> Iterator[Item]:
@@ -186,6 +215,14 @@ class Session:
             Unanswered(request, PeerReason.NO_ANSWER, f"none within {request.kind.timeout_ms} ms")
             for _, request in overdue
         ]
+
+    def slept(self, ms: int, *, credit_ms: int) -> None:
+        """This node stood still for so long: what came or did not come meanwhile says nothing about the peer."""
+        self._inside_since_ms += ms
+        self._all.credit(credit_ms)
+        self._limits.credit(credit_ms)
+        for id_, request in self._pending.items():
+            self._pending[id_] = msgspec.structs.replace(request, sent_ms=request.sent_ms + ms)
 
     def abandon(self) -> list[Unanswered]:
         """The connection is over: what was asked will not be answered."""

@@ -28,6 +28,7 @@ from aitbc.core.peer.kinds import (
     Status,
 )
 from aitbc.core.peer.links import LinkEvent
+from aitbc.core.peer.messages import Held
 from aitbc.core.peer.peering import TICK_MS, Peering
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
@@ -75,7 +76,7 @@ class Network:
     * `Wake`: call `tick` at that time.
     * `PeerUp`, `PeerDown`: who may be talked to; keys are node keys.
     * `Delivered`: a vote, candidate or certificate that nobody told before: check it on a worker, then `judge`.
-    * `TransactionsCame`: decode, compare each hash, verify; then `took` or `refused`, `blame` for a wrong hash.
+    * `TransactionsCame`: decode, compare hashes, verify; then `took`, `refused`, or `mistaken` and `blame`.
     * `LookUp`: `looked` says whether the node has it; `Examine`: `examined` says whether it is what its hash names.
     * `Found`, `NotFound`: at most one for each `search`.
     * `Requested`: somebody asks: `answer` or `refuse` it within the kind's timeout.
@@ -141,6 +142,10 @@ class Network:
     def bans(self, now_ms: int) -> dict[bytes | str, int]:
         return self._peering.scores.bans(now_ms)
 
+    def held(self) -> Held:
+        """Every table that strangers can fill: how much is in it, and the most that may be."""
+        return {**self._peering.held(), **self._gossip.held(), **self._searching.held()}
+
     def record(self) -> BookRecord:
         return self._peering.record()
 
@@ -183,6 +188,10 @@ class Network:
     def refused(self, now_ms: int, wids: Sequence[bytes]) -> None:
         """Transactions that came and were not taken, for whatever reason."""
         self._gossip.refused(now_ms, wids)
+
+    def mistaken(self, now_ms: int, wids: Sequence[bytes]) -> list[NetworkEffect]:
+        """What came under these hashes is something else, or nothing: who else announced them is asked."""
+        return self._pass_on(now_ms, self._gossip.mistaken(now_ms, wids))
 
     def say(self, now_ms: int, key: bytes, kind: Kind, payload: bytes) -> list[NetworkEffect]:
         """Tell one peer something."""

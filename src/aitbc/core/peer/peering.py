@@ -41,7 +41,7 @@ from aitbc.core.peer.links import (
     Throttle,
     Unlinked,
 )
-from aitbc.core.peer.messages import Answered, Asked, Item, Said, Session, Unanswered, Wrong
+from aitbc.core.peer.messages import Answered, Asked, Held, Item, Said, Session, Unanswered, Wrong
 from aitbc.core.peer.peers import (
     ConfiguredPeer,
     Heard,
@@ -61,6 +61,22 @@ from aitbc.core.peer.scores import Scores
 TICK_MS = 250
 """How often the host calls `tick`; every timer below is checked then."""
 
+ASLEEP_MS = 2_000
+"""Who is not called for so long was stopped, or its machine was: eight ticks are missing."""
+AWAKE_MS = 10_000
+"""What gathered meanwhile is read within this time; until then nobody gives points for what only time makes wrong."""
+MAX_CREDIT_MS = 60_000
+TIMELY = frozenset(
+    {
+        PeerReason.RATE_EXCEEDED,
+        PeerReason.TOO_MANY_REQUESTS,
+        PeerReason.LATE_ANSWER,
+        PeerReason.NO_ANSWER,
+        PeerReason.DUPLICATE_GOSSIP,
+        PeerReason.SLOW_FRAME,
+    }
+)
+"""Wrong only because of when it came."""
 HELLO_MS = 5_000
 PING_MS = 15_000
 MAX_SKEW_MS = 30_000
@@ -78,7 +94,7 @@ ASK_PEERS_MS = 10_000
 ASK_PEERS_FULL_MS = 300_000
 PRUNE_MS = 1_000
 PROTECTED = 4
-"""Inbound peers that are not pruned for each of: quick answers, news, age."""
+"""Inbound peers that are not pruned for each of: quick answers, news, age; at most a quarter of the places each."""
 THROTTLE_MS = 1_000
 
 
@@ -140,6 +156,9 @@ class Peering:
         self._ask_at_ms = 0
         self._prune_at_ms = 0
         self._stopped = False
+        self._called_ms = 0
+        self._awake_ms = 0
+        """Since when this node has run again; 0: it was never stopped."""
 
     # What the layers above may ask
 
@@ -182,6 +201,18 @@ class Peering:
             return not self._stopped
         return not self._stopped and not self.scores.banned(now_ms, where=where)
 
+    def held(self) -> Held:
+        """What is kept for strangers, and the most of each; of what each link has, the fullest."""
+        open_ = [link for link in self._links.values() if not link.ending()]
+        result = {**self._dialler.held(), **self.scores.held()}
+        dialled = result["dials"][1] + (self.settings.max_peers + 1) // 2
+        result["links"] = (len(open_), 2 * self.settings.max_peers + MAX_INTRODUCING + dialled)
+        for link in open_:
+            for name, (now, most) in link.session.held().items():
+                result[name] = (max(now, result.get(name, (0, 0))[0]), most)
+        result["all buffered"] = (sum(link.session.buffered for link in open_), MAX_BUFFERED)
+        return result
+
     def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
         """Replace the configured peers, as when the validator set changes; connections stay."""
         self._dialler.configure(peers)
@@ -194,6 +225,7 @@ class Peering:
     # Facts
 
     def step(self, now_ms: int, event: LinkEvent) -> list[PeerEffect]:
+        self._notice_sleep(now_ms)
         match event:
             case Received():
                 return self._received(now_ms, event)
@@ -210,6 +242,7 @@ class Peering:
 
     def tick(self, now_ms: int) -> list[PeerEffect]:
         """Everything that time alone brings about."""
+        self._notice_sleep(now_ms)
         effects: list[PeerEffect] = []
         for link in list(self._links.values()):
             effects += self._check(now_ms, link)
@@ -219,6 +252,21 @@ class Peering:
             effects += self._dialler.due(now_ms, self._connected())
             effects += self._ask_for_peers(now_ms)
         return effects
+
+    def _notice_sleep(self, now_ms: int) -> None:
+        """A process that was stopped, or a machine that slept, finds all at once what came in order: nobody is to blame
+        for that. Without this, half a minute of it would ban every honest peer for a day."""
+        slept_ms = now_ms - self._called_ms
+        if self._called_ms and slept_ms > ASLEEP_MS:
+            self._awake_ms = now_ms
+            for link in self._links.values():
+                link.since_ms += slept_ms
+                link.last_seen_ms += slept_ms
+                link.session.slept(slept_ms, credit_ms=min(slept_ms, MAX_CREDIT_MS))
+        self._called_ms = now_ms
+
+    def _is_drowsy(self, now_ms: int) -> bool:
+        return self._awake_ms > 0 and 0 <= now_ms - self._awake_ms < AWAKE_MS
 
     def stop(self, now_ms: int) -> list[PeerEffect]:
         """Say goodbye to everybody; nothing is dialled or accepted any more."""
@@ -383,6 +431,7 @@ class Peering:
             return self._end(link, reason)
         if link.attempt.feeler:
             return self._end(link, PeerReason.FEELER)
+        self._dialler.accepted(link.attempt)
         return self._introduce(now_ms, link, welcome.hello)
 
     def _introduce(self, now_ms: int, link: _Link, hello: Hello) -> list[PeerEffect]:
@@ -514,6 +563,8 @@ class Peering:
     def _fault(self, now_ms: int, link: _Link, reason: PeerReason, message: str) -> list[PeerEffect]:
         """Count what a peer did; who did too much is banned, or throttled when it is configured."""
         effects: list[PeerEffect] = [Refusal(link.key, reason, message)]
+        if reason in TIMELY and self._is_drowsy(now_ms):
+            return effects
         if not self.scores.add(link.key, reason, now_ms) or link.ending():
             return effects
         if self.is_configured(link.key):
@@ -612,13 +663,15 @@ class Peering:
         return effects
 
     def _prune(self, now_ms: int) -> list[PeerEffect]:
-        """Above the maximum, one inbound peer a second goes: of the network with the most, the youngest."""
-        if now_ms < self._prune_at_ms or self._introduced() <= self.settings.max_peers:
+        """When every inbound place is taken, one peer a second goes, so that newcomers find one: of the network with
+        the most, the youngest. Sooner nobody goes: where all nodes have as many peers as they want, a newcomer is
+        everybody's youngest, and would be thrown out by all of them again and again."""
+        if now_ms < self._prune_at_ms or self._inbound() < self._inbound_places():
             return []
         self._prune_at_ms = now_ms + PRUNE_MS
         inbound = [link for link in self._up() if not link.outbound and not self.is_configured(link.key)]
         protected = self._protected(inbound)
-        candidates = [link for link in inbound if link.id not in protected] or inbound
+        candidates = [link for link in inbound if link.id not in protected]
         if not candidates:
             return []
         groups: dict[str, int] = {}
@@ -633,7 +686,8 @@ class Peering:
         quick = sorted(inbound, key=lambda link: never if link.latency_ms is None else link.latency_ms)
         newsy = sorted((link for link in inbound if link.news_ms), key=lambda link: -link.news_ms)
         old = sorted(inbound, key=lambda link: link.since_ms)
-        return {link.id for ranking in (quick, newsy, old) for link in ranking[:PROTECTED]}
+        most = max(1, min(PROTECTED, self._inbound_places() // 4))
+        return {link.id for ranking in (quick, newsy, old) for link in ranking[:most]}
 
     # Finding others
 

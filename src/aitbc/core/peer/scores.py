@@ -92,6 +92,9 @@ class Scores:
         owner = owner_of(where) if where else ""
         return any(bool(name) and now_ms < self._bans.get(name, 0) for name in (key, owner))
 
+    def held(self) -> dict[str, tuple[int, int]]:
+        return {"scores": (len(self._scores), MAX_SCORES), "bans": (len(self._bans), MAX_BANS)}
+
     def bans(self, now_ms: int) -> dict[bytes | str, int]:
         """Who is banned and until when."""
         return {name: until for name, until in self._bans.items() if now_ms < until}

@@ -13,6 +13,7 @@ from hashlib import sha256
 import msgspec
 
 from aitbc.core.peer.kinds import SEARCH_HOPS, Kind, Search
+from aitbc.core.peer.messages import Held
 from aitbc.core.peer.peering import Peering
 from aitbc.core.peer.peers import PeerEffect, Replied, Requested, Unreplied
 from aitbc.core.peer.reasons import PeerReason
@@ -101,6 +102,18 @@ class Searching:
         """Hash → when we searched for it last."""
         self._tickets: dict[int, _Path] = {}
         self._examined: dict[int, Replied] = {}
+
+    def held(self) -> Held:
+        """What is kept, and the most of each."""
+        most = MAX_PATHS + MAX_OWN
+        return {
+            "searches": (len(self._paths), most),
+            "searches of one": (max(self._of_peer.values(), default=0), MAX_PATHS_OF_PEER),
+            "search tickets": (len(self._tickets), FANOUT * most),
+            "searches seen": (len(self._seen), MAX_SEEN),
+            "searched": (len(self._searched), MAX_SEARCHED),
+            "examined": (len(self._examined), MAX_EXAMINED),
+        }
 
     # Our own
 

@@ -5,7 +5,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.units import PROFILES, kind_of, profile_digest
+from aitbc.hub.gateway.errors import in_openai_shape
 from aitbc.hub.http import Route, json_answer
 from aitbc.hub.hub import Hub
 from aitbc.hub.quotes import quoted_price
@@ -73,6 +75,16 @@ async def models(request: Request) -> Response:
     return json_answer(ModelList(object="list", data=views))
 
 
+@in_openai_shape
+async def one_model(request: Request) -> Response:
+    """One model, if somebody serves it now."""
+    hub: Hub = request.app.state.hub
+    name = request.path_params["model"]
+    if name not in PROFILES or not hub.directory.serving(name):
+        raise Refused(JobReason.UNKNOWN_MODEL, f"nobody serves a model {name[:80]!r} now")
+    return json_answer(_model_view(hub, name))
+
+
 def _model_view(hub: Hub, model: str) -> ModelView:
     serving = hub.directory.serving(model)
     return ModelView(
@@ -103,5 +115,13 @@ async def identity(request: Request) -> Response:
 ROUTES = [
     Route("GET", "/v1/health", health, "Is the hub well, and who works for it", Health),
     Route("GET", "/v1/models", models, "Models that are served now", ModelList),
+    Route(
+        "GET",
+        "/v1/models/{model}",
+        one_model,
+        "A model that is served now",
+        ModelView,
+        refusals=(404,),
+    ),
     Route("GET", "/v1/hub", identity, "Address, key and chain of this hub", HubView),
 ]

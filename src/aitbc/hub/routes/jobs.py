@@ -4,20 +4,23 @@ import asyncio
 import base64
 import hmac
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from aitbc.adapters.http.problems import read_body
-from aitbc.core.codec.canonical import parse_json
+from aitbc.core.codec.canonical import convert, plain_json
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.jobs.draw import Candidate, candidates_hash
 from aitbc.core.jobs.lifecycle import FINAL_STATES, Event, State, advance
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.splitting import ParentReceipt
 from aitbc.core.types.receipts import Attestation, HexHash, ReceiptCore, ReceiptDetails
-from aitbc.hub.gather import gather
+from aitbc.hub.accounts.service import KEY_PREFIX
+from aitbc.hub.gateway.work import Asked, begin
+from aitbc.hub.gather import WhyWaiting, gather, why_waiting
 from aitbc.hub.http import Route, json_answer
 from aitbc.hub.hub import Hub
 from aitbc.hub.parts import Job
@@ -36,6 +39,14 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     job_id: str
     lock: HexHash
     """Transaction id of the JOB_LOCK."""
+
+
+class JobSubmit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job for an account; without a model the hub takes one of the kind that somebody serves."""
+
+    kind: str
+    request: dict[str, Any]
+    model: str = ""
 
 
 class JobStarted(msgspec.Struct, frozen=True):
@@ -120,13 +131,37 @@ class DrawList(msgspec.Struct, frozen=True):
 
 
 async def start_job(request: Request) -> Response:
-    """Begin a quoted job. Waits some seconds for the lock to become final; sending the same again is harmless."""
+    """Begin a quoted job on its lock, or, with `kind` and `request`, a job that an account pays.
+
+    Waits some seconds for a lock to become final. Sending the same again is harmless: for an account's job with the
+    same Idempotency-Key.
+    """
     hub: Hub = request.app.state.hub
     body = await read_body(request, hub.config.max_body_bytes)
-    wanted = parse_json(body, JobStart, limit=hub.config.max_body_bytes)
+    value = plain_json(body)
+    if isinstance(value, dict) and "kind" in value:
+        return await _submit(hub, request, convert(value, JobSubmit), body)
+    wanted = convert(value, JobStart)
     await _own_job(hub, request, wanted.job_id)
     state = await hub.jobs.start(wanted.job_id, wanted.lock)
     return json_answer(JobStarted(wanted.job_id, state), 202)
+
+
+async def _submit(hub: Hub, request: Request, wanted: JobSubmit, body: bytes) -> Response:
+    payer = await hub.accounts.payer(request, body)
+    asked = Asked(wanted.kind, wanted.model, wanted.request)
+    (work,) = await begin(hub, request, payer, [asked], body=body, route="/v1/jobs")
+    await work.quote()
+    record = await hub.db(hub.store.job, work.job_id)
+    assert record is not None, "a job that has begun is on disk"
+    return json_answer(JobStarted(work.job_id, record.state), 202)
+
+
+async def why_job_waits(request: Request) -> Response:
+    """Why a job is not running yet: which providers there are, and what keeps each from it."""
+    hub: Hub = request.app.state.hub
+    record = await _own_job(hub, request, request.path_params["job_id"])
+    return json_answer(await why_waiting(hub, record))
 
 
 async def get_job(request: Request) -> Response:
@@ -242,13 +277,16 @@ async def job_candidates(request: Request) -> Response:
 
 
 async def _own_job(hub: Hub, request: Request, job_id: str) -> JobRecord:
-    """The job, if the caller shows its token."""
+    """The job, if the caller shows its token, or is the account that pays for it."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     record = await hub.db(hub.store.job, job_id[:128])
     if record is None:
         raise Refused(JobReason.UNKNOWN_JOB, f"there is no job {job_id[:80]!r}, or it was long ago")
     shown = token_hash(token.strip()) if scheme.lower() == "bearer" else ""
-    if not hmac.compare_digest(shown, record.quote.token_hash):
+    if hmac.compare_digest(shown, record.quote.token_hash):
+        return record
+    by_account = "aitbc-signature" in request.headers or token.startswith(KEY_PREFIX)
+    if not by_account or (await hub.accounts.payer(request, b"")).account != (record.quote.account or None):
         raise Refused(JobReason.BAD_TOKEN, "the token is not that of this job")
     return record
 
@@ -283,6 +321,7 @@ async def _cancel_elsewhere(hub: Hub, job_id: str, state: State) -> State:
 
 async def _live_events(hub: Hub, job: Job) -> AsyncIterator[bytes]:
     hub.followers += 1
+    job.is_read = True
     try:
         async for event in job.log.follow(idle_s=KEEP_ALIVE_S):
             yield b"data: " + event + b"\n\n" if event is not None else b": still here\n\n"
@@ -336,7 +375,7 @@ ROUTES = [
         "POST",
         "/v1/jobs",
         start_job,
-        "Begin a quoted job on its lock",
+        "Begin a quoted job on its lock, or a job of an account",
         JobStarted,
         body=JobStart,
         status=202,
@@ -370,6 +409,15 @@ ROUTES = [
         JobStarted,
         status=202,
         refusals=(401, 404, 409),
+        bearer=True,
+    ),
+    Route(
+        "GET",
+        _JOB + "/why",
+        why_job_waits,
+        "Why a job waits",
+        WhyWaiting,
+        refusals=(401, 404),
         bearer=True,
     ),
     Route(

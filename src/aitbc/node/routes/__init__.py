@@ -1,6 +1,17 @@
 """The RPC, a file per group of routes; a new route is a function here and a line in docs/spec/rpc.md."""
 
-from aitbc.node.routes import admin, chain, follow, proofs, receipts, status, transactions
+from aitbc.node.routes import (
+    admin,
+    chain,
+    follow,
+    lists,
+    proofs,
+    receipts,
+    status,
+    stream,
+    transactions,
+    upstream,
+)
 
 ROUTERS = (
     chain.router,
@@ -10,7 +21,18 @@ ROUTERS = (
     admin.router,
     status.router,
     follow.router,
+    lists.router,
+    upstream.router,
+    stream.router,
 )
 
-HOT = {("POST", "/rpc/sendTx"): transactions.send_tx, ("POST", "/rpc/send_tx"): transactions.send_tx}
+HOT = {
+    ("POST", "/rpc/sendTx"): transactions.send_tx,
+    ("POST", "/rpc/send_tx"): transactions.send_tx,
+    ("POST", "/rpc/sendTxs"): transactions.send_txs,
+    ("POST", "/rpc/send_txs"): transactions.send_txs,
+}
 """Routes that skip the framework: docs/spec/rpc.md has them with the others."""
+
+MAX_FRAMES = {stream.PATH: stream.MAX_FRAME_BYTES}
+"""WebSockets that take longer messages than an order."""

@@ -1,24 +1,35 @@
-"""Admin routes: they submit ordinary transactions and never edit state; devnet genesis and loopback only."""
+"""Admin routes: they submit ordinary transactions and never edit state; for this machine, or who has the token."""
 
-import ipaddress
+import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Request
 
 from aitbc.adapters.http.problems import Problem, read_body
 from aitbc.core.codec.canonical import convert, jcs, plain_json
-from aitbc.core.codec.digests import transaction_id
+from aitbc.core.codec.digests import param_update_digest, transaction_id
+from aitbc.core.ledger.fees import required_fee
+from aitbc.core.ledger.state import Overlay
+from aitbc.core.ledger.validators import validators_of
+from aitbc.core.peer.addresses import numeric_where
+from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.types.amounts import Amount
+from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.node.routes.shared import service_of
+from aitbc.node.access import check_admin
+from aitbc.node.routes.shared import body_of, service_of
 from aitbc.node.service import NodeService
 from aitbc.ports import Signer
 
 router = APIRouter(tags=["admin"])
 Json = dict[str, Any]
 MAX_ADMIN_BYTES = 4096
+SOURCE = "admin"
+"""Of addresses that the operator named, in the address book."""
+
+log = logging.getLogger("aitbc.node")
 
 
 class FaucetWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,32 +37,82 @@ class FaucetWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     amount: Amount
 
 
-@router.post("/admin/mintFaucet", summary="Devnet coins (seed 000 §22)")
-@router.post("/admin/mint_faucet", include_in_schema=False)
+class ParamWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One by `key` and `value`, or several in `set`."""
+
+    key: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    value: Any = None
+    set: dict[str, Any] = {}
+
+
+class PeerWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    addr: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+
+
+@router.post("/admin/mintFaucet", summary="Devnet coins (seed 000 §22)", openapi_extra=body_of(FaucetWish))
+@router.post("/admin/mint_faucet", openapi_extra=body_of(FaucetWish))
 async def mint_faucet(request: Request) -> Json:
     """Submits a FAUCET transaction signed with the devnet's faucet key."""
     service = service_of(request)
-    signer = _faucet_signer(request, service)
+    check_admin(request, service.config)
+    signer = _faucet_signer(service)
     wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), FaucetWish)
     payload = jcs({"to": wish.address, "amount": wish.amount})
-    async with request.app.state.faucet_turn:
-        nonce = service.account(signer.address)["nextNonce"]
-        tx_id = await service.runtime.submit(_signed(service, signer, payload, nonce))
-    return {"txHash": tx_id.hex()}
+    return await _submit(request, signer, "FAUCET", payload, fee=0)
 
 
-def _faucet_signer(request: Request, service: NodeService) -> Signer:
-    if not _is_loopback(request):
+@router.post(
+    "/admin/paramSet", summary="Change chain parameters (PARAM_UPDATE)", openapi_extra=body_of(ParamWish)
+)
+@router.post("/admin/param_set", openapi_extra=body_of(ParamWish))
+async def param_set(request: Request) -> Json:
+    """Submits a PARAM_UPDATE that this node's validator approves; enough alone where it has the votes that it takes. It
+    counts from the next epoch on."""
+    service = service_of(request)
+    check_admin(request, service.config)
+    signer = _authority(service)
+    wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), ParamWish)
+    changes = {**wish.set, **({wish.key: wish.value} if wish.key else {})}
+    if not changes:
+        raise Rejected(Reason.MISSING_FIELD, "give `key` and `value`, or `set`")
+    state = service.runtime.executor.state
+    payload = jcs({"number": Overlay(state).number("updates.count") + 1, "set": changes})
+    members = [member.auth_key for member in validators_of(state)]
+    digest = param_update_digest(payload, service.runtime.genesis_hash)
+    approvals = {"bitmap": 1 << members.index(signer.auth_key), "sigs": [signer.sign(digest).hex()]}
+    sender = _payer(service, signer, payload)
+    fee = required_fee(state.params, len(payload), sender.auth_key)
+    return await _submit(request, sender, "PARAM_UPDATE", payload, fee=fee, witness=jcs(approvals))
+
+
+@router.post("/admin/peers/add", summary="Name a node to talk to", openapi_extra=body_of(PeerWish))
+async def add_peer(request: Request) -> Json:
+    """Goes into the address book: it is dialled as soon as there is a place for it."""
+    service = service_of(request)
+    check_admin(request, service.config)
+    wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), PeerWish)
+    where = numeric_where(wish.addr.removeprefix("ws://").rstrip("/"))
+    if where is None:
         raise Problem(
-            HTTPStatus.FORBIDDEN,
-            "loopback_only",
-            "admin routes answer on loopback only",
-            "call from the machine",
+            HTTPStatus.BAD_REQUEST,
+            "bad_peer",
+            f"{wish.addr} is no numeric address with a port",
+            "give it like 203.0.113.7:7070 or [2001:db8::7]:7070",
         )
-    if request.headers.get("origin"):
+    network = service.runtime.network
+    if network is None:
         raise Problem(
-            HTTPStatus.FORBIDDEN, "no_browsers", "admin routes do not answer web pages", "use curl or the CLI"
+            HTTPStatus.CONFLICT,
+            "no_network",
+            "this node talks to no others",
+            "start it with --p2p-port, --peer or --bootstrap",
         )
+    network.hear_addresses([PeerAddress(where, b"")], source=SOURCE)
+    log.info("peer named: %s", where, extra={"component": "admin", "event": "peer_added"})
+    return {"added": where}
+
+
+def _faucet_signer(service: NodeService) -> Signer:
     if service.config.faucet is None or not service.runtime.executor.state.params.devnet:
         raise Problem(
             HTTPStatus.NOT_FOUND,
@@ -62,15 +123,40 @@ def _faucet_signer(request: Request, service: NodeService) -> Signer:
     return service.config.faucet
 
 
-def _is_loopback(request: Request) -> bool:
-    host = request.client.host if request.client else ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _authority(service: NodeService) -> Signer:
+    """This node's key, while it is in the validator set."""
+    signer = service.config.proposer
+    members = [member.auth_key for member in validators_of(service.runtime.executor.state)]
+    if signer is None or signer.auth_key not in members:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            "not_authority",
+            "this node has no key of the running validator set",
+            "ask a validator's node",
+        )
+    return signer
 
 
-def _signed(service: NodeService, signer: Signer, payload: bytes, nonce: int) -> Transaction:
-    unsigned = Transaction("FAUCET", signer.address, nonce, 0, payload, signer.auth_key, b"")
-    sig = signer.sign(transaction_id(unsigned, service.runtime.executor.loaded.hash))
-    return msgspec.structs.replace(unsigned, sig=sig)
+def _payer(service: NodeService, authority: Signer, payload: bytes) -> Signer:
+    """Who can pay the fee: the validator, or the devnet's faucet account."""
+    state = service.runtime.executor.state
+    for signer in (authority, service.config.faucet):
+        if signer is not None:
+            fee = required_fee(state.params, len(payload), signer.auth_key)
+            if state.account(signer.address).balance >= fee:
+                return signer
+    return authority
+
+
+async def _submit(
+    request: Request, signer: Signer, kind: str, payload: bytes, *, fee: int, witness: bytes = b""
+) -> Json:
+    """With the signer's next nonce; one after the other, so that no two take the same."""
+    service = service_of(request)
+    async with request.app.state.admin_turn:
+        nonce = service.account(signer.address)["nextNonce"]
+        unsigned = Transaction(kind, signer.address, nonce, fee, payload, signer.auth_key, b"", witness)
+        sig = signer.sign(transaction_id(unsigned, service.runtime.genesis_hash))
+        tx_id = await service.runtime.submit(msgspec.structs.replace(unsigned, sig=sig))
+    log.info("%s submitted", kind, extra={"component": "admin", "event": "submitted", "tx": tx_id.hex()})
+    return {"txHash": tx_id.hex()}

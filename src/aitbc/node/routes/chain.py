@@ -15,24 +15,39 @@ MAX_BLOCK_PAGE = 1_000
 """Transaction ids in one answer; few blocks hold more. Those of a block with more than a usual page take 40 ms, so they
 wait with whoever else reads much."""
 Json = dict[str, Any]
+AFTER = Query(max_length=64)
+PageLimit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
 @router.get("/rpc/getHead", summary="The newest final block")
-@router.get("/rpc/get_head", include_in_schema=False)
 async def get_head(request: Request) -> Json:
     return service_of(request).head()
 
 
+@router.get("/rpc/get_head", summary="The newest final block's header")
+async def get_header(request: Request) -> Json:
+    """What getHead says, and the whole header (seed 001)."""
+    return service_of(request).header()
+
+
 @router.get("/rpc/getBlock/{height_or_hash}", summary="A block by height or hash")
-@router.get("/rpc/get_block/{height_or_hash}", include_in_schema=False)
+@router.get("/rpc/get_block/{height_or_hash}")
 async def get_block(
     request: Request,
     height_or_hash: str,
     start: Annotated[int, Query(ge=0, le=2**53 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_BLOCK_PAGE)] = MAX_BLOCK_PAGE,
+    full: bool = False,
 ) -> Response:
-    """`txs` from position `start` on; `next` is the `start` of the page that follows."""
+    """`txs` from position `start` on; `next` is the `start` of the page that follows. With `full` also the page's
+    transactions and the accounts that they touched, a hundred transactions at most (seed 002)."""
     service, few = service_of(request), min(limit, MAX_PAGE)
+    if full:
+        view, touched = await service.runtime.read(
+            lambda: service.whole_block(height_or_hash, start=start, limit=few)
+        )
+        view |= service.accounts_after(view["height"], touched)
+        return Response(msgspec.json.encode(view), media_type="application/json")
     page = await service.runtime.read(lambda: service.block(height_or_hash, start=start, limit=few))
     if page["next"] is None or limit == few:
         return Response(msgspec.json.encode(page), media_type="application/json")
@@ -42,13 +57,15 @@ async def get_block(
 
 
 @router.get("/rpc/getBalance/{address}", summary="Balance in base units and nonce")
-@router.get("/rpc/get_balance/{address}", include_in_schema=False)
+@router.get("/rpc/get_balance/{address}")
 async def get_balance(request: Request, address: str) -> Json:
     account = service_of(request).account(address)
     return {name: account[name] for name in ("address", "balance", "nonce")}
 
 
 @router.get("/rpc/account/{address}", summary="An account with its key and its next nonce")
+@router.get("/rpc/getAccount/{address}")
+@router.get("/rpc/get_account/{address}")
 async def get_account(request: Request, address: str) -> Json:
     return service_of(request).account(address)
 

@@ -1,13 +1,11 @@
-"""`WS /p2p/ws`: seed 000's gateway for programs and pages that follow a node. docs/spec/rpc.md "Following"
+"""`WS /rpc/ws` and `/p2p/ws`: for programs and pages that follow a node. docs/spec/rpc.md "Following"
 
-It reads small orders and writes events; nodes themselves talk over encrypted TCP.
+They read small orders and write events; nodes themselves talk over encrypted TCP.
 """
 
 import asyncio
 import contextlib
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import APIRouter
@@ -17,16 +15,21 @@ from aitbc.adapters.http.problems import Problem, problem_of, problem_response
 from aitbc.core.codec.canonical import parse_json
 from aitbc.core.peer.kinds import Rate
 from aitbc.core.peer.messages import Bucket
+from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.routes.origins import check_origin
 from aitbc.node.routes.shared import service_of
 from aitbc.node.service import NodeService
-from aitbc.node.subscriptions import STREAMS, Ended, Reader, Stream
+from aitbc.node.subscriptions import Ended, Reader, TooOld
+from aitbc.node.topics import Topic, in_order, topic_of
 
 router = APIRouter(tags=["network"])
 Json = dict[str, Any]
 
-MAX_ORDER_BYTES = 1_024
-"""An order names four streams at most."""
+MAX_TOPICS = 16
+"""Followed by one reader: a wallet's accounts, or a page's jobs."""
+MAX_ORDER_BYTES = 4_096
+"""Sixteen jobs with long names, and their numbers."""
 ORDERS = Rate(5, 20)
 """Of one reader: a person changes a view so often, a mistake in a program more often."""
 MAX_ERRORS = 8
@@ -39,30 +42,57 @@ PONG_S = 20.0
 """For the answer: a phone that changes networks needs some seconds."""
 LAST_WORDS_S = 1.0
 
-SEEDS_STREAMS: tuple[Stream, ...] = ("block", "tx", "peer")
-"""What seed 000 pushes; followed unless others are named."""
+SEEDS_STREAMS = "block,tx,peer"
+"""What seed 000 pushes; followed at /p2p/ws unless others are named."""
 CLOSE_POLICY = 1008
 CLOSE_STOPPED = 1001
 CLOSE_SLOW = 1013
 """Try again later."""
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=160)]
+
+
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a reader may say."""
 
     type: Literal["subscribe", "unsubscribe"]
-    streams: Annotated[list[Stream], msgspec.Meta(min_length=1, max_length=len(STREAMS))]
+    streams: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=MAX_TOPICS)]
+    run: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """Of a `hello`: which run of the node the numbers are of."""
+    after: dict[Name, Annotated[int, msgspec.Meta(ge=0, le=MAX_SIGNED)]] = {}
+    """Of streams in `streams`: tell again what came after this number."""
 
 
 @router.websocket("/p2p/ws")
+async def follow_as_seed_000(websocket: WebSocket) -> None:
+    await _follow(websocket, SEEDS_STREAMS)
+
+
+@router.websocket("/")
+@router.websocket("/rpc/ws")
 async def follow(websocket: WebSocket) -> None:
+    await _follow(websocket, "")
+
+
+@router.websocket("/rpc/blocks")
+async def follow_blocks(websocket: WebSocket) -> None:
+    await _follow(websocket, "new_blocks")
+
+
+@router.websocket("/rpc/transactions")
+async def follow_transactions(websocket: WebSocket) -> None:
+    await _follow(websocket, "new_transactions")
+
+
+async def _follow(websocket: WebSocket, usual: str) -> None:
     """Tell a reader what happens until one of both has enough."""
     service = service_of(websocket)
     try:
-        _check_origin(websocket)
-        streams = _streams_in(websocket.query_params.get("streams"))
+        check_origin(websocket, service.config.cors_origins)
+        topics = _topics_in(websocket.query_params.get("streams", usual))
         host = websocket.client.host if websocket.client else ""
-        reader = service.runtime.subscriptions.join(streams, host=host)
+        reader = service.runtime.subscriptions.join(topics, host=host)
     except Rejected as rejection:
         await websocket.send_denial_response(problem_response(problem_of(rejection)))
         return
@@ -126,10 +156,14 @@ class _Follower:
 
     def _standing(self, type_: str) -> str:
         """What is followed, and how far each stream is: events come from the next number on."""
-        streams = [stream for stream in STREAMS if stream in self._reader.streams]
-        numbers = self._runtime.subscriptions.numbers
-        head = self._service.head()
-        view = {"type": type_, "streams": streams, "seq": numbers, "head": head}
+        subscriptions = self._runtime.subscriptions
+        view = {
+            "type": type_,
+            "run": subscriptions.run,
+            "streams": [topic.name for topic in in_order(self._reader.topics)],
+            "seq": subscriptions.numbers,
+            "head": self._service.head(),
+        }
         return msgspec.json.encode(view).decode()
 
     # In
@@ -152,10 +186,35 @@ class _Follower:
         if text is None:
             raise Rejected(Reason.WRONG_TYPE, "orders are text")
         order = parse_json(text.encode(), Order, limit=MAX_ORDER_BYTES)
-        asked = frozenset(order.streams)
-        streams = self._reader.streams
-        self._reader.streams = streams | asked if order.type == "subscribe" else streams - asked
+        asked = {topic_of(name) for name in order.streams}
+        wanted = self._wanted(order, asked)
+        if order.type == "unsubscribe":
+            self._runtime.subscriptions.follow(self._reader, self._reader.topics - asked)
+            self._reader.tell(self._standing("subscribed"))
+            return
+        self._runtime.subscriptions.follow(self._reader, self._reader.topics | asked)
         self._reader.tell(self._standing("subscribed"))
+        for topic, after in wanted.items():
+            self._tell_again(topic, order.run, after)
+
+    def _wanted(self, order: Order, asked: set[Topic]) -> dict[Topic, int]:
+        """Numbers by what they are of; raises Rejected before anything is done."""
+        wanted = {topic_of(name): after for name, after in order.after.items()}
+        if set(wanted) - asked or (wanted and order.type == "unsubscribe"):
+            raise Rejected(Reason.WRONG_TYPE, "`after` names streams that this order subscribes to")
+        if wanted and not order.run:
+            raise Rejected(Reason.MISSING_FIELD, "`run` of the hello whose numbers these are")
+        if len(self._reader.topics | asked) > MAX_TOPICS:
+            raise Rejected(Reason.OUT_OF_RANGE, f"at most {MAX_TOPICS} streams at once")
+        return wanted
+
+    def _tell_again(self, topic: Topic, run: str, after: int) -> None:
+        try:
+            for text in self._runtime.subscriptions.again(topic, run, after):
+                self._reader.tell(text)
+        except TooOld as error:
+            why, fix = _TOO_OLD
+            self._reader.tell(_error("too_old", why, fix, stream=error.stream, oldest=error.oldest))
 
     def _refuse(self, rejection: Rejected) -> None:
         problem = problem_of(rejection)
@@ -165,6 +224,10 @@ class _Follower:
             self._reader.end(Ended.TOO_MANY_MISTAKES)
 
 
+_TOO_OLD = (
+    "what came after that number is not held any more",
+    "read blocks or the account's history for the gap; the stream goes on from now",
+)
 _WHY = {
     Ended.TOO_SLOW: (
         "too much waited for this reader",
@@ -183,35 +246,14 @@ _CODES = {
 }
 
 
-def _error(code: str, detail: str, fix: str) -> str:
-    view = {"type": "error", "code": str(code), "detail": detail[:400], "fix": fix}
+def _error(code: str, detail: str, fix: str, **more: Any) -> str:
+    view = {"type": "error", "code": str(code), "detail": detail[:400], "fix": fix, **more}
     return msgspec.json.encode(view).decode()
 
 
-def _streams_in(text: str | None) -> tuple[Stream, ...]:
+def _topics_in(text: str) -> set[Topic]:
     """Of the query; every one must be known."""
-    if text is None:
-        return SEEDS_STREAMS
     names = text.split(",") if text else []
-    unknown = [name for name in names if name not in STREAMS]
-    if unknown:
-        raise Rejected(Reason.WRONG_TYPE, f"{unknown[0][:40]!r} is no stream; there are {', '.join(STREAMS)}")
-    return tuple(stream for stream in STREAMS if stream in names)
-
-
-def _check_origin(websocket: WebSocket) -> None:
-    """Browsers let every page open a WebSocket anywhere and say whose page it is: only this node's own may."""
-    origin = websocket.headers.get("origin")
-    if origin is None:
-        return
-    try:
-        place = urlsplit(origin).netloc
-    except ValueError:
-        place = ""
-    if not place or place.lower() != websocket.headers.get("host", "").lower():
-        raise Problem(
-            HTTPStatus.FORBIDDEN,
-            "no_browsers",
-            f"a page of {origin[:80]} may not follow this node",
-            "open the node's own page, or use a program that sends no Origin",
-        )
+    if len(names) > MAX_TOPICS:
+        raise Rejected(Reason.OUT_OF_RANGE, f"at most {MAX_TOPICS} streams at once")
+    return {topic_of(name) for name in names}

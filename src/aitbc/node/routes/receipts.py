@@ -16,7 +16,7 @@ from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.attestations import AttestQuestion, fetch_attestation, synthetic_attestation
 from aitbc.node.history import MAX_PAGE, receipts_page
-from aitbc.node.routes.shared import built_beside, service_of
+from aitbc.node.routes.shared import body_of, built_beside, service_of
 from aitbc.node.routes.transactions import TRANSACTION_BODY
 from aitbc.ports import ReceiptIndex
 
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 @router.post("/rpc/submitReceipt", summary="Submit a RECEIPT_CLAIM", openapi_extra=TRANSACTION_BODY)
-@router.post("/rpc/submit_receipt", include_in_schema=False)
+@router.post("/rpc/submit_receipt", openapi_extra=TRANSACTION_BODY)
 async def submit_receipt(request: Request) -> Json:
     """Like sendTx; a claim without `witness` is completed with the hub's signed attestation first."""
     service = service_of(request)
@@ -39,7 +39,7 @@ async def submit_receipt(request: Request) -> Json:
     return {"txHash": tx_id.hex()}
 
 
-@router.post("/rpc/attest", summary="Synthetic attester (devnet only)")
+@router.post("/rpc/attest", summary="Synthetic attester (devnet only)", openapi_extra=body_of(AttestQuestion))
 async def attest(request: Request) -> Json:
     """SYNTHETIC: answers for job ids 1 to 1,000,000 whatever was computed; exists on a devnet genesis only."""
     service = service_of(request)

@@ -23,3 +23,10 @@ async def built_beside(
 ) -> Response:
     """An answer that may be long: read, and written as JSON, beside the loop. `line`: one of the runtime's."""
     return Response(await line(lambda: msgspec.json.encode(work())), media_type="application/json")
+
+
+def body_of(kind: Any) -> Json:
+    """What a route that reads its own body says about it in the OpenAPI document."""
+    _, components = msgspec.json.schema_components([kind], ref_template="{name}")
+    schema = components[kind.__name__]
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -7,11 +7,15 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from aitbc.adapters.http.reference import reference_page
 from aitbc.core.sync.ranges import SyncState
 from aitbc.core.types.amounts import format_ait
 from aitbc.node.consensus_view import consensus_view
+from aitbc.node.limits import Limits
 from aitbc.node.metrics import exposition
 from aitbc.node.routes.shared import service_of
+from aitbc.node.work_runtime import WorkRuntime
+from aitbc.node.work_view import work_view
 
 router = APIRouter(tags=["status"])
 Json = dict[str, Any]
@@ -27,27 +31,47 @@ async def health(request: Request, response: Response) -> Json:
     return {
         "status": "stopped" if stopped else "ok",
         "height": service.head()["height"],
-        "authoring": service.config.proposer is not None and not stopped,
+        "authoring": service.runtime.is_author and not stopped,
         "validating": service.runtime.validates,
-        "peers": service.runtime.network.peers if service.runtime.network else 0,
+        "peers": service.runtime.neighbours.peers if service.runtime.neighbours else 0,
     }
+
+
+@router.get("/health/live", summary="Does the process do its work?")
+async def live(request: Request, response: Response) -> Json:
+    """503 once the runtime has stopped itself: start it again."""
+    stopped = service_of(request).runtime.stopped.is_set()
+    response.status_code = 503 if stopped else 200
+    return {"live": not stopped}
+
+
+@router.get("/health/ready", summary="Should it be asked?")
+async def ready(request: Request, response: Response) -> Json:
+    """503 with the reason while the node catches up, or has stopped: ask another one meanwhile."""
+    runtime = service_of(request).runtime
+    fetching = runtime.network is not None and runtime.network.catching_up.is_fetching
+    why = "stopped" if runtime.stopped.is_set() else "catches_up" if fetching else ""
+    response.status_code = 503 if why else 200
+    return {"ready": not why, "why": why}
 
 
 @router.get("/rpc/consensus", summary="How agreement goes, and who was slow")
 async def consensus(request: Request) -> Json:
-    return consensus_view(service_of(request).runtime)
+    runtime = service_of(request).runtime
+    return work_view(runtime) if isinstance(runtime, WorkRuntime) else consensus_view(runtime)
 
 
 @router.get("/p2p/peers", summary="The nodes that this one talks to")
+@router.get("/rpc/peers", summary="The same")
 async def peers(request: Request) -> list[Json]:
-    network = service_of(request).runtime.network
+    network = service_of(request).runtime.neighbours
     return [msgspec.to_builtins(peer) for peer in network.view()] if network else []
 
 
 @router.get("/sync_status", summary="How far this node is behind what is proved to be final")
 async def sync_status(request: Request) -> Json:
     runtime = service_of(request).runtime
-    view = runtime.network.catching_up.view() if runtime.network else None
+    view = runtime.sync_view()
     height = runtime.executor.head.block.header.height
     return {
         "state": view.state if view else SyncState.LIVE,
@@ -60,7 +84,8 @@ async def sync_status(request: Request) -> Json:
 
 @router.get("/rpc/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    body, media_type = exposition(service_of(request).runtime)
+    limits: Limits = request.app.state.limits
+    body, media_type = exposition(service_of(request), lambda: limits.refused)
     return Response(body, media_type=media_type)
 
 
@@ -87,3 +112,9 @@ async def page(request: Request) -> HTMLResponse:
         f'<h1>AITBC node</h1><table>{cells}</table><p><a href="/docs">RPC reference</a>'
     )
     return HTMLResponse(html)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """The OpenAPI document for people."""
+    return HTMLResponse(reference_page(request.app.openapi()))

@@ -1,11 +1,12 @@
 """Sending transactions and asking what became of them (seed 000 §9.1)."""
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
-from aitbc.adapters.http.problems import read_body
+from aitbc.adapters.http.problems import bad_parameter, read_body
 from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json, unhex
 from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_json
@@ -14,11 +15,15 @@ from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.transactions import TYPES
 from aitbc.core.types.amounts import AmountOrZero
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.node.routes.shared import service_of
+from aitbc.node.limits import Limits
+from aitbc.node.routes.shared import body_of, service_of
+from aitbc.node.submitting import MAX_BODY_BYTES, MAX_ITEMS, RETRY_AFTER_S, items_of, take
 
 router = APIRouter(tags=["transactions"])
 Json = dict[str, Any]
 MAX_WAIT_S = 60.0
+WAITS = ("included", "final")
+"""What a sender may wait for. A block is told once it is final, so both are the same."""
 
 TRANSACTION_BODY: Json = {
     "requestBody": {
@@ -44,6 +49,35 @@ TRANSACTION_BODY: Json = {
         },
     }
 }
+TRANSACTIONS_BODY: Json = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "maxItems": MAX_ITEMS,
+                    "items": TRANSACTION_BODY["requestBody"]["content"]["application/json"]["schema"],
+                }
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+SUBMISSION: Json = {
+    **TRANSACTION_BODY,
+    "parameters": [
+        {"name": "wait", "in": "query", "required": False, "schema": {"type": "string", "enum": list(WAITS)}},
+        {
+            "name": "timeout",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 10},
+        },
+    ],
+}
 
 
 class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,34 +93,88 @@ class FeeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witness: dict[str, Any] | None = None
 
 
-@router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=TRANSACTION_BODY)
-@router.post("/rpc/send_tx", include_in_schema=False)
-async def send_tx(request: Request) -> Json:
-    """Answers once the node has checked it; sending the same transaction again is harmless."""
+@router.post("/rpc/sendTx", summary="Submit a transaction", openapi_extra=SUBMISSION)
+@router.post("/rpc/send_tx", openapi_extra=SUBMISSION)
+async def send_tx(request: Request) -> Any:
+    """Answers once the node has checked it; sending the same transaction again is harmless. With `wait` it answers as
+    getTx does when the transaction is final, or 202 after `timeout` seconds."""
+    service = service_of(request)
+    wait_s = wait_in(request) if request.scope["query_string"] else None
     tx = transaction_from_json(await read_body(request, MAX_TRANSACTION_JSON))
-    tx_id = await service_of(request).runtime.submit(tx)
-    return {"txHash": tx_id.hex()}
+    limits: Limits = request.app.state.limits
+    limits.transactions(request, 1)
+    try:
+        tx_id = await service.runtime.submit(tx)
+    except Rejected as rejection:
+        limits.bad_signatures(request, rejection.reason is Reason.BAD_SIGNATURE)
+        raise
+    if wait_s is None:
+        return {"txHash": tx_id.hex()}
+    view = await service.transaction(tx_id, wait_s=wait_s, proof=False)
+    if view["status"] != "pending":
+        return view
+    where = {"Location": f"/rpc/getTx/{tx_id.hex()}"}
+    return Response(msgspec.json.encode(view), HTTPStatus.ACCEPTED, where, "application/json")
+
+
+def wait_in(request: Request) -> float | None:
+    """Seconds that the query asks to wait for finality; None: not at all."""
+    asked = request.query_params
+    unknown = [name for name in asked if name not in ("wait", "timeout")]
+    if unknown:
+        raise bad_parameter(f"{unknown[0][:40]}: there are wait and timeout")
+    wait, text = asked.get("wait"), asked.get("timeout", "10")
+    if wait not in (None, *WAITS):
+        raise bad_parameter(f"wait: one of {', '.join(WAITS)}")
+    try:
+        timeout = float(text)
+    except ValueError:
+        timeout = -1.0
+    if not 0 <= timeout <= MAX_WAIT_S:
+        raise bad_parameter(f"timeout: seconds from 0 to {MAX_WAIT_S:g}")
+    return None if wait is None else timeout
+
+
+@router.post("/rpc/sendTxs", summary="Submit up to a thousand transactions", openapi_extra=TRANSACTIONS_BODY)
+@router.post("/rpc/send_txs", openapi_extra=TRANSACTIONS_BODY)
+async def send_txs(request: Request) -> Response:
+    """A JSON array, or one transaction a line; each has its answer, in the order of the request."""
+    runtime, limits = service_of(request).runtime, request.app.state.limits
+    items = items_of(await read_body(request, MAX_BODY_BYTES))
+    limits.transactions(request, len(items))
+    taken = await take(runtime, items)
+    limits.bad_signatures(request, taken.bad_signatures)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if taken.passing else None
+    return Response(msgspec.json.encode(taken.view), headers=headers, media_type="application/json")
 
 
 @router.get("/rpc/getTx/{tx_hash}", summary="Status, outcome and proof of a transaction")
-@router.get("/rpc/get_tx/{tx_hash}", include_in_schema=False)
+@router.get("/rpc/get_tx/{tx_hash}")
 async def get_tx(
     request: Request,
     tx_hash: str,
-    wait: Literal["final"] | None = None,
+    wait: Literal["included", "final"] | None = None,
     timeout: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 10.0,
     proof: bool = False,
 ) -> Json:
-    """`status`: pending, final, failed (final too, nothing but the fee spent) or dropped.
+    """`status`: pending, final, failed (final too, nothing but the fee spent) or dropped; where finality is by depth
+    also included, and `confirmations` and `final` say how deep it is.
 
-    With `wait=final` the answer comes when the transaction is final, or after `timeout` seconds.
+    With `wait=final` the answer comes when the transaction is final, with `wait=included` when it is in a block, or
+    after `timeout` seconds.
     """
     tx_id = unhex(tx_hash, size=32)
-    return await service_of(request).transaction(tx_id, wait_s=timeout if wait else 0.0, proof=proof)
+    return await service_of(request).transaction(
+        tx_id, wait_s=timeout if wait else 0.0, proof=proof, included=wait == "included"
+    )
 
 
-@router.post("/rpc/estimateFee", summary="The least fee for a transaction, in base units")
-@router.post("/rpc/estimate_fee", include_in_schema=False)
+@router.post(
+    "/rpc/estimateFee",
+    summary="The least fee for a transaction, in base units",
+    openapi_extra=body_of(FeeQuestion),
+)
+@router.post("/rpc/estimate_fee", openapi_extra=body_of(FeeQuestion))
 async def estimate_fee(request: Request) -> Json:
     question = convert(plain_json(await read_body(request, MAX_TRANSACTION_JSON)), FeeQuestion)
     kind = TYPES.get(question.type)

@@ -48,10 +48,13 @@ class Transactions:
         """What a peer gave that was asked for it."""
         wrong = await self.offer(effect.txs)
         if wrong:
-            self._wires.penalise(effect.key, f"a transaction that is {wrong[0]}")
+            self._wires.penalise(effect.key, f"a transaction that is {wrong[0][1]}")
+            mistaken = self._wires.network.mistaken(self._wires.now(), [wid for wid, _ in wrong])
+            self._wires.perform(mistaken)
 
-    async def offer(self, packed: Sequence[tuple[bytes, bytes]]) -> list[Rejected]:
-        """Returns what is wrong in itself, for whoever knows who gave it."""
+    async def offer(self, packed: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, Rejected]]:
+        """Returns what is wrong in itself, for whoever knows who gave it. It says nothing about what else may come
+        under the same hash, so that is not refused."""
         verdicts: list[tuple[bytes, bytes, Rejected]] = []
         read: list[tuple[bytes, bytes, Transaction]] = []
         for wid, raw in packed:
@@ -63,16 +66,13 @@ class Transactions:
         for (wid, raw, _), verdict in zip(read, answers, strict=True):
             if verdict is not None:
                 verdicts.append((wid, raw, verdict))
-        wrong = [verdict for _, _, verdict in verdicts if verdict.reason in WRONG_IN_ITSELF]
+        wrong = [(wid, verdict) for wid, _, verdict in verdicts if verdict.reason in WRONG_IN_ITSELF]
         for wid, raw, verdict in verdicts:
-            self._not_taken(wid, verdict)
+            log.debug("not taken: %s", verdict, extra={"component": "mempool"})
             if verdict.reason not in WRONG_IN_ITSELF:
+                self._wires.network.refused(self._wires.now(), [wid])
                 self._keep_for_later(wid, raw)
         return wrong
-
-    def _not_taken(self, wid: bytes, rejection: Rejected) -> None:
-        self._wires.network.refused(self._wires.now(), [wid])
-        log.debug("not taken: %s", rejection, extra={"component": "mempool"})
 
     def _keep_for_later(self, wid: bytes, raw: bytes) -> None:
         """Who told of it may be a block ahead: what depends on that block is offered again when it is here."""

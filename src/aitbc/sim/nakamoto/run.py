@@ -15,8 +15,8 @@ from aitbc.core.consensus.nakamoto.fetching import MAX_IN_FLIGHT
 from aitbc.core.consensus.nakamoto.headers import HeaderRules
 from aitbc.core.consensus.nakamoto.orphans import MAX_ORPHAN_BYTES, MAX_ORPHANS
 from aitbc.core.consensus.nakamoto.rules import MAX_PEERS
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings, check_settings
 from aitbc.core.consensus.nakamoto.tree import MAX_AHEAD, MAX_SIDE
+from aitbc.core.types.nakamoto import NakamotoSettings, check_settings
 from aitbc.sim.nakamoto.actors import BadAuthor, Liar, Selfish, Withholder
 from aitbc.sim.nakamoto.blocks import BAD, CHAIN_ID, genesis_header, miner_named, verify
 from aitbc.sim.nakamoto.node import Node
@@ -38,7 +38,6 @@ ACTORS: dict[str, type[Node]] = {
 }
 
 POW = NakamotoSettings(
-    mode="pow",
     difficulty=64,
     least_difficulty=8,
     difficulty_rule="adjusting",
@@ -48,7 +47,7 @@ POW = NakamotoSettings(
 )
 """Blocks come every two seconds, a finality depth in eighty: longer than any cut."""
 POA_POW = NakamotoSettings(
-    mode="poa-pow",
+    miners=["everybody who mines"],
     difficulty=4,
     least_difficulty=2,
     min_interval_ms=500,
@@ -91,8 +90,9 @@ class Run:
         self._draw = random.Random(f"{seed}/plan")  # noqa: S311 - a simulation repeats, it does not hide
         names = [f"n{place}" for place in range(honest)]
         miners = [miner_named(name) for name in [*names, *actors]]
-        listed = miners if settings.mode == "poa-pow" else []
-        check_settings(settings, miners=len(listed))
+        listed = miners if settings.miners else []
+        settings = msgspec.structs.replace(settings, miners=[miner.address for miner in listed])
+        check_settings(settings, mode="poa-pow" if listed else "pow")
         rules = HeaderRules(settings, chain_id=CHAIN_ID, miners=listed, verify=verify)
         genesis = genesis_header(START_MS - 60_000)
         self.honest = [

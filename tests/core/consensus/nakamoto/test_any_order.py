@@ -24,8 +24,8 @@ from aitbc.core.consensus.nakamoto.engine import (
 )
 from aitbc.core.consensus.nakamoto.headers import HeaderRules, Link, genesis_link
 from aitbc.core.consensus.nakamoto.rules import Nakamoto
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason
 from aitbc.sim.nakamoto.blocks import CHAIN_ID, genesis_header, sealed, template, verify
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from aitbc.core.consensus.nakamoto import engine, fetching, orphans, rules, settings, tree
+from aitbc.core.consensus.nakamoto import engine, fetching, orphans, rules, tree
+from aitbc.core.types import nakamoto as settings
 from aitbc.core.types.reasons import Reason
 
-CODE = Path(settings.__file__).parent
+CODE = Path(engine.__file__).parent
 TEXT = (CODE.parents[4] / "docs" / "spec" / "nakamoto.md").read_text()
 
 

@@ -41,10 +41,10 @@ from aitbc.core.consensus.nakamoto.fetching import STALL_MS
 from aitbc.core.consensus.nakamoto.headers import HeaderRules, Link, genesis_link
 from aitbc.core.consensus.nakamoto.mining import REFRESH_MS, TEMPLATE_MS
 from aitbc.core.consensus.nakamoto.rules import HOLD_MS, POLL, QUIET_MS, STALL, Nakamoto
-from aitbc.core.consensus.nakamoto.settings import MAX_FINALITY_DEPTH, NakamotoSettings
 from aitbc.core.consensus.nakamoto.tree import Tree
 from aitbc.core.consensus.nakamoto.work import search_digest, template_digest
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import MAX_FINALITY_DEPTH, NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim.nakamoto.blocks import (
     CHAIN_ID,
@@ -62,7 +62,7 @@ NOW = 1_000_000
 POW = NakamotoSettings(difficulty=2, finality_depth=6)
 MINERS = [miner_named("alice"), miner_named("bob")]
 POA = NakamotoSettings(
-    mode="poa-pow",
+    miners=["alice", "bob"],
     difficulty=2,
     min_interval_ms=100,
     interval_ms=1_000,
@@ -73,7 +73,7 @@ POA = NakamotoSettings(
 
 
 def rules_of(settings: NakamotoSettings) -> HeaderRules:
-    miners = MINERS if settings.mode == "poa-pow" else []
+    miners = MINERS if settings.miners else []
     return HeaderRules(settings, chain_id=CHAIN_ID, miners=miners, verify=verify)
 
 

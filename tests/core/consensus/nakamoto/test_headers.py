@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from aitbc.core.codec.digests import header_hash
 from aitbc.core.consensus.nakamoto.authors import Schedule, Turn
 from aitbc.core.consensus.nakamoto.headers import HeaderRules, Link, genesis_link
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
 from aitbc.core.consensus.nakamoto.work import work_of
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim.nakamoto.blocks import CHAIN_ID, genesis_header, miner_named, sealed, template, verify
 
 MINERS = [miner_named(name) for name in ("alice", "bob", "carol")]
 TURNS = NakamotoSettings(
-    mode="poa-pow",
+    miners=["alice", "bob", "carol"],
     difficulty=4,
     least_difficulty=2,
     min_interval_ms=100,
@@ -32,7 +32,7 @@ GENESIS = genesis_header(0)
 
 
 def rules_of(settings: NakamotoSettings) -> HeaderRules:
-    miners = MINERS if settings.mode == "poa-pow" else []
+    miners = MINERS if settings.miners else []
     return HeaderRules(settings, chain_id=CHAIN_ID, miners=miners, verify=verify)
 
 

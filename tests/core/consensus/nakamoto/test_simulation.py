@@ -13,7 +13,7 @@ import pytest
 
 from aitbc.core.consensus.nakamoto.engine import MAX_HEADERS
 from aitbc.core.consensus.nakamoto.headers import HeaderRules
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.sim.nakamoto.blocks import CHAIN_ID, genesis_header, miner_named, verify
 from aitbc.sim.nakamoto.node import Node
 from aitbc.sim.nakamoto.run import POA_POW, POW, START_MS, Run
@@ -83,7 +83,7 @@ class Village:
 
     def __init__(self, settings: NakamotoSettings, *, listed: tuple[str, ...] = ()) -> None:
         self.world = World(0, Weather(), start_ms=START_MS)
-        miners = [miner_named(name) for name in listed] if settings.mode == "poa-pow" else []
+        miners = [miner_named(name) for name in listed] if settings.miners else []
         self.rules = HeaderRules(settings, chain_id=CHAIN_ID, miners=miners, verify=verify)
         self.nodes: dict[str, Node] = {}
 

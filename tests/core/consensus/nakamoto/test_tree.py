@@ -16,10 +16,10 @@ from aitbc.core.consensus.nakamoto.orphans import (
     MAX_ORPHANS_PER_PEER,
     Orphans,
 )
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
 from aitbc.core.consensus.nakamoto.tree import TooLight, Tree
 from aitbc.core.consensus.nakamoto.work import target_of
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim.nakamoto.blocks import CHAIN_ID, genesis_header, miner_named, sealed, template, verify
 
@@ -33,11 +33,11 @@ POW = NakamotoSettings(
 )
 """Blocks of one height differ in weight, by the times between them."""
 MINER = miner_named("alice")
-POA = NakamotoSettings(mode="poa-pow", difficulty=2, finality_depth=5)
+POA = NakamotoSettings(miners=["alice"], difficulty=2, finality_depth=5)
 
 
 def tree_of(settings_: NakamotoSettings = POW) -> Tree:
-    miners = [MINER] if settings_.mode == "poa-pow" else []
+    miners = [MINER] if settings_.miners else []
     rules = HeaderRules(settings_, chain_id=CHAIN_ID, miners=miners, verify=verify)
     return Tree(genesis_link(GENESIS, settings_), rules)
 

@@ -7,12 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitbc.core.consensus.nakamoto.settings import (
-    NakamotoSettings,
-    RewardSettings,
-    check_settings,
-    reward_at,
-)
 from aitbc.core.consensus.nakamoto.work import (
     MAX_TARGET,
     is_enough,
@@ -24,6 +18,13 @@ from aitbc.core.consensus.nakamoto.work import (
     template_digest,
     work_hash,
     work_of,
+)
+from aitbc.core.types.nakamoto import (
+    NakamotoSettings,
+    RewardSettings,
+    WorkMode,
+    check_settings,
+    reward_at,
 )
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.sim.nakamoto.blocks import genesis_header, search, template
@@ -171,23 +172,24 @@ def test_reward(settings: RewardSettings, height: int, reward: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "miners"),
+    ("mode", "changes"),
     [
-        ({"difficulty": 4, "least_difficulty": 5}, 0),
-        ({"difficulty_rule": "adjusting", "half_life_ms": 1_000, "block_time_ms": 101}, 0),
-        ({"min_interval_ms": 2, "interval_ms": 1}, 0),
-        ({}, 1),
-        ({"mode": "poa-pow"}, 0),
-        ({"mode": "poa-pow", "max_ahead_ms": 2_501}, 1),
-        ({"mode": "poa-pow", "max_interval_ms": 9_999}, 2),
+        ("pow", {"difficulty": 4, "least_difficulty": 5}),
+        ("pow", {"difficulty_rule": "adjusting", "half_life_ms": 1_000, "block_time_ms": 101}),
+        ("pow", {"min_interval_ms": 2, "interval_ms": 1}),
+        ("pow", {"miners": ["a"]}),
+        ("poa-pow", {}),
+        ("poa-pow", {"miners": ["a", "b", "a"]}),
+        ("poa-pow", {"miners": ["a"], "max_ahead_ms": 2_501}),
+        ("poa-pow", {"miners": ["a", "b"], "max_interval_ms": 9_999}),
     ],
 )
-def test_a_contradiction_is_refused(changes: dict[str, object], miners: int) -> None:
+def test_a_contradiction_is_refused(mode: WorkMode, changes: dict[str, object]) -> None:
     with pytest.raises(Rejected) as rejected:
-        check_settings(msgspec.structs.replace(NakamotoSettings(), **changes), miners=miners)
+        check_settings(msgspec.structs.replace(NakamotoSettings(), **changes), mode=mode)
     assert rejected.value.reason == Reason.BAD_GENESIS
 
 
 def test_plain_settings_are_good() -> None:
-    check_settings(NakamotoSettings(), miners=0)
-    check_settings(NakamotoSettings(mode="poa-pow", max_interval_ms=10_000), miners=2)
+    check_settings(NakamotoSettings(), mode="pow")
+    check_settings(NakamotoSettings(miners=["a", "b"], max_interval_ms=10_000), mode="poa-pow")

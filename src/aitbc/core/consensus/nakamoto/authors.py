@@ -8,7 +8,7 @@ headers. No clock and no message takes part, so everybody who has the header can
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 
 

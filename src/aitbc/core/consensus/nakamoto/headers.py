@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from aitbc.core.codec.digests import header_hash
+from aitbc.core.codec.wire import pack, unpack
 from aitbc.core.consensus.nakamoto.authors import Miner, Schedule
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
 from aitbc.core.consensus.nakamoto.work import (
     first_target,
     is_enough,
@@ -25,6 +25,7 @@ from aitbc.core.crypto.hashing import MAX_COUNT
 from aitbc.core.crypto.merkle import list_root
 from aitbc.core.types.amounts import MAX_SIGNED
 from aitbc.core.types.blocks import MAX_EXTRA_BYTES, Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 
 EMPTY_TXS_ROOT = list_root([])
@@ -47,6 +48,44 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Work of all blocks up to this one; like a target it may pass 64 bits."""
     child_target: int
     """The target of its children."""
+
+
+class _StoredLink(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Weight and target as bytes: they may pass 64 bits."""
+
+    hash: bytes
+    height: int
+    timestamp_ms: int
+    author: str
+    weight: bytes
+    child_target: bytes
+
+
+def link_to_bytes(link: Link) -> bytes:
+    """For a disk."""
+    return pack(
+        _StoredLink(
+            link.hash,
+            link.height,
+            link.timestamp_ms,
+            link.author,
+            link.weight.to_bytes(48, "big"),
+            link.child_target.to_bytes(32, "big"),
+        )
+    )
+
+
+def link_from_bytes(raw: bytes) -> Link:
+    """Raises Rejected for what is none."""
+    stored = unpack(raw, _StoredLink, limit=1_024)
+    return Link(
+        hash=stored.hash,
+        height=stored.height,
+        timestamp_ms=stored.timestamp_ms,
+        author=stored.author,
+        weight=int.from_bytes(stored.weight, "big"),
+        child_target=int.from_bytes(stored.child_target, "big"),
+    )
 
 
 def genesis_link(header: Header, settings: NakamotoSettings) -> Link:
@@ -73,9 +112,10 @@ class HeaderRules:
         miners: Sequence[Miner],
         verify: SignatureCheck,
     ) -> None:
+        """`miners`: who the keys of `settings` are, in their order; none: anybody may author."""
         self.settings = settings
         self.chain_id = chain_id
-        self.schedule = Schedule(miners, settings) if settings.mode == "poa-pow" else None
+        self.schedule = Schedule(miners, settings) if miners else None
         self._verify = verify
         self._easiest = target_of(settings.least_difficulty)
 

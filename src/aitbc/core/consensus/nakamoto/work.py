@@ -5,9 +5,10 @@ HashCash with SHA-256. A search hashes 40 bytes, one round of SHA-256, of which 
 
 from hashlib import sha256
 
-from aitbc.core.consensus.nakamoto.settings import NakamotoSettings
+from aitbc.core.codec.digests import fields_without_seal
 from aitbc.core.crypto.hashing import tagged, u64
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 
 NONCE_BYTES = 8
@@ -35,21 +36,7 @@ def open_seal(seal: bytes, *, is_signed: bool) -> tuple[int, bytes]:
 
 def template_digest(header: Header) -> bytes:
     """What the miner signs: everything but the seal."""
-    return tagged(
-        "aitbc/template/1",
-        u64(header.version),
-        header.chain_id.encode(),
-        u64(header.height),
-        header.parent,
-        u64(header.timestamp_ms),
-        header.proposer.encode(),
-        header.txs_root,
-        header.outcomes_root,
-        header.state_root,
-        header.next_validators_hash,
-        header.history_root,
-        header.extra,
-    )
+    return tagged("aitbc/template/1", *fields_without_seal(header))
 
 
 def search_digest(template: bytes, signature: bytes) -> bytes:

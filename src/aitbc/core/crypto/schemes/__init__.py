@@ -22,6 +22,7 @@ __all__ = [
     "assemble_multisig",
     "ed25519_auth_key",
     "multisig_auth_key",
+    "multisig_members",
     "rsa_pss_auth_key",
     "scheme_of",
     "secp256k1_auth_key",
@@ -100,6 +101,13 @@ def rsa_pss_auth_key(private_key: bytes) -> bytes:
 def multisig_auth_key(threshold: int, members: list[bytes]) -> bytes:
     """The auth key for which `threshold` of some auth keys must sign; refuses one that the chain would."""
     return _checked(bytes([MULTISIG]) + multisig.join_members(threshold, members))
+
+
+def multisig_members(auth_key: bytes) -> multisig.Members:
+    """How many must sign, and the members' auth keys in the order of the bitmap; refuses what is no multisig."""
+    if scheme_of(auth_key).name != "multisig":
+        raise Rejected(Reason.UNKNOWN_SCHEME, "this key is one key, not a multisig")
+    return multisig.take_apart(auth_key[1:])
 
 
 def assemble_multisig(auth_key: bytes, signatures: Mapping[int, bytes]) -> bytes:

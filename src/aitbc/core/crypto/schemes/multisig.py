@@ -29,7 +29,7 @@ def multisig_over(single: Mapping[int, Scheme]) -> Scheme:
     """The scheme whose members may be of the schemes given."""
 
     def check_key(key: bytes) -> None:
-        for number, member in enumerate(_take_apart(key).keys):
+        for number, member in enumerate(take_apart(key).keys):
             scheme = single.get(member[0]) if member else None
             if scheme is None:
                 raise Rejected(
@@ -38,13 +38,13 @@ def multisig_over(single: Mapping[int, Scheme]) -> Scheme:
             scheme.check_key(member[1:])
 
     def verify(key: bytes, message_digest: bytes, signature: bytes) -> bool:
-        pairs = _signers(_take_apart(key), signature)
+        pairs = _signers(take_apart(key), signature)
         return pairs is not None and all(
             single[member[0]].verify(member[1:], message_digest, signed) for member, signed in pairs
         )
 
     def verifications(key: bytes) -> tuple[str, ...]:
-        threshold, keys = _take_apart(key)
+        threshold, keys = take_apart(key)
         schemes = [single[member[0]] for member in keys]
         dearest = sorted(schemes, key=lambda scheme: scheme.cost_rank, reverse=True)
         return tuple(scheme.name for scheme in dearest[:threshold])
@@ -60,14 +60,14 @@ def join_members(threshold: int, members: list[bytes]) -> bytes:
 
 def join_signatures(key: bytes, signatures: Mapping[int, bytes]) -> bytes:
     """One signature of the members' own, by the members' place in the key; there must be exactly as many as needed."""
-    threshold, members = _take_apart(key)
+    threshold, members = take_apart(key)
     if len(signatures) != threshold or not all(0 <= place < len(members) for place in signatures):
         raise ValueError(f"{threshold} of {len(members)} must sign; signed: {sorted(signatures)}")
     bitmap = sum(1 << place for place in signatures)
     return bitmap.to_bytes(2, "big") + _join([signatures[place] for place in sorted(signatures)])
 
 
-def _take_apart(key: bytes) -> Members:
+def take_apart(key: bytes) -> Members:
     """Everything about a key but its members' own keys; refuses what has another spelling."""
     if not 2 <= len(key) <= MAX_KEY_BYTES:
         raise Rejected(Reason.OUT_OF_RANGE, f"{len(key)} bytes are no multisig key of 2 to {MAX_KEY_BYTES}")

@@ -1,6 +1,6 @@
 """What a chain's genesis fixes about work, authors, time and reward. docs/spec/nakamoto.md "Settings"
 
-It imports nothing of agreement, so that whoever reads a genesis can use it.
+Agreement checks headers by it, the ledger pays the reward by it, and neither imports the other.
 """
 
 from typing import Annotated, Literal
@@ -12,11 +12,18 @@ from aitbc.core.types.reasons import Reason, Rejected
 
 MAX_INTERVAL_MS = 24 * 3_600_000
 """No chain waits for a block longer than a day on purpose."""
-MAX_FINALITY_DEPTH = 250
-"""Half of one answer with headers, so that an honest branch shows more work than the chain that it replaces within the
-first answer."""
+MAX_FINALITY_DEPTH = 64
+"""So many blocks a store can take back (`ports.UNDO_DEPTH`; a test keeps the two equal): a branch that left deeper
+could be chosen and not be switched to. It is also well below one answer with headers (512), so that an honest branch
+shows more work than the chain that it replaces within the first answer."""
+MAX_MINERS = 100
+"""Each is waited for in turn: at the default take-over a whole round of silent ones is eight minutes."""
 MIN_HALF_LIFE_BLOCKS = 10
 """With it one block makes the next at most 2^(5/10) times as easy and 2^(1/10) times as hard."""
+
+WorkMode = Literal["pow", "poa-pow"]
+WORK_MODES: tuple[WorkMode, ...] = ("pow", "poa-pow")
+"""Values of `consensus.mode` under which chains agree by work."""
 
 Difficulty = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIGNED)]
 """How many hashes a block takes on average; ccoin's five zero digits are 1,048,576."""
@@ -34,7 +41,10 @@ class RewardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class NakamotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    mode: Literal["pow", "poa-pow"] = "pow"
+    """`consensus.work` of a genesis; whether there are `miners` is the only difference between the two modes."""
+
+    miners: Annotated[list[str], msgspec.Meta(max_length=MAX_MINERS)] = []
+    """`poa-pow`: public keys of who may author blocks, in the order of their turns; empty: anybody may."""
     difficulty: Difficulty = 1_048_576
     """Of block 1; with the rule `fixed`, of every block."""
     difficulty_rule: Literal["fixed", "adjusting"] = "fixed"
@@ -56,13 +66,13 @@ class NakamotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_ahead_ms: Annotated[int, msgspec.Meta(ge=0, le=7_200_000)] = 2_000
     """How far a header may be ahead of the reader's clock: a condition for taking it now, not of validity."""
     finality_depth: Annotated[int, msgspec.Meta(ge=1, le=MAX_FINALITY_DEPTH)] = 60
-    """A block with so many on top is reported as final and never undone. So far the journal of the state reaches (64),
-    unless blocks are very full."""
+    """A block with so many on top is reported as final and never undone."""
     reward: RewardSettings = RewardSettings()
 
 
-def check_settings(settings: NakamotoSettings, *, miners: int) -> None:
-    """Raises Rejected where a genesis contradicts itself; `miners` are as many as it lists."""
+def check_settings(settings: NakamotoSettings, *, mode: WorkMode) -> None:
+    """Raises Rejected where a genesis contradicts itself."""
+    miners = len(settings.miners)
     if settings.least_difficulty > settings.difficulty:
         raise _contradiction("difficulty is below least_difficulty")
     adjusting = settings.difficulty_rule == "adjusting"
@@ -70,9 +80,11 @@ def check_settings(settings: NakamotoSettings, *, miners: int) -> None:
         raise _contradiction(f"half_life_ms is below {MIN_HALF_LIFE_BLOCKS} x block_time_ms")
     if settings.interval_ms < settings.min_interval_ms:
         raise _contradiction("interval_ms is below min_interval_ms")
-    if (settings.mode == "poa-pow") != (miners > 0):
+    if (mode == "poa-pow") != (miners > 0):
         raise _contradiction("miners are listed in mode poa-pow, and only there")
-    if settings.mode == "poa-pow" and 2 * settings.max_ahead_ms > settings.take_over_ms:
+    if len(set(settings.miners)) != miners:
+        raise _contradiction("miners lists a key twice")
+    if miners and 2 * settings.max_ahead_ms > settings.take_over_ms:
         raise _contradiction("max_ahead_ms is above half of take_over_ms: a miner could take a turn early")
     whole_round = settings.interval_ms + settings.take_over_ms * miners
     if 0 < settings.max_interval_ms < whole_round:

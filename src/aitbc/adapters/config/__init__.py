@@ -1,0 +1,1 @@
+"""What an operator can set, wherever it is written: one loader for node and hub. docs/howto/configure.md"""

@@ -1,0 +1,28 @@
+"""Everything a hub can be told, with seed 003's names: one line a setting. docs/howto/configure.md"""
+
+from aitbc.adapters.config.loader import Setting, Table
+from aitbc.adapters.config.values import milliseconds, one_of, port, text, words
+
+HUB = Table(
+    "hub",
+    (
+        Setting("data", ("HUB_DATA_DIR",), text, "", "Folder of its database."),
+        Setting("database", ("DATABASE_URL",), text, "", "postgresql://…: accounts there.", secret=True),
+        Setting(
+            "queue", ("HUB_DATABASE_URL",), text, "", "postgresql://…: one queue for several processes.", secret=True,
+        ),
+        Setting("cors_origins", ("CORS_ORIGINS",), words, (), "Web pages of others that may ask."),
+        Setting("bind_host", ("BIND_HOST",), text, "127.0.0.1", "Where clients and providers come."),
+        Setting("bind_port", ("BIND_PORT",), port, 8000, "HTTP and the provider link."),
+        Setting("deliver", ("DELIVER_TIME",), milliseconds(5_000, 86_400_000), 120_000, "Time to deliver a job."),
+        Setting("claim", ("CLAIM_TIME",), milliseconds(10_000, 86_400_000), 120_000, "Time to claim it after that."),
+        Setting(
+            "api_key", ("API_KEY",), text, "", "Later.", secret=True,
+            later="it is for `aitbc provider serve`; a hub's keys are made with `aitbc hub key`",
+        ),
+        Setting(
+            "log_level", ("LOG_LEVEL",), one_of("debug", "info", "warning", "error", "critical"), "info",
+            "What is logged.",
+        ),
+    ),
+)  # fmt: skip

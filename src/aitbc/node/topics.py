@@ -1,0 +1,117 @@
+"""What can be followed: streams by both seeds' names, an account, a job. docs/spec/rpc.md "Following" """
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aitbc.adapters.storage.rows import touched
+from aitbc.core.codec.views import outcome_to_plain, transaction_to_plain
+from aitbc.core.crypto.address import check_address
+from aitbc.core.types.blocks import CommittedBlock
+from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.core.types.transactions import Outcome, Transaction
+
+Json = dict[str, Any]
+
+MAX_JOB_ID = 128
+KEYED = ("address", "job")
+"""Streams that need to know of which one."""
+
+
+class Topic(NamedTuple):
+    """Something a reader follows."""
+
+    word: str
+    """What the reader calls it: `type` of its events."""
+    stream: str
+    """What it is."""
+    key: str = ""
+    """Of which account or job."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.word}:{self.key}" if self.key else self.word
+
+
+ALIASES: dict[str, tuple[Topic, ...]] = {
+    "block": (Topic("block", "block"), Topic("new_blocks", "block")),
+    "tx": (Topic("tx", "tx"), Topic("new_transactions", "tx")),
+    "consensus": (Topic("consensus", "consensus"), Topic("consensus_events", "consensus")),
+    "peer": (Topic("peer", "peer"),),
+}
+"""Seed 000's words and seed 001's."""
+TOPICS = {topic.word: topic for topics in ALIASES.values() for topic in topics}
+
+
+def topic_of(name: str) -> Topic:
+    """By the name that a reader gives it; raises Rejected when there is none."""
+    word, colon, key = name.partition(":")
+    if not colon and word in TOPICS:
+        return TOPICS[word]
+    if colon and word == "address":
+        check_address(key)
+        return Topic(word, word, key)
+    if colon and word == "job" and 0 < len(key) <= MAX_JOB_ID:
+        return Topic(word, word, key)
+    raise Rejected(
+        Reason.WRONG_TYPE,
+        f"{name[:40]!r} is no stream; there are {', '.join(TOPICS)}, address:<ait1…> and job:<id>",
+    )
+
+
+def in_order(topics: Collection[Topic]) -> list[Topic]:
+    """As they are listed, whatever order they were asked for in."""
+    places = {word: place for place, word in enumerate(TOPICS)}
+    return sorted(topics, key=lambda topic: (places.get(topic.word, len(places)), topic.name))
+
+
+def outcomes_about(
+    block: CommittedBlock, topics: Collection[Topic], job_of_lock: Callable[[str], str]
+) -> dict[Topic, list[tuple[int, bytes]]]:
+    """What a block did to followed accounts and jobs: place in the block, and getTx's answer. `job_of_lock`: the label
+    of an escrow, empty if it is not known."""
+    found: dict[Topic, list[tuple[int, bytes]]] = {}
+    addresses = {topic.key: topic for topic in topics if topic.stream == "address"}
+    jobs = {topic.key: topic for topic in topics if topic.stream == "job"}
+    for place, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
+        concerned = (
+            [addresses[name] for name in touched(tx, outcome) if name in addresses] if addresses else []
+        )
+        job = _job_named(tx, job_of_lock) if jobs else ""
+        if job in jobs:
+            concerned.append(jobs[job])
+        if concerned:
+            data = msgspec.json.encode(_view(block, place, tx, outcome))
+            for topic in concerned:
+                found.setdefault(topic, []).append((place, data))
+    return found
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What a payload says of a job."""
+
+    job_id: str = ""
+    lock: str = ""
+
+
+_names = msgspec.json.Decoder(_Names)
+
+
+def _job_named(tx: Transaction, job_of_lock: Callable[[str], str]) -> str:
+    if tx.type in ("JOB_LOCK", "RECEIPT_CLAIM"):
+        return _names.decode(tx.payload).job_id
+    return job_of_lock(_names.decode(tx.payload).lock) if tx.type == "REFUND" else ""
+
+
+def _view(block: CommittedBlock, place: int, tx: Transaction, outcome: Outcome) -> Json:
+    header = block.block.header
+    return {
+        "status": "final" if outcome.ok else "failed",
+        "txHash": outcome.tx_id.hex(),
+        "height": header.height,
+        "index": place,
+        "timestampMs": header.timestamp_ms,
+        "tx": transaction_to_plain(tx),
+        "receipt": outcome_to_plain(outcome),
+    }

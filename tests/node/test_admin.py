@@ -1,0 +1,158 @@
+"""Admin routes: they only submit transactions, for this machine or who has the token, never for somebody's web page."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from aitbc.core.ledger.genesis import ConsensusSettings
+from aitbc.core.types.amounts import AIT
+from aitbc.node.access import check_exposure
+from aitbc.node.config import NodeConfig
+from aitbc.node.main import create_app, open_node
+from aitbc.ports import StorageError
+from support.chain import VERSION_2, Chain, genesis
+from support.people import EVE, FAUCET, VALIDATOR
+
+WISH = {"address": EVE.address, "amount": 5}
+TOKEN = "correct horse battery staple"
+
+
+@pytest.fixture
+def chain() -> Chain:
+    settings = ConsensusSettings(block_time_ms=0, idle_ms=600_000, epoch_length=2)
+    return Chain(genesis(consensus=settings, activations=VERSION_2))
+
+
+@contextmanager
+def running(
+    chain: Chain,
+    folder: Path,
+    *,
+    client: str = "127.0.0.1",
+    url: str = "http://127.0.0.1:8080",
+    **options: Any,
+) -> Iterator[TestClient]:
+    config = NodeConfig(
+        genesis=chain.document, data=folder, proposer=VALIDATOR, never_voted=True, faucet=FAUCET, **options
+    )
+    with TestClient(create_app(config), base_url=url, client=(client, 50_000)) as node:
+        yield node
+
+
+def code(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json().get("code", "ok")
+
+
+# Who may
+
+
+def test_the_token_opens_what_loopback_opens(chain: Chain, tmp_path: Path) -> None:
+    with running(chain, tmp_path, client="8.8.8.8", admin_token=TOKEN) as far:
+        assert code(far.post("/admin/mintFaucet", json=WISH)) == (403, "loopback_only")
+        wrong = far.post("/admin/mintFaucet", json=WISH, headers={"authorization": "Bearer guess"})
+        assert (code(wrong), wrong.headers["www-authenticate"]) == ((401, "bad_token"), "Bearer")
+        assert code(far.post("/admin/mintFaucet", json=WISH, headers={"authorization": TOKEN}))[0] == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert code(far.post("/admin/mintFaucet", json=WISH, headers=right)) == (200, "ok")
+
+
+LOCAL_TRICKS = [
+    ({"origin": "https://evil.example"}, "no_browsers"),
+    ({"origin": "null"}, "no_browsers"),
+    ({"origin": "http://rebound.example:8080", "host": "rebound.example:8080"}, "no_browsers"),
+    ({"host": "rebound.example:8080"}, "loopback_only"),
+    ({"x-forwarded-for": "203.0.113.9"}, "loopback_only"),
+    ({"forwarded": "for=203.0.113.9"}, "loopback_only"),
+]
+
+
+@pytest.mark.parametrize(("headers", "reason"), LOCAL_TRICKS)
+def test_attack_a_stranger_asks_through_a_browser_or_a_proxy_of_this_machine(
+    chain: Chain, tmp_path: Path, headers: dict[str, str], reason: str
+) -> None:
+    with running(chain, tmp_path) as node:
+        assert code(node.post("/admin/mintFaucet", json=WISH, headers=headers)) == (403, reason)
+        assert node.get("/rpc/supply").json()["faucet"] == 0
+
+
+def test_the_nodes_own_page_on_this_machine_may(chain: Chain, tmp_path: Path) -> None:
+    with running(chain, tmp_path, url="http://localhost:8080") as node:
+        page = {"origin": "http://localhost:8080"}
+        assert code(node.post("/admin/mintFaucet", json=WISH, headers=page)) == (200, "ok")
+
+
+def test_a_devnet_is_not_served_to_the_world_without_a_token(chain: Chain, tmp_path: Path) -> None:
+    open_to_all = NodeConfig(genesis=chain.document, data=tmp_path, rpc_host="0.0.0.0", never_voted=True)
+    with pytest.raises(StorageError, match="ADMIN_TOKEN"):
+        open_node(open_to_all)
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check_exposure(NodeConfig(genesis=b"", data=tmp_path, rpc_host=host), devnet=True)
+    for fine in ({"devnet": False}, {"devnet": True, "token": TOKEN}):
+        config = NodeConfig(
+            genesis=b"", data=tmp_path, rpc_host="0.0.0.0", admin_token=str(fine.get("token", ""))
+        )
+        check_exposure(config, devnet=bool(fine["devnet"]))
+
+
+# What they do
+
+
+def test_a_parameter_is_changed_by_a_transaction_at_the_next_boundary(chain: Chain, tmp_path: Path) -> None:
+    with running(chain, tmp_path) as node:
+        poor = node.post("/admin/paramSet", json={"key": "base_fee", "value": 3})
+        assert code(poor)[1] == "fee_not_covered"
+        fund = node.post("/admin/mintFaucet", json={"address": VALIDATOR.address, "amount": AIT}).json()
+        assert node.get(f"/rpc/getTx/{fund['txHash']}?wait=final").json()["status"] == "final"
+        answer = node.post("/admin/paramSet", json={"key": "base_fee", "value": 3, "set": {"slash_bp": 1}})
+        assert answer.status_code == 200, answer.text
+        final = node.get(f"/rpc/getTx/{answer.json()['txHash']}?wait=final").json()
+        assert (final["status"], final["tx"]["type"]) == ("final", "PARAM_UPDATE")
+        last = node.post("/admin/mintFaucet", json=WISH).json()
+        node.get(f"/rpc/getTx/{last['txHash']}?wait=final")
+        params = node.get("/rpc/params").json()
+        assert (params["base_fee"], params["slash_bp"]) == (3, 1)
+
+
+REFUSED: list[tuple[str, Any, int, str]] = [
+    ("paramSet", {"key": "base_fee", "value": 10**9}, 400, "out_of_range"),
+    ("paramSet", {"key": "devnet", "value": 0}, 400, "unknown_param"),
+    ("paramSet", {}, 400, "missing_field"),
+    ("paramSet", {"key": "base_fee", "value": 1.5}, 400, "float_not_allowed"),
+    ("paramSet", {"base_fee": 3}, 400, "unknown_field"),
+    ("paramSet", {"set": {"hubs": ["x" * 5000]}}, 413, "too_large"),
+    ("mintFaucet", {**WISH, "amount": 10**15}, 400, "faucet_limit"),
+    ("peers/add", {"addr": "name.example:7070"}, 400, "bad_peer"),
+    ("peers/add", {"addr": "203.0.113.7:7070"}, 409, "no_network"),
+    ("peers/add", {"addr": ""}, 400, "out_of_range"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "reason"), REFUSED)
+def test_what_cannot_be_is_refused_with_what_to_do(
+    chain: Chain, tmp_path: Path, path: str, body: Any, status: int, reason: str
+) -> None:
+    with running(chain, tmp_path) as node:
+        answer = node.post(f"/admin/{path}", json=body)
+        assert code(answer) == (status, reason)
+        assert answer.json()["fix"]
+
+
+def test_who_is_no_authority_cannot_approve(chain: Chain, tmp_path: Path) -> None:
+    config = NodeConfig(genesis=chain.document, data=tmp_path)
+    with TestClient(create_app(config), base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as node:
+        answer = node.post("/admin/paramSet", json={"key": "base_fee", "value": 3})
+        assert code(answer) == (409, "not_authority")
+
+
+def test_a_peer_that_is_named_is_in_the_address_book(chain: Chain, tmp_path: Path) -> None:
+    with running(chain, tmp_path, p2p_port=0) as node:
+        heard: list[Any] = []
+        network = node.app.state.service.runtime.network  # type: ignore[attr-defined]
+        network.hear_addresses = lambda peers, source: heard.append((peers[0].where, source))
+        answer = node.post("/admin/peers/add", json={"addr": "ws://203.0.113.7:7070/"})
+        assert answer.json() == {"added": "203.0.113.7:7070"}
+        assert heard == [("203.0.113.7:7070", "admin")]
