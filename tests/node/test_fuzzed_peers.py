@@ -35,6 +35,10 @@ from aitbc.core.peer.kinds import (
     SEARCH_BLOCK,
     SEARCH_TRANSACTION,
     VOTE,
+    WORK_BLOCK,
+    WORK_HEAD,
+    WORK_HEADERS,
+    BlockNamed,
     BlockRange,
     Blocks,
     Bye,
@@ -45,10 +49,12 @@ from aitbc.core.peer.kinds import (
     Headers,
     Hello,
     Kind,
+    Locator,
     Ping,
     Search,
     Transactions,
     Wids,
+    WorkHeaders,
 )
 from aitbc.core.peer.kinds import Status as PeerStatus
 from aitbc.core.peer.links import Dial, Linked, LinkEvent, Received, Send
@@ -89,6 +95,9 @@ def good(circle: Circle) -> Words:
         HEADERS: BlockRange(1, 9),
         FILL: Fill(name, [0]),
         BLOCKS: BlockRange(1, 9),
+        WORK_HEAD: built.block.header,
+        WORK_HEADERS: Locator([name]),
+        WORK_BLOCK: BlockNamed(name),
         SEARCH_BLOCK: search,
         SEARCH_TRANSACTION: search,
     }
@@ -100,6 +109,8 @@ def good(circle: Circle) -> Words:
         HEADERS: Headers([pack(built.block.header)], [b""]),
         FILL: Filled([pack(tx.tx)]),
         BLOCKS: Blocks([pack(built.block)]),
+        WORK_HEADERS: WorkHeaders(True, [pack(built.block.header)]),
+        WORK_BLOCK: built.block,
         SEARCH_BLOCK: built.block,
         SEARCH_TRANSACTION: tx.tx,
     }

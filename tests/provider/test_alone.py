@@ -22,7 +22,7 @@ from aitbc.provider.engine import EngineGone
 from hub.market import PAINTER, STORY_TELLER, free_port, until
 from hub.odd_engines import png_of
 
-SEED = json.loads((Path(__file__).parents[1] / "vectors" / "seed003_openapi.json").read_text())
+SEED = json.loads((Path(__file__).parent / "seed003_openapi.json").read_text())
 AITBC = [sys.executable, "-c", "from aitbc.cli import main; main()"]
 
 

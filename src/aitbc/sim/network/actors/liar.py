@@ -12,6 +12,7 @@ from aitbc.sim.network.actors import (
     lies_about_blocks,
     lies_about_peers,
     lies_about_transactions,
+    lies_about_work,
 )
 from aitbc.sim.network.actors.stranger import Line, Stranger
 
@@ -33,6 +34,7 @@ LIES: dict[str, Lie] = {
         lies_about_transactions.LIES,
         lies_about_agreement.LIES,
         lies_about_blocks.LIES,
+        lies_about_work.LIES,
     )
     for name, (say, answer) in table.items()
 }
