@@ -24,7 +24,8 @@ from support.devnet import AITBC, Network, free_port_base, start, stop
 from support.loud_peer import say
 
 Json = dict[str, Any]
-VOTES_AGAIN_S = 3.0
+VOTES_AGAIN_S = 8.0
+"""The goal of 3 s is measured on a quiet machine by bench/agreement.py; here other tests use the second core."""
 ALICE, BOB = (KeySigner(devnet_keys()[name]) for name in ("alice", "bob"))
 VALIDATORS = [KeySigner(seed) for seed in devnet_validators(4)]
 
