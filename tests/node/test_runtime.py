@@ -409,3 +409,20 @@ def test_a_transaction_that_comes_under_another_name_is_refused_alone(chain: Cha
         ]
 
     run(chain, story)
+
+
+def test_who_waits_for_signatures_is_answered_when_a_bug_stops_the_node(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(VerifiedTransactions, "verify_all", broken)
+
+    async def story(node: NodeRuntime) -> None:
+        with pytest.raises(Rejected) as caught:
+            await asyncio.wait_for(node.submit(pay(chain).tx), SOON_S)
+        assert caught.value.reason == Reason.NODE_STOPPED
+        assert node.stopped.is_set() and isinstance(node.failure, AssertionError)
+
+    run(chain, story)

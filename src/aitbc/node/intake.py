@@ -84,7 +84,13 @@ class Intake:
                 txs = [tx for arrival in batch for tx in arrival.txs]
                 running.append((batch, loop.run_in_executor(self._threads, self.verify, txs)))
             batch, work = running.popleft()
-            self._hand_out(batch, await work)
+            try:
+                verdicts = await work
+            except BaseException:  # a bug, which stops the node: nobody may wait for what will not come
+                for left in [batch, *(other for other, _ in running)]:
+                    self._arrivals.extendleft(left)
+                raise
+            self._hand_out(batch, verdicts)
         self._is_verifying = False
 
     def _next_batch(self) -> list[_Arrival]:
