@@ -175,13 +175,16 @@ def synced(folder: Path, genesis: Path, source: Path, height: int, count: int) -
             wait_until(lambda: ask(0, "/sync_status")["height"] == height)
             seconds = time.monotonic() - started
             spent = psutil.Process(process.pid).cpu_times()
+            checking = [child.cpu_times() for child in psutil.Process(process.pid).children(recursive=True)]
             serving = [psutil.Process(peer.pid).cpu_times() for peer in processes]
             peak = psutil.Process(process.pid).memory_info().rss
         shutil.rmtree(data)
     return {
         "seconds": round(seconds, 2),
+        "blocks": height - first,
         "blocks_per_s": round((height - first) / seconds),
         "cpu_s_new_node": round(spent.user + spent.system, 2),
+        "cpu_s_its_signature_processes": round(sum(times.user + times.system for times in checking), 2),
         "cpu_s_peers": round(sum(times.user + times.system for times in serving), 2),
         "memory_mb_new_node": round(peak / 2**20),
     }
@@ -223,7 +226,7 @@ def main() -> None:
             for count in PEERS:
                 figures = synced(folder, genesis, source, height, count)
                 if per_block:
-                    figures["transfers_per_s"] = figures["blocks_per_s"] * per_block
+                    figures["transfers_per_s"] = round(figures["blocks"] * per_block / figures["seconds"])
                 results[f"{label} from {count}"] = figures
                 print(label, count, figures, file=sys.stderr, flush=True)
     save(

@@ -35,6 +35,10 @@ class SyncView(NamedTuple):
     eta_s: int | None
 
 
+class LeftOut(Exception):
+    """Blocks below these were not what their headers say."""
+
+
 class Writer(Protocol):
     """The node that writes what was fetched."""
 
@@ -42,7 +46,8 @@ class Writer(Protocol):
     def executor(self) -> Executor: ...
 
     async def write_range(self, work: Apply) -> int | None:
-        """Execute and write; the height of the first block whose transactions are not its own, or None."""
+        """Execute and write; the height of the first block whose transactions are not its own, or None. Raises LeftOut
+        for what was handed over behind such a block."""
         ...
 
 
@@ -162,7 +167,10 @@ class CatchUp:
     async def _apply(self, effect: Apply) -> None:
         if not self._points:
             self._points.append((time.monotonic(), self._sync.height))
-        wrong = await self._writer.write_range(effect)
+        try:
+            wrong = await self._writer.write_range(effect)
+        except LeftOut:
+            return  # its blocks are asked for again
         if wrong is not None:
             self._perform(self._sync.wrong_body(self._now_ms(), wrong))
             return

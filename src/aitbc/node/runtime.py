@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar, assert_never
 
 from aitbc.adapters.signatures import SignaturePool
@@ -60,7 +60,7 @@ from aitbc.core.types.records import Lock
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.core.work_replica import WorkReplica
 from aitbc.node.agreement import Scribe
-from aitbc.node.catching_up import SyncView
+from aitbc.node.catching_up import LeftOut, SyncView
 from aitbc.node.evidence import Accuser
 from aitbc.node.intake import Intake, Verdict
 from aitbc.node.measures import Measures
@@ -100,10 +100,17 @@ _INCIDENTS = {
 
 
 class _Range(NamedTuple):
-    """Final blocks that wait to be executed and written, and who waits for that."""
+    """Final blocks that wait to be executed and written, their transactions that are being verified meanwhile, and who
+    waits for them."""
 
     blocks: list[Final]
+    verified: list[Future[list[Verdict]]]
     done: asyncio.Future[int | None]
+
+    def leave_out(self) -> None:
+        for work in self.verified:
+            work.cancel()
+        self.done.set_exception(LeftOut())
 
 
 class SystemClock:
@@ -742,17 +749,21 @@ class NodeRuntime:
 
     async def write_range(self, work: Apply) -> int | None:
         """Execute and write blocks that a quorum made final, after whatever is being written; the height of the first
-        whose transactions are not those of its header, of which nothing was written, or None."""
+        whose transactions are not those of its header, of which nothing was written, or None. Raises LeftOut when
+        such a block is below them."""
         done: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._to_commit(_Range(work.blocks, done))
+        verified = [self.intake.begin(final.block.txs) for final in work.blocks]
+        self._to_commit(_Range(work.blocks, verified, done))
         return await done
 
     async def _commit_range(self, work: "_Range") -> None:
         executor, loop, published = self.executor, asyncio.get_running_loop(), threading.Event()
-        blocks = [
-            final for final in work.blocks if final.block.header.height > executor.head.block.header.height
+        height = executor.head.block.header.height
+        new = [
+            (final, signatures)
+            for final, signatures in zip(work.blocks, work.verified, strict=True)
+            if final.block.header.height > height
         ]
-        verified = [self.intake.begin(final.block.txs) for final in blocks]
         written: list[tuple[BuiltBlock, StoreCommit]] = []
 
         def publish() -> None:
@@ -765,7 +776,7 @@ class NodeRuntime:
         def write() -> int | None:
             """Signatures are verified on another thread, a little ahead of this one."""
             executor.branches.clear()
-            for final, signatures in zip(blocks, verified, strict=True):
+            for final, signatures in new:
                 height = final.block.header.height
                 try:
                     built = executor.apply(final.block, _all_good(signatures.result()))
@@ -780,12 +791,23 @@ class NodeRuntime:
             published.wait()
             return None
 
-        wrong = await self._in_worker(write) if blocks else None
-        if blocks and wrong is None:
+        wrong = await self._in_worker(write) if new else None
+        if wrong is not None:
+            self._leave_out_ranges(behind=work)
+        elif new:
             self._moved_to(written[-1][1].block)
             self.feed(Synced([(built, commit.block) for built, commit in written]))
             self._check_key()
         work.done.set_result(wrong)
+
+    def _leave_out_ranges(self, behind: "_Range") -> None:
+        """Nothing stands below them any more."""
+        queued, self._committing = self._committing, deque[Commit | _Range]()
+        for work in queued:
+            if work is behind or not isinstance(work, _Range):
+                self._committing.append(work)
+            else:
+                work.leave_out()
 
     async def _commit_all(self) -> None:
         """One after the other: each is on disk before readers see it, and before the next."""

@@ -215,6 +215,8 @@ class Play:
         return self.sync.take(self.now_ms, ticket, result)
 
     def _write(self, work: Apply) -> list[Any]:
+        if work.blocks[0].block.header.parent != self.executor.head.hash:
+            return []  # it was handed over behind a block that was not what its header says
         written = []
         self.executor.branches.clear()
         for final in work.blocks:

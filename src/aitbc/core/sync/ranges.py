@@ -33,8 +33,10 @@ MAX_ASKED = 8
 """Questions for blocks under way."""
 ASKED_OF_PEER = 2
 """Of one peer: it reads the next answer while the first is on its way."""
-BATCH_BLOCKS, BATCH_BYTES = 256, 8 * 1024 * 1024
+BATCH_BLOCKS, BATCH_BYTES = 256, 4 * 1024 * 1024
 """Written together, up to a block with a certificate: half a second of work, so that progress shows."""
+BATCHES_AHEAD = 2
+"""Handed over and not written yet: signatures of the second are checked while the first is executed and written."""
 STALL_MS = 2_000
 """After this another peer is asked too; the first answer counts."""
 SULK_MS = 60_000
@@ -66,8 +68,8 @@ class Final(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """Execute these on the head and write them together, then call `applied`, or `wrong_body`. The last has a
-    certificate."""
+    """Execute these on the head, or on those of the Apply before, and write them together, then call `applied`, or
+    `wrong_body`: all that was handed over later is forgotten then. The last has a certificate."""
 
     blocks: list[Final]
 
@@ -131,7 +133,8 @@ class RangeSync:
         self._bodies: dict[int, _Body] = {}
         self._held = 0
         """Bytes of these."""
-        self._applying = False
+        self._applying: deque[int] = deque()
+        """The last height of each batch that is handed over and not written, the lowest first."""
 
     # What is seen from outside
 
@@ -248,7 +251,7 @@ class RangeSync:
             self._links.pop(done, None)
             self._forget_body(done)
         self._height = height
-        self._applying = False
+        self._applying.popleft()
         return self._go_on(now_ms)
 
     def wrong_body(self, now_ms: int, height: int) -> list[SyncEffect]:
@@ -259,7 +262,7 @@ class RangeSync:
             if body.giver == giver:
                 self._forget_body(other)
                 self._unasked.appendleft((other, 1))
-        self._applying = False
+        self._applying.clear()
         self._sulking[giver] = now_ms + SULK_MS
         self._peers.pop(giver, None)
         return [Blame(giver, f"block {height} with other transactions"), *self._go_on(now_ms)]
@@ -403,21 +406,24 @@ class RangeSync:
 
     def _apply(self, effects: list[SyncEffect]) -> None:
         """As many blocks as are here without a gap, up to one with a certificate."""
-        if self._applying:
-            return
-        last, size, height = 0, 0, self._height + 1
+        while len(self._applying) < BATCHES_AHEAD:
+            chosen = self._next_batch(self._applying[-1] if self._applying else self._height)
+            if not chosen:
+                return
+            self._applying.append(chosen[-1])
+            effects.append(Apply([self._final(height) for height in chosen]))
+
+    def _next_batch(self, written: int) -> range:
+        """Heights above `written`; none when no block with a certificate can be reached."""
+        last, size, height = written, 0, written + 1
         while height in self._bodies:
             if self._links[height].certificate is not None:
                 last = height
             size += self._bodies[height].size
             height += 1
-            if last and (size > BATCH_BYTES or height - self._height > BATCH_BLOCKS):
+            if last > written and (size > BATCH_BYTES or height - written > BATCH_BLOCKS):
                 break
-        if not last:
-            return
-        chosen = range(self._height + 1, last + 1)
-        self._applying = True
-        effects.append(Apply([self._final(height) for height in chosen]))
+        return range(written + 1, last + 1)
 
     def _final(self, height: int) -> Final:
         link = self._links[height]
