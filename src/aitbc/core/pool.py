@@ -84,11 +84,11 @@ class Pool:
 
     def take_in(self, now_ms: int, txs: Sequence[VerifiedTransaction]) -> "TakenIn":
         """Each for itself; one that waits already is no news and no fault."""
-        context = self.context(now_ms)
-        came = TakenIn([], [], [])
+        context, state, came = self.context(now_ms), self._state(), TakenIn([], [], [])
+        head = Overlay(state)
         for tx in txs:
             try:
-                came.pushed_out.extend(self._admit(now_ms, context, tx))
+                came.pushed_out.extend(self._admit(now_ms, context, state, head, tx))
             except Rejected as rejection:
                 came.verdicts.append(None if rejection.reason is Reason.ALREADY_KNOWN else rejection)
             else:
@@ -96,22 +96,29 @@ class Pool:
                 came.taken.append(tx)
         return came
 
-    def _admit(self, now_ms: int, context: BlockContext, tx: VerifiedTransaction) -> list[Dropped]:
+    def _admit(
+        self, now_ms: int, context: BlockContext, state: State, head: Overlay, tx: VerifiedTransaction
+    ) -> list[Dropped]:
         """Take one in; returns what it pushed out. Raises Rejected. Cheap checks first; a transaction whose turn it is
-        must also succeed on the head's state."""
-        kind, state = TYPES[tx.tx.type], self._state()
+        must also succeed on the head's state, of which `head` is for reading."""
+        kind = TYPES[tx.tx.type]
         account = state.account(tx.tx.sender)
         check_sender(account, tx)
         check_active(context, tx)
-        free = check_fee(context, Overlay(state), tx, kind)
-        if self.mempool.get(tx.id) is None:
+        free = check_fee(context, head, tx, kind)
+        if not kind.needs_only_funds and self.mempool.get(tx.id) is None:
             if tx.tx.nonce == account.nonce + 1:
                 dry_run(context, state, tx)
             else:
-                check_witness(context, Overlay(state), tx)
+                check_witness(context, head, tx)
         fee_source = kind.fee_source(tx.payload) if kind.fee_source else ""
         evicted = self.mempool.add(
-            tx, now_ms=now_ms, spends=kind.spends(tx.payload), fee_source=fee_source, free=free
+            tx,
+            now_ms=now_ms,
+            account=account,
+            spends=kind.spends(tx.payload),
+            fee_source=fee_source,
+            free=free,
         )
         return all_for(PUSHED_OUT, evicted)
 
@@ -140,9 +147,10 @@ class Pool:
         self.head, self.head_hash = head, head_hash
         self.mempool.reopen(abandoned)
         drops: list[Dropped] = []
+        context, state = self.context(now_ms), self._state()
         for tx in abandoned:
             try:
-                drops += self._admit(now_ms, self.context(now_ms), tx)
+                drops += self._admit(now_ms, context, state, Overlay(state), tx)
             except Rejected as rejection:
                 drops.append((tx, rejection))
         return drops

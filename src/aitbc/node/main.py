@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from aitbc import __version__
 from aitbc.adapters import loop
+from aitbc.adapters.agreement.key_lock import KeyLock
 from aitbc.adapters.http.cors import Cors
 from aitbc.adapters.http.hot import HotApp
 from aitbc.adapters.http.problems import (
@@ -126,7 +127,7 @@ def _begin(config: NodeConfig, store: Store) -> Executor:
 class OpenNode(NamedTuple):
     """A chain that this process holds."""
 
-    locks: list[FolderLock]
+    locks: list[FolderLock | KeyLock]
     executor: Executor
     store: Store
     scribe: Scribe | None
@@ -145,13 +146,15 @@ def open_node(config: NodeConfig) -> OpenNode:
     with what to do."""
     file = sqlite_path(config.database, default=config.data / DATABASE_FILE)
     folders = {config.data.resolve(), file.parent.resolve() if file else config.data.resolve()}
-    locks: list[FolderLock] = []
+    locks: list[FolderLock | KeyLock] = []
     try:
         locks.extend(FolderLock(folder) for folder in sorted(folders))
         executor, store = open_chain(config)
         try:
             if work_settings(executor) is not None:
                 _author(config, executor)
+            if _votes_itself(config, executor):
+                locks.append(_lock_key(config, executor))
             return OpenNode(locks, executor, store, _open_scribe(config, executor))
         except BaseException:
             store.close()
@@ -160,6 +163,19 @@ def open_node(config: NodeConfig) -> OpenNode:
         for lock in locks:
             lock.release()
         raise
+
+
+def _votes_itself(config: NodeConfig, executor: Executor) -> bool:
+    """Rather than by a signer, or not at all."""
+    return config.proposer is not None and work_settings(executor) is None
+
+
+def _lock_key(config: NodeConfig, executor: Executor) -> KeyLock:
+    assert config.proposer is not None, "the caller has looked"
+    try:
+        return KeyLock(config.proposer.auth_key, executor.loaded.hash)
+    except Stops as error:
+        raise StorageError(str(error)) from None
 
 
 def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
@@ -186,7 +202,8 @@ def _open_scribe(config: NodeConfig, executor: Executor) -> Scribe | None:
 
 
 def _scribe_of(config: NodeConfig, executor: Executor) -> Scribe:
-    genesis_hash, now_ms = executor.loaded.hash, SystemClock().now_ms()
+    genesis_hash = executor.loaded.hash
+    now_ms = max(SystemClock().now_ms(), executor.head.block.header.timestamp_ms)  # this clock may be behind
     if config.signer is not None:
         return open_remote_scribe(config.data, socket=config.signer, genesis_hash=genesis_hash, now_ms=now_ms)
     assert config.proposer is not None, "the caller has looked"

@@ -820,6 +820,8 @@ class NodeRuntime:
             self._committing.popleft()
 
     async def _commit(self, effect: Commit) -> None:
+        if effect.blocks[0].block.header.parent != self.executor.head.hash:
+            return  # a range that holds these blocks was written before; `Synced` has told so
         started = time.perf_counter()
         last = effect.blocks[-1]
         commits = [
@@ -869,7 +871,11 @@ class NodeRuntime:
 
     async def _send_epoch_end(self, effect: SendEpochEnd) -> None:
         height = (effect.epoch + 1) * self.executor.tip.epoch_length
-        head = await self.read(lambda: self.store.head_at(height))
+        try:
+            head = await self.read(lambda: self.store.head_at(height))
+        except Rejected as rejection:  # too much waits: who asked asks again
+            log.debug("%s", rejection.message, extra={"component": "p2p"})
+            return
         if head is not None and head.certificate is not None and self.network is not None:
             self.network.tell(head.certificate, effect.peer, None)
 

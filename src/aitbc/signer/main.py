@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from aitbc.adapters.agreement.files import GuardFile
+from aitbc.adapters.agreement.key_lock import KeyLock
 from aitbc.adapters.keystore.folders import private_folder
 from aitbc.adapters.signer.wire import LinkLost, receive_request, send_message
 from aitbc.core.codec.digests import genesis_hash_of
@@ -42,6 +43,11 @@ class SignerServer:
         genesis_hash = genesis_hash_of(genesis_document(genesis))
         self._config = config
         self._guard = _open_guard(config, genesis_hash)
+        try:
+            self._key_lock = KeyLock(config.signer.auth_key, genesis_hash)
+        except Stops as error:
+            self._guard.close()
+            raise StorageError(str(error)) from None
         self._journal = Journal(config.data / JOURNAL_FILE, SystemClock())
         self._keeper = Keeper(
             signer=config.signer,
@@ -59,6 +65,7 @@ class SignerServer:
             self._listener = _listen(config)
         except BaseException:
             self._guard.close()
+            self._key_lock.release()
             raise
 
     def serve(self) -> None:
@@ -87,6 +94,7 @@ class SignerServer:
             for link in list(self._links):
                 link.close()
             self._guard.close()
+            self._key_lock.release()
             self._journal.close()
         with contextlib.suppress(FileNotFoundError):
             self._config.socket.unlink()

@@ -509,3 +509,82 @@ def test_an_epoch_that_somebody_made_up_is_asked_about_once() -> None:
     node.on(MessageArrived("ab" * 32, Status(2**53 - 1, 0, 1)))
     said = [bool(node.on(TimerFired("standstill"))[1:]) for _ in range(3)]
     assert said == [True, False, False]
+
+
+# What the host wrote while agreement rested
+
+
+def _written(node: Story, certificate: VerifiedCertificate, slot: int, height: int) -> Anchor:
+    candidate = certificate.certificate.candidate
+    return Anchor(
+        slot=slot,
+        id=certificate.id,
+        hash=candidate.block_hash,
+        height=height,
+        timestamp_ms=NOW,
+        certificate=certificate.certificate,
+    )
+
+
+def test_a_final_block_that_was_asked_for_and_came_in_a_range_is_built_on() -> None:
+    """The host forgets what it was asked when it writes a range: the question must not be waited for any more."""
+    node = Story()
+    final = node.certificate(FINAL, A)
+    assert ExecuteBlock(A.block_hash, None) in node.on(MessageArrived("v0", final))
+    node.on(EpochBegan(node.epoch, _written(node, final, 1, 1)))
+    assert node.engine.is_settled
+    child = on_base(2, b"C", 1, final.id)
+    assert ExecuteBlock(child.block_hash, A.block_hash) in node.propose(child)
+
+
+def test_a_final_block_above_what_was_written_is_asked_for_again() -> None:
+    node = Story()
+    first, child = node.certificate(FINAL, A), on_base(2, b"C", 1, node.epoch.id_of(A))
+    node.on(MessageArrived("v0", first))
+    node.on(BlockExecuted(A.block_hash, None, BASE.hash, 1, NOW, None))
+    assert ExecuteBlock(child.block_hash, None) in node.on(
+        MessageArrived("v0", node.certificate(FINAL, child))
+    )
+    effects = node.on(EpochBegan(node.epoch, _written(node, first, 1, 1)))
+    assert ExecuteBlock(child.block_hash, None) in effects
+
+
+# What is passed on
+
+
+def test_who_contradicts_itself_is_passed_on_once() -> None:
+    """One contradiction is evidence; a validator that makes thousands would have everybody relay them."""
+    node = Story()
+
+    def keeps(number: int) -> bool:
+        name = bytes([number]) * 32
+        signature = keys.sign(keys.key_of(1), node.epoch.digest_of(NOTAR, 1, name))
+        vote = VerifiedVote(NOTAR, node.epoch.number, 1, name, 1, signature)
+        is_old = node.engine.is_old(Vote(NOTAR, node.epoch.number, 1, name, 1, signature))
+        kept = node.engine.keeps(vote)
+        assert is_old is not kept
+        node.on(MessageArrived("v1", vote))
+        return kept
+
+    assert [keeps(number) for number in (1, 1, 2, 3, 4)] == [True, False, True, False, False]
+
+
+def test_a_leader_s_second_candidate_is_passed_on_once() -> None:
+    node = Story()
+
+    def keeps(candidate: Candidate) -> bool:
+        kept = node.engine.keeps(VerifiedProposal(candidate, node.epoch.id_of(candidate), b"", []))
+        node.propose(candidate)
+        return kept
+
+    assert [keeps(on_base(1, bytes([number]))) for number in (1, 1, 2, 3)] == [True, False, True, False]
+
+
+def test_certificates_that_are_held_or_below_the_final_slot_cost_no_signature() -> None:
+    node = Story()
+    notar, final = node.certificate(NOTAR, A), node.certificate(FINAL, A)
+    assert not node.engine.is_old(notar.certificate)
+    node.on(MessageArrived("v0", notar))
+    assert node.engine.is_old(notar.certificate) and not node.engine.is_old(final.certificate)
+    node.on(MessageArrived("v0", final))
+    assert node.engine.is_old(final.certificate)

@@ -7,6 +7,7 @@ Writes come from one thread at a time, reads from any.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -670,11 +671,12 @@ def schema_statements(kind: str) -> list[str]:
     return [statement.strip() for statement in schema.split(";") if statement.strip()]
 
 
-def insert_statement(insert: Insert) -> str:
-    """The statement for one row."""
+@cache
+def insert_statement(insert: Insert, count: int = 1) -> str:
+    """The statement for so many rows."""
     columns = insert.columns.split(", ")
-    marks = ", ".join("?" for _ in columns)
-    statement = f"INSERT INTO {insert.table}({insert.columns}) VALUES ({marks})"
+    marks = f"({', '.join('?' for _ in columns)})"
+    statement = f"INSERT INTO {insert.table}({insert.columns}) VALUES {', '.join([marks] * count)}"
     if not insert.key:
         return statement
     return f"{statement} {on_conflict(insert)}"

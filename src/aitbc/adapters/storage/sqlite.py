@@ -9,6 +9,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from aitbc.ports import StorageError
 ONE_WRITE = 1024 * 1024
 """More than SQLite writes at a time."""
 
+ROWS_TOGETHER = (1_024, 128, 16, 1)
+"""Rows that one statement inserts: few sizes, because statements are prepared once and kept."""
+MAX_VALUES = 32_766
+"""In one statement; SQLite's own limit since 3.32."""
+KEPT_STATEMENTS = 256
 BUSY_S = 10
 """How long a write waits for another program's, such as a backup."""
 CACHE_KIB = 64 * 1024
@@ -56,8 +62,20 @@ class SqliteSession:
         self._connection.executemany(statement, rows)
 
     def insert(self, insert: Insert, rows: Sequence[Row]) -> None:
-        if rows:
-            self._connection.executemany(insert_statement(insert), rows)
+        """Many rows to a statement: after each statement Python's lock is asked for again, which another thread may
+        hold for milliseconds."""
+        start = 0
+        for count in ROWS_TOGETHER:
+            if len(rows) - start < count:
+                continue
+            columns = len(rows[0])
+            if columns * count > MAX_VALUES:
+                continue
+            statement = insert_statement(insert, count)
+            while len(rows) - start >= count:
+                together = rows[start : start + count]
+                self._connection.execute(statement, list(chain.from_iterable(together)))
+                start += count
 
 
 class SqliteDatabase:
@@ -114,7 +132,11 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_S
+            self._path,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_S,
+            cached_statements=KEPT_STATEMENTS,
         )
         connection.execute("PRAGMA cell_size_check = ON")
         return connection

@@ -155,19 +155,21 @@ class Mempool:
         tx: VerifiedTransaction,
         *,
         now_ms: int,
+        account: Account | None = None,
         spends: int = 0,
         fee_source: str = "",
         free: bool = False,
     ) -> list[VerifiedTransaction]:
         """Take a verified transaction in; returns those it pushed out. Raises Rejected with the reason.
 
-        `spends`: base units that it takes from the sender beside the fee; they are reserved with it.
+        `account`: the sender's at the head, where it is known. `spends`: base units that it takes from the sender
+        beside the fee; they are reserved with it.
         `fee_source` names the record that may pay the fee when the sender cannot: such a transaction waits only when
         it is its turn (so its success was tried), and only one for each record. A `free` one waits without a gap.
         """
         if tx.id in self._by_id:
             raise Rejected(Reason.ALREADY_KNOWN, "the transaction waits in the mempool already")
-        account = self._accounts(tx.tx.sender)
+        account = account or self._accounts(tx.tx.sender)
         lane = self._lanes.get(tx.tx.sender) or Lane()
         replaced = lane.txs.get(tx.tx.nonce)
         self._check_place(tx, account, lane, replaced, free=free)
@@ -254,6 +256,8 @@ class Mempool:
 
     def _make_room(self, newcomer: Waiting, leaving: dict[bytes, Waiting]) -> dict[bytes, Waiting]:
         """Who must go, the cheapest by fee per byte first with all that builds on it, or refuse the newcomer."""
+        if len(self._by_id) < MAX_TXS and self._bytes + newcomer.tx.size <= MAX_BYTES:
+            return {}
         excess_txs = len(self._by_id) - len(leaving) + 1 - MAX_TXS
         excess_bytes = self._bytes - sum(other.tx.size for other in leaving.values()) + newcomer.tx.size
         excess_bytes -= MAX_BYTES

@@ -50,7 +50,7 @@ def plain_json(raw: bytes) -> Any:
     """Plain data from JSON, with duplicate keys and floats refused."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
+        value = _plain.decode(text)
         _encoder.encode(value)
     except (ValueError, RecursionError) as error:
         if "integer string conversion" in str(error):
@@ -116,3 +116,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_float(text: str) -> NoReturn:
     raise Rejected(Reason.FLOAT, f"number {text[:40]} is not an integer")
+
+
+_plain = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)

@@ -3,8 +3,9 @@
 Accounts have a fixed layout because they are most of the state; everything else is RFC 8785 JSON.
 """
 
+from struct import Struct
+
 from aitbc.core.codec.canonical import jcs, parse_jcs
-from aitbc.core.crypto.hashing import u64
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.records import (
     Account,
@@ -38,19 +39,23 @@ KINDS: dict[str, dict[str, type[Record]]] = {
 """Store → prefix of the key → what the record is; the empty prefix is for every other key."""
 
 
+_BALANCE_AND_NONCE = Struct(">QQ")
+
+
 def record_bytes(record: Record) -> bytes:
     """Balance u64, nonce u64, auth key; or the record's JSON."""
     if isinstance(record, Account):
-        return u64(record.balance) + u64(record.nonce) + record.auth
+        return _BALANCE_AND_NONCE.pack(record.balance, record.nonce) + record.auth
     return jcs(record)
 
 
 def record_from_bytes(store: str, key: str, data: bytes) -> Record:
     """The inverse of `record_bytes` for a key of a store."""
     if store == "accounts":
-        if len(data) < 16:
+        if len(data) < _BALANCE_AND_NONCE.size:
             raise Rejected(Reason.MALFORMED, f"an account record has at least 16 bytes, not {len(data)}")
-        return Account(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"), data[16:])
+        balance, nonce = _BALANCE_AND_NONCE.unpack_from(data)
+        return Account(balance, nonce, data[_BALANCE_AND_NONCE.size :])
     return parse_jcs(data, kind_of(store, key))
 
 

@@ -5,10 +5,15 @@ docs/spec/encoding.md
 
 from hashlib import sha256
 
+_LENGTHS = [length.to_bytes(4, "big") for length in range(256)]
+"""Of short parts, which nearly all are: every transaction is hashed field by field."""
+
 
 def fields(*parts: bytes) -> bytes:
     """Join parts so that no two different lists give the same bytes: each with its length, u32 big-endian."""
-    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return b"".join(
+        [(_LENGTHS[len(part)] if len(part) < 256 else len(part).to_bytes(4, "big")) + part for part in parts]
+    )
 
 
 MAX_COUNT = 2**64

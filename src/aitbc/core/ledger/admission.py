@@ -69,14 +69,9 @@ def _check_envelope(tx: Transaction) -> TransactionType:
     kind = TYPES.get(tx.type)
     if kind is None:
         raise Rejected(Reason.UNKNOWN_TYPE, f"{tx.type[:32]!r} is not one of {', '.join(sorted(TYPES))}")
-    sizes = {
-        "payload": (len(tx.payload), MAX_PAYLOAD_BYTES),
-        "witness": (len(tx.witness), kind.max_witness),
-        "sig": (len(tx.sig), MAX_SIGNATURE_BYTES),
-    }
-    for name, (size, most) in sizes.items():
-        if size > most:
-            raise Rejected(Reason.TOO_LARGE, f"{name} of {size} bytes; at most {most}")
+    _check_size("payload", tx.payload, MAX_PAYLOAD_BYTES)
+    _check_size("witness", tx.witness, kind.max_witness)
+    _check_size("sig", tx.sig, MAX_SIGNATURE_BYTES)
     if len(tx.sender) != ADDRESS_LENGTH or not tx.sender.startswith(PREFIX + "1"):
         raise Rejected(Reason.BAD_ADDRESS, f"sender {tx.sender[:60]!r} is not an address")
     if not (1 <= tx.nonce <= MAX_SIGNED and 0 <= tx.fee <= MAX_SIGNED):
@@ -85,6 +80,11 @@ def _check_envelope(tx: Transaction) -> TransactionType:
         raise Rejected(Reason.PUBKEY_REQUIRED, "the transaction carries no public key")
     scheme_of(tx.pubkey)
     return kind
+
+
+def _check_size(name: str, value: bytes, most: int) -> None:
+    if len(value) > most:
+        raise Rejected(Reason.TOO_LARGE, f"{name} of {len(value)} bytes; at most {most}")
 
 
 def _decode_witness(tx: Transaction, kind: TransactionType) -> msgspec.Struct | None:

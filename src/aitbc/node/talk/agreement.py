@@ -1,7 +1,7 @@
 """Messages of agreement: checked beside the loop, passed on when they are of use, and heard by the replica."""
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Protocol
@@ -15,6 +15,7 @@ from aitbc.core.consensus.simplex.messages import (
     Status,
     Verified,
     VerifiedProposal,
+    VerifiedVote,
     Vote,
     check,
 )
@@ -33,6 +34,10 @@ log = logging.getLogger("aitbc.node")
 
 MAX_CHECKING = 1_024
 """Messages of agreement between arrival and verdict."""
+MAX_CHECKING_OF_PEER = 128
+"""Of one peer: more than two votes of each of 50 validators, and an eighth of all."""
+MAX_LATE = 4_096
+"""Votes of slots that are over: each shows once that its validator lives, and is not checked again."""
 MAX_TOLD = 1_024
 """Some seconds of a busy agreement of 50."""
 
@@ -56,6 +61,9 @@ class Agreement:
         self._puzzles = puzzles
         self.checking = 0
         """Messages between arrival and verdict."""
+        self._checking_of: Counter[bytes] = Counter()
+        self._late: OrderedDict[bytes, None] = OrderedDict()
+        """Ids of votes that came after their slot was final."""
         self._told: OrderedDict[bytes, int] = OrderedDict()
         """What all peers have heard from here, and when."""
 
@@ -108,11 +116,14 @@ class Agreement:
 
     def deliver(self, effect: Delivered) -> None:
         """A vote, proposal or certificate that nobody told before."""
-        if self.checking >= MAX_CHECKING:
+        if effect.id in self._late:
+            self._judge(effect, Verdict.IGNORE)
+        elif self.checking >= MAX_CHECKING or self._checking_of[effect.key] >= MAX_CHECKING_OF_PEER:
             self._wires.refused["too_many"] += 1
             self._judge(effect, Verdict.IGNORE)
         else:
             self.checking += 1
+            self._checking_of[effect.key] += 1
             self._wires.spawn(self._check(effect))
 
     def _judge(self, effect: Delivered, verdict: Verdict) -> None:
@@ -120,27 +131,41 @@ class Agreement:
 
     async def _check(self, effect: Delivered) -> None:
         try:
-            verified, puzzle, block = await self._wires.beside(self._examine(effect))
+            examined = await self._wires.beside(self._examine(effect))
         except Rejected as rejection:
             self._refuse(effect, rejection)
             return
         finally:
             self.checking -= 1
+            self._checking_of -= Counter([effect.key])
+        if examined is None:
+            self._judge(effect, Verdict.IGNORE)
+            return
+        verified, puzzle, block = examined
         verdict = Verdict.ACCEPT if self._host.engine().keeps(verified) else Verdict.IGNORE
         if verdict is Verdict.ACCEPT:
             self._is_news(effect.payload)  # it goes on to all others now
         self._judge(effect, verdict)
         if isinstance(verified, VerifiedProposal) and puzzle is not None and verdict is Verdict.ACCEPT:
             self._puzzles.note(effect.key, verified, puzzle, block)
+        elif isinstance(verified, VerifiedVote) and verified.slot <= self._host.engine().final_slot:
+            self._note_late(effect.id)
         self._host.hear(effect.key.hex(), verified, block)
 
-    def _examine(self, effect: Delivered) -> Callable[[], tuple[Verified, Puzzle | None, Block | None]]:
-        """What takes long of it, for any thread; that raises Rejected."""
+    def _note_late(self, name: bytes) -> None:
+        self._late[name] = None
+        if len(self._late) > MAX_LATE:
+            self._late.popitem(last=False)
+
+    def _examine(self, effect: Delivered) -> Callable[[], "_Examined | None"]:
+        """What takes long of it, for any thread; that raises Rejected, and returns nothing for what is not new."""
         engine = self._host.engine()
         epoch, horizon = engine.epoch, engine.horizon
 
-        def examine() -> tuple[Verified, Puzzle | None, Block | None]:
+        def examine() -> _Examined | None:
             message, compact = _decoded(effect.kind, effect.payload)
+            if isinstance(message, Vote | Certificate) and engine.is_old(message):
+                return None
             verified = check(message, epoch, horizon=horizon)
             if not isinstance(verified, VerifiedProposal) or compact is None:
                 return verified, None, None
@@ -157,6 +182,9 @@ class Agreement:
             extra={"component": "consensus", "event": "refused", "kind": effect.kind.name},
         )
         self._judge(effect, Verdict.REJECT)
+
+
+_Examined = tuple[Verified, Puzzle | None, Block | None]
 
 
 def _encoded(message: Message, block: CompactBlock | None) -> tuple[Kind, bytes]:

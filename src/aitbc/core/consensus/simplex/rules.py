@@ -380,10 +380,18 @@ class Simplex(Tables):
             self._consider(self._pace_slot)
 
     def _learn_of_written(self, base: Anchor) -> None:
-        """What was said in later slots of this epoch stays said."""
+        """What was said in later slots of this epoch stays said. The host has forgotten every block above this one,
+        with what it was asked about them: a final one is executed and written anew."""
+        self._executing.clear()
+        self._blocks[base.hash] = Block(ZERO_HASH, base.height, base.timestamp_ms)
         if base.certificate is not None and base.slot > self._final.slot:
-            self._blocks[base.hash] = Block(ZERO_HASH, base.height, base.timestamp_ms)
             self._accept(VerifiedCertificate(base.certificate, base.id))
+        else:
+            self._committed = Parent(base.slot, base.id, base.hash)
+            self._committing.clear()
+        self._consider(self._commit)
+        self._consider(self._choose_head)
+        self._consider(self._pace_slot)
 
     def _may_speak_of(self, number: int) -> bool:
         """Not of slots that the guard may have forgotten: the newest slots of many without finality decide."""
@@ -482,6 +490,7 @@ class Simplex(Tables):
         if self._base(number) != base:
             self._consider(self._lead)
             return
+        assert self._epoch.leader_of(number) == self._me, "only the leader has a block built"
         candidate = Candidate(self._epoch.number, number, base.slot, base.id, block_hash)
         name = self._epoch.id_of(candidate)
         slot = self._slot(number)

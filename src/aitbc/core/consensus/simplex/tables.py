@@ -18,6 +18,7 @@ from aitbc.core.consensus.simplex.messages import (
     VerifiedCertificate,
     VerifiedProposal,
     VerifiedVote,
+    Vote,
 )
 from aitbc.core.consensus.simplex.pacing import Pace
 from aitbc.core.consensus.simplex.record import Record
@@ -195,26 +196,49 @@ class Tables:
             case VerifiedVote():
                 slot = message.slot
                 lowest = max(self._final.slot + 1, self._frontier - MAX_PAST_SLOTS)
-                return message.epoch == self._epoch.number and lowest <= slot <= self.horizon
+                is_near = message.epoch == self._epoch.number and lowest <= slot <= self.horizon
+                return is_near and not self._is_counted(message)
             case VerifiedProposal():
                 candidate = message.candidate
                 is_near = self._final.slot < candidate.slot <= self.horizon
                 return candidate.epoch == self._epoch.number and is_near and self._is_news(message)
             case VerifiedCertificate():
-                kind, candidate = message.certificate.kind, message.certificate.candidate
-                held = self._slots.get(candidate.slot)
-                is_open = candidate.slot > self._final.slot and (
-                    held is None or kind not in held.certificates
+                return message.certificate.candidate.epoch == self._epoch.number and self._is_open(
+                    message.certificate
                 )
-                return candidate.epoch == self._epoch.number and is_open
             case _:
                 return False
 
+    def is_old(self, message: Vote | Certificate) -> bool:
+        """Is it sure, before a signature is checked, that this says nothing new of the running epoch? May be asked on
+        any thread."""
+        if isinstance(message, Vote):
+            is_past = (
+                message.slot < self._frontier - MAX_PAST_SLOTS
+            )  # a later one shows at least who is alive
+            return message.epoch == self._epoch.number and (is_past or self._is_counted(message))
+        return message.candidate.epoch == self._epoch.number and not self._is_open(message)
+
+    def _is_counted(self, vote: Vote | VerifiedVote) -> bool:
+        """Is the voter's vote of this kind held? One that contradicts it is evidence, once."""
+        slot = self._slots.get(vote.slot)
+        known = slot.votes.get(vote.kind, {}).get(vote.position) if slot is not None else None
+        return known is not None and (known.candidate == vote.candidate or vote.position in self._accused)
+
+    def _is_open(self, certificate: Certificate) -> bool:
+        slot = self._slots.get(certificate.candidate.slot)
+        is_held = slot is not None and certificate.kind in slot.certificates
+        return certificate.candidate.slot > self._final.slot and not is_held
+
     def _is_news(self, proposal: VerifiedProposal) -> bool:
-        """The slot's first proposal, or another one: that is evidence. The justification and the body beside it are not
-        signed, so the same proposal can be told in any number of forms."""
-        slot = self._slots.get(proposal.candidate.slot)
-        return slot is None or slot.proposal is None or slot.proposal.id != proposal.id
+        """The slot's first proposal, or another one: that is evidence, once. The justification and the body beside it
+        are not signed, so the same proposal can be told in any number of forms."""
+        candidate = proposal.candidate
+        slot = self._slots.get(candidate.slot)
+        if slot is None or slot.proposal is None:
+            return True
+        is_accused = self._epoch.leader_of(candidate.slot) in self._accused
+        return slot.proposal.id != proposal.id and not is_accused
 
     # What the tables say
 

@@ -46,6 +46,9 @@ class TransactionType(NamedTuple):
     """Is this transaction accepted without a fee?"""
     spends: Callable[[Any], int] = no_spending
     """payload → what it takes from the sender's balance beside the fee; a mempool reserves it."""
+    needs_only_funds: bool = False
+    """Does it succeed whenever its turn has come and the balance covers what it `spends`? A node then has nothing to
+    try before it lets it wait."""
     max_witness: int = 4 * 1024
     """Most bytes of a witness; an attestation is about 700."""
     since: int = 1

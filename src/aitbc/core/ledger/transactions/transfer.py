@@ -42,4 +42,4 @@ def spends(payload: Transfer) -> int:
     return payload.amount
 
 
-TRANSFER = TransactionType("TRANSFER", Transfer, check, apply, spends=spends)
+TRANSFER = TransactionType("TRANSFER", Transfer, check, apply, spends=spends, needs_only_funds=True)
