@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from aitbc.core.codec.records import record_bytes
 from aitbc.core.ledger.genesis import ConsensusSettings
 from aitbc.core.types.amounts import AIT
+from aitbc.core.types.records import Account
 from aitbc.node.access import check_exposure
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app, open_node
 from aitbc.ports import StorageError
 from support.chain import VERSION_2, Chain, genesis
+from support.ledger import people
 from support.people import EVE, FAUCET, VALIDATOR
 
 WISH = {"address": EVE.address, "amount": 5}
@@ -117,13 +120,48 @@ def test_a_parameter_is_changed_by_a_transaction_at_the_next_boundary(chain: Cha
         assert (params["base_fee"], params["slash_bp"]) == (3, 1)
 
 
+def test_several_validators_approve_a_change_and_one_submits_it(tmp_path: Path) -> None:
+    """With three of them two are needed; each signs on its own node."""
+    settings = ConsensusSettings(block_time_ms=0, idle_ms=600_000, epoch_length=2)
+    members = people("member", 3)
+    chain = Chain(genesis(consensus=settings, activations=VERSION_2, authorities=tuple(members)))
+    wish = {"key": "base_fee", "value": 3}
+
+    def asked(place: int, body: dict[str, Any]) -> Any:
+        folder = tmp_path / str(place)
+        options = {
+            "proposer": members[place],
+            "never_voted": True,
+            "faucet": FAUCET,
+            "peers": ("127.0.0.1:1",),
+        }
+        config = NodeConfig(genesis=chain.document, data=folder, **options)  # type: ignore[arg-type]
+        with TestClient(create_app(config), base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as node:
+            service = node.app.state.service  # type: ignore[attr-defined]
+            service.runtime.executor.state.data["accounts"][members[place].address] = record_bytes(
+                Account(AIT, 0, members[place].auth_key)
+            )
+            return node.post("/admin/paramSet", json=body)
+
+    signed = asked(1, {**wish, "submit": False}).json()
+    assert signed["payload"] == {"number": 1, "set": {"base_fee": 3}}
+    assert signed["approval"]["validator"] == members[1].address
+    assert code(asked(0, wish)) == (400, "not_enough_approvals")
+    assert code(asked(0, {**wish, "value": 4, "approvals": [signed["approval"]]})) == (400, "bad_approval")
+    stranger = {"validator": EVE.address, "sig": signed["approval"]["sig"]}
+    assert code(asked(0, {**wish, "approvals": [stranger]})) == (400, "bad_approval")
+    answer = asked(0, {**wish, "approvals": [signed["approval"]]})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["txHash"]) == 64
+
+
 REFUSED: list[tuple[str, Any, int, str]] = [
     ("paramSet", {"key": "base_fee", "value": 10**9}, 400, "out_of_range"),
     ("paramSet", {"key": "devnet", "value": 0}, 400, "unknown_param"),
     ("paramSet", {}, 400, "missing_field"),
     ("paramSet", {"key": "base_fee", "value": 1.5}, 400, "float_not_allowed"),
     ("paramSet", {"base_fee": 3}, 400, "unknown_field"),
-    ("paramSet", {"set": {"hubs": ["x" * 5000]}}, 413, "too_large"),
+    ("paramSet", {"set": {"hubs": ["x" * 20_000]}}, 413, "too_large"),
     ("mintFaucet", {**WISH, "amount": 10**15}, 400, "faucet_limit"),
     ("peers/add", {"addr": "name.example:7070"}, 400, "bad_peer"),
     ("peers/add", {"addr": "203.0.113.7:7070"}, 409, "no_network"),

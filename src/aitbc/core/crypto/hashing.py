@@ -3,6 +3,7 @@
 docs/spec/encoding.md
 """
 
+from functools import cache
 from hashlib import sha256
 
 _LENGTHS = [length.to_bytes(4, "big") for length in range(256)]
@@ -31,7 +32,13 @@ def digest(data: bytes) -> bytes:
 
 def tagged(tag: str, *parts: bytes) -> bytes:
     """SHA-256 of the length-prefixed tag and parts."""
-    return sha256(fields(tag.encode(), *parts)).digest()
+    return sha256(_tag_field(tag) + fields(*parts)).digest()
+
+
+@cache
+def _tag_field(tag: str) -> bytes:
+    """Tags are ours, so they are few."""
+    return fields(tag.encode())
 
 
 def hash_text(data: bytes) -> str:

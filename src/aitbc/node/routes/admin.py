@@ -1,6 +1,7 @@
 """Admin routes: they submit ordinary transactions and never edit state; for this machine, or who has the token."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,8 +17,9 @@ from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.addresses import numeric_where
 from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.types.amounts import Amount
+from aitbc.core.types.blocks import Validator
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.types.transactions import Transaction
+from aitbc.core.types.transactions import MAX_SIGNATURE_BYTES, Transaction
 from aitbc.node.access import check_admin
 from aitbc.node.routes.shared import body_of, service_of
 from aitbc.node.service import NodeService
@@ -26,6 +28,9 @@ from aitbc.ports import Signer
 router = APIRouter(tags=["admin"])
 Json = dict[str, Any]
 MAX_ADMIN_BYTES = 4096
+MAX_PARAMS_BYTES = 16 * 1024
+MAX_APPROVALS = 53
+"""As many as a validator set has members."""
 SOURCE = "admin"
 """Of addresses that the operator named, in the address book."""
 
@@ -37,12 +42,23 @@ class FaucetWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     amount: Amount
 
 
+class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A validator's signature under an update, as `submit: false` answers it."""
+
+    validator: Annotated[str, msgspec.Meta(max_length=64)]
+    sig: Annotated[str, msgspec.Meta(max_length=2 * MAX_SIGNATURE_BYTES)]
+
+
 class ParamWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One by `key` and `value`, or several in `set`."""
 
     key: Annotated[str, msgspec.Meta(max_length=64)] = ""
     value: Any = None
     set: dict[str, Any] = {}
+    approvals: Annotated[list[Approval], msgspec.Meta(max_length=MAX_APPROVALS)] = []
+    """Of other validators."""
+    submit: bool = True
+    """False: only sign, for whoever submits."""
 
 
 class PeerWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,20 +82,23 @@ async def mint_faucet(request: Request) -> Json:
 )
 @router.post("/admin/param_set", openapi_extra=body_of(ParamWish))
 async def param_set(request: Request) -> Json:
-    """Submits a PARAM_UPDATE that this node's validator approves; enough alone where it has the votes that it takes. It
-    counts from the next epoch on."""
+    """Submits a PARAM_UPDATE with the approval of this node's validator and those in `approvals`; with `submit: false`
+    answers `{payload, approval}`, for the validator that collects them. It counts from the next epoch on."""
     service = service_of(request)
     check_admin(request, service.config)
     signer = _authority(service)
-    wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), ParamWish)
+    wish = convert(plain_json(await read_body(request, MAX_PARAMS_BYTES)), ParamWish)
     changes = {**wish.set, **({wish.key: wish.value} if wish.key else {})}
     if not changes:
         raise Rejected(Reason.MISSING_FIELD, "give `key` and `value`, or `set`")
     state = service.runtime.executor.state
     payload = jcs({"number": Overlay(state).number("updates.count") + 1, "set": changes})
-    members = [member.auth_key for member in validators_of(state)]
-    digest = param_update_digest(payload, service.runtime.genesis_hash)
-    approvals = {"bitmap": 1 << members.index(signer.auth_key), "sigs": [signer.sign(digest).hex()]}
+    own = signer.sign(param_update_digest(payload, service.runtime.genesis_hash)).hex()
+    if not wish.submit:
+        approval = {"validator": _member_of(service, signer).address, "sig": own}
+        return {"payload": plain_json(payload), "approval": approval}
+    given = {approval.validator: approval.sig for approval in wish.approvals}
+    approvals = _approvals(service, {**given, _member_of(service, signer).address: own})
     sender = _payer(service, signer, payload)
     fee = required_fee(state.params, len(payload), sender.auth_key)
     return await _submit(request, sender, "PARAM_UPDATE", payload, fee=fee, witness=jcs(approvals))
@@ -135,6 +154,25 @@ def _authority(service: NodeService) -> Signer:
             "ask a validator's node",
         )
     return signer
+
+
+def _member_of(service: NodeService, signer: Signer) -> Validator:
+    """As which member of the set it signs: an account's key need not be the one that its address is made of."""
+    members = validators_of(service.runtime.executor.state)
+    return next(member for member in members if member.auth_key == signer.auth_key)
+
+
+def _approvals(service: NodeService, given: Mapping[str, str]) -> Json:
+    """In set order, as the witness wants them."""
+    members = [member.address for member in validators_of(service.runtime.executor.state)]
+    strangers = given.keys() - set(members)
+    if strangers:
+        raise Rejected(Reason.BAD_APPROVAL, f"{min(strangers)} is not in the validator set")
+    places = [place for place, address in enumerate(members) if address in given]
+    return {
+        "bitmap": sum(1 << place for place in places),
+        "sigs": [given[members[place]] for place in places],
+    }
 
 
 def _payer(service: NodeService, authority: Signer, payload: bytes) -> Signer:
