@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aitbc.adapters.keystore import stores
+from aitbc.adapters.keystore.derivation import DEFAULT_PATH, derive_ed25519, mnemonic_seed
 from aitbc.adapters.keystore.wallet_file import KdfCost
 from aitbc.cli import root
 from aitbc.cli.errors import run
@@ -68,6 +69,28 @@ def test_words_restore_the_same_key(capsys: pytest.CaptureFixture[str], tmp_path
     second = ask(capsys, "keys", "import", "two", str(tmp_path / "words"))
     other = ask(capsys, "keys", "import", "three", str(tmp_path / "words"), "--path", "m/44'/2048'/1'")
     assert first.split()[1] == second.split()[1] != other.split()[1]
+
+
+def test_words_with_a_passphrase_are_another_key_and_are_not_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whoever read the words without the passphrase would restore an account without money."""
+    (tmp_path / "words").write_text(WORDS)
+    (tmp_path / "passphrase").write_text("TREZOR\n")
+    plain = ask(capsys, "keys", "import", "plain", str(tmp_path / "words"))
+    given = ("--passphrase-file", str(tmp_path / "passphrase"))
+    other = ask(capsys, "keys", "import", "other", str(tmp_path / "words"), *given)
+    assert plain.split()[1] != other.split()[1]
+    secret = ask(capsys, "keys", "export", "other", "--secret").strip()
+    seed = mnemonic_seed(WORDS, "TREZOR")
+    assert seed.hex().startswith("c55257c360c07c72029aebc1b53c05ed0362ada38ead3e3e9efa3708e5349553"), (
+        "BIP-39's vector"
+    )
+    assert secret == derive_ed25519(seed, DEFAULT_PATH).hex()
+    (tmp_path / "hex").write_text("11" * 32)
+    assert "only words have a passphrase" in ask(
+        capsys, "keys", "import", "hex", str(tmp_path / "hex"), *given, code=1
+    )
 
 
 def test_a_wallet_file_moves_to_another_home(

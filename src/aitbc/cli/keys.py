@@ -92,21 +92,35 @@ def new_key(settings: Settings, name: str) -> None:
 @click.argument("name")
 @click.argument("file", metavar="[FILE]", nargs=-1, callback=secret_file)
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="SLIP-0010 path, for words.")
+@click.option("--passphrase", "asks", is_flag=True, help="The words have a BIP-39 passphrase: ask for it.")
+@click.option(
+    "--passphrase-file", type=click.File("rb"), help="It is in this file, up to the end of the line."
+)
 @click.pass_obj
-def import_key(settings: Settings, name: str, file: IO[bytes] | None, path: str) -> None:
+def import_key(
+    settings: Settings,
+    name: str,
+    file: IO[bytes] | None,
+    path: str,
+    asks: bool,
+    passphrase_file: IO[bytes] | None,
+) -> None:
     """Import a key: from FILE (`-` for stdin), else asked for on the terminal.
 
-    Words (BIP-39, no passphrase), a secret key of 64 hexadecimal digits or a wallet file that
-    `aitbc keys export` wrote, which keeps its password.
+    Words (BIP-39), a secret key of 64 hexadecimal digits or a wallet file that `aitbc keys export` wrote, which keeps
+    its password. Of words with a passphrase only the key is kept: keep both yourself.
     """
     with keystore_errors():
         _require_free(settings, name)
         raw = file.read(MAX_FILE_BYTES + 1) if file else _ask_secret().encode()
+        passphrase = _passphrase(asks, passphrase_file)
+        if passphrase and not _are_words(raw):
+            raise BadSecret("only words have a passphrase", "leave it out for a secret key or a wallet file")
         if raw.lstrip().startswith(b"{"):
             password = ask_password("Password of the wallet file")
             info = keystore_of(settings).add(name, unseal(raw, password, "the wallet file"), password)
         else:
-            info = _add(settings, name, _secret_from_text(raw.decode("utf-8", "replace"), path))
+            info = _add(settings, name, _secret_from_text(raw.decode("utf-8", "replace"), path, passphrase))
     answer(settings, _view(info), f"{info.name}  {info.address}")
 
 
@@ -178,11 +192,26 @@ def _ask_secret() -> str:
     return words
 
 
-def _secret_from_text(text: str, path: str) -> Secret:
+def _passphrase(asks: bool, file: IO[bytes] | None) -> str:
+    if file is not None:
+        return file.readline(MAX_FILE_BYTES).decode("utf-8", "replace").rstrip("\r\n")
+    if not asks:
+        return ""
+    if not sys.stdin.isatty():
+        raise BadSecret("no passphrase was given", "use --passphrase-file where there is no terminal")
+    passphrase: str = click.prompt("Passphrase of the words", hide_input=True, err=True)
+    return passphrase
+
+
+def _are_words(raw: bytes) -> bool:
+    return not raw.lstrip().startswith(b"{") and len(raw.split()) > 1
+
+
+def _secret_from_text(text: str, path: str, passphrase: str) -> Secret:
     """Words have spaces between them, a secret key is one run of hexadecimal digits."""
     digits = text.strip()
     if not digits or any(character not in hexdigits for character in digits):
-        return secret_from_mnemonic(text, path)
+        return secret_from_mnemonic(text, path, passphrase)
     if len(digits) != 64:
         raise BadSecret(f"{len(digits)} hexadecimal digits are no secret key", "an Ed25519 secret key has 64")
     return Secret(seed=bytes.fromhex(digits))

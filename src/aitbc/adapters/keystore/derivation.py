@@ -59,8 +59,9 @@ def new_mnemonic() -> str:
     return Mnemonic("english").generate(strength=128)
 
 
-def secret_from_mnemonic(words: str, path: str = DEFAULT_PATH) -> Secret:
-    """The key at `path` under some words; refuses words whose checksum is wrong."""
+def secret_from_mnemonic(words: str, path: str = DEFAULT_PATH, passphrase: str = "") -> Secret:
+    """The key at `path` under some words; refuses words whose checksum is wrong. Words that need a passphrase (BIP-39)
+    are not kept: without it they are another key's."""
     from mnemonic import Mnemonic
 
     mnemonic = " ".join(unicodedata.normalize("NFKD", words).lower().split())
@@ -69,7 +70,8 @@ def secret_from_mnemonic(words: str, path: str = DEFAULT_PATH) -> Secret:
         raise BadSecret(
             f"these {count} words are no BIP-39 mnemonic", "check spelling and order: 12 to 24 English words"
         )
-    return Secret(seed=derive_ed25519(mnemonic_seed(mnemonic), path), mnemonic=mnemonic, path=path)
+    seed = derive_ed25519(mnemonic_seed(mnemonic, passphrase), path)
+    return Secret(seed=seed) if passphrase else Secret(seed=seed, mnemonic=mnemonic, path=path)
 
 
 def mnemonic_seed(mnemonic: str, passphrase: str = "") -> bytes:
