@@ -1,14 +1,10 @@
-"""One BLAS thread for every test, set before numpy is imported anywhere: engines promise bytes, not speed. A folder for
-locks that no other run shares. And a PostgreSQL for those that ask for one."""
+"""One BLAS thread for every test, set before numpy is imported anywhere: engines promise bytes, not speed. And a
+PostgreSQL for those that ask for one."""
 
 import os
-import tempfile
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
-
-_state = tempfile.TemporaryDirectory(prefix="aitbc-state-")
-os.environ["XDG_STATE_HOME"] = _state.name
 
 import pytest  # noqa: E402
 

@@ -4,11 +4,9 @@ import contextlib
 import tempfile
 import threading
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 from aitbc.adapters.signer.remote import RemoteGuard, RemoteKey, RemoteSigner
-from aitbc.client.signing import KeySigner
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.ledger.genesis import genesis_document
 from aitbc.signer.config import SignerConfig
@@ -69,7 +67,7 @@ def remote_of(config: SignerConfig, *, start_s: float = 5) -> tuple[RemoteGuard,
 
 
 def guard_of_a_signer(folder: Path) -> RemoteGuard:
-    """As an adapter of the port; its signer ends with the process, and has a key of its own."""
-    config = signer_config(folder, signer=KeySigner(sha256(str(folder).encode()).digest()))
+    """As an adapter of the port; its signer ends with the process."""
+    config = signer_config(folder)
     RunningSigner(config)
     return remote_of(config)[0]

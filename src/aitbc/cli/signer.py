@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from aitbc.cli.accounts import complete_account, unlocked
+from aitbc.cli.accounts import complete_account, keystore_of, unlocked
 from aitbc.cli.errors import CliError
 from aitbc.cli.settings import AitbcCommand, Settings
 from aitbc.cli.show import note
@@ -92,12 +92,14 @@ def start(
     if (name is None) == (key_file is None):
         raise CliError("which key?", "give --key NAME or --key-file FILE", code="usage")
     signer = signer_from_file(key_file) if key_file else KeySigner(unlocked(settings, str(name)).seed)
+    stored = keystore_of(settings).path_of(str(name))
     folder = data or settings.home.expanduser() / "signer"
     config = SignerConfig(
         genesis=genesis.read_bytes(),
         data=folder,
         socket=socket or folder / "signer.sock",
         signer=signer,
+        key_file=key_file or (stored if stored.exists() else None),  # a devnet's keys are in no file
         never_voted=never_voted,
         guard_lost=guard_lost,
         allowed_users=users,

@@ -20,6 +20,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     rpc_port: int = 8080
     proposer: Signer | None = None
     """Votes and authors blocks while its key is in the validator set, or signs what it mines; None follows."""
+    proposer_file: Path | None = None
+    """Where its key stands, if in a file: one process votes with that at a time."""
     signer: Path | None = None
     """Socket of a signer that holds the proposer's key and its guard; then `proposer` is None."""
     mine_to: str = ""

@@ -35,6 +35,7 @@ def node_config(values: Values) -> NodeConfig:
         ws_port=values["ws_port"].value,
         metrics_port=values["metrics_port"].value,
         proposer=proposer,
+        proposer_file=_file_of(values["proposer_key"].value),
         signer=_remote(values),
         mine_to=values["mine_to"].value,
         mining_processes=values["mining_processes"].value,
@@ -90,6 +91,10 @@ def _signer(values: Values, name: str) -> KeySigner | None:
             f"{name} ({origin}) is neither 64 lower-case hexadecimal digits nor a file with them"
         )
     return KeySigner(bytes.fromhex(found[1]))
+
+
+def _file_of(written: str) -> Path | None:
+    return None if not written or _KEY.match(written) else Path(written).expanduser()
 
 
 def _key_file(name: str, path: Path, origin: str) -> str:

@@ -153,8 +153,8 @@ def open_node(config: NodeConfig) -> OpenNode:
         try:
             if work_settings(executor) is not None:
                 _author(config, executor)
-            if _votes_itself(config, executor):
-                locks.append(_lock_key(config, executor))
+            if config.proposer_file is not None and work_settings(executor) is None:
+                locks.append(_locked(config.proposer_file))
             return OpenNode(locks, executor, store, _open_scribe(config, executor))
         except BaseException:
             store.close()
@@ -165,16 +165,10 @@ def open_node(config: NodeConfig) -> OpenNode:
         raise
 
 
-def _votes_itself(config: NodeConfig, executor: Executor) -> bool:
-    """Rather than by a signer, or not at all."""
-    return config.proposer is not None and work_settings(executor) is None
-
-
-def _lock_key(config: NodeConfig, executor: Executor) -> KeyLock:
-    assert config.proposer is not None, "the caller has looked"
+def _locked(key: Path) -> KeyLock:
     try:
-        return KeyLock(config.proposer.auth_key, executor.loaded.hash)
-    except Stops as error:
+        return KeyLock(key)
+    except (OSError, Stops) as error:
         raise StorageError(str(error)) from None
 
 

@@ -15,6 +15,8 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path
     """Where nodes connect; its folder is made for the owner only if it is not there."""
     signer: Signer
+    key_file: Path | None = None
+    """Where its key stands: one process votes with that at a time."""
     never_voted: bool = False
     """The operator's word that this key has not voted on this chain, anywhere."""
     guard_lost: bool = False

@@ -44,8 +44,8 @@ class SignerServer:
         self._config = config
         self._guard = _open_guard(config, genesis_hash)
         try:
-            self._key_lock = KeyLock(config.signer.auth_key, genesis_hash)
-        except Stops as error:
+            self._key_lock = KeyLock(config.key_file) if config.key_file else None
+        except (OSError, Stops) as error:
             self._guard.close()
             raise StorageError(str(error)) from None
         self._journal = Journal(config.data / JOURNAL_FILE, SystemClock())
@@ -64,8 +64,7 @@ class SignerServer:
         try:
             self._listener = _listen(config)
         except BaseException:
-            self._guard.close()
-            self._key_lock.release()
+            self._let_go()
             raise
 
     def serve(self) -> None:
@@ -93,11 +92,15 @@ class SignerServer:
         with self._turn:
             for link in list(self._links):
                 link.close()
-            self._guard.close()
-            self._key_lock.release()
+            self._let_go()
             self._journal.close()
         with contextlib.suppress(FileNotFoundError):
             self._config.socket.unlink()
+
+    def _let_go(self) -> None:
+        self._guard.close()
+        if self._key_lock is not None:
+            self._key_lock.release()
 
     def _attend(self, link: socket.socket) -> None:
         try:

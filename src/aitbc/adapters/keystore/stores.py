@@ -54,6 +54,10 @@ class FileKeystore:
         check_name(name)
         return unseal(self._read(name), password, str(self._path(name)))
 
+    def path_of(self, name: str) -> Path:
+        """Where the key is."""
+        return self._path(name)
+
     def wallet_file(self, name: str) -> bytes:
         """The sealed file itself, for a copy elsewhere."""
         self.find(name)

@@ -248,6 +248,11 @@ class Mempool:
                 Reason.FEE_NOT_COVERED,
                 f"fees of {format_ait(fees)} wait for {format_ait(account.balance)} of balance",
             )
+        if not reserved:
+            raise Rejected(
+                Reason.INSUFFICIENT_BALANCE,
+                f"{format_ait(spends)} to send, {format_ait(account.balance - tx.tx.fee)} left after the fee",
+            )
         raise Rejected(
             Reason.INSUFFICIENT_BALANCE,
             f"{format_ait(tx.tx.fee + spends)} needed; of {format_ait(account.balance)} balance"
