@@ -109,7 +109,7 @@ class NodeClient(SyncHttp, OneChain):
     def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
     ) -> Json:
-        """Its status, outcome and proof; with `wait="final"` it answers when final or after `timeout` s."""
+        """Its status, outcome and proof; with `wait="final"`, or `"included"`, it answers then or after `timeout` s."""
         return self.perform(transaction_call(tx_id, wait, timeout, proof))
 
     def account_transactions(self, address: str, cursor: str = "") -> Page:
