@@ -55,6 +55,7 @@ def test_listed_miners_take_turns_do_without_one_and_end_with_ctrl_c(devnet: Sta
     assert "this node mines" in said and all(address[:14] in said for address in MINERS)
     balance = network.json("balance", MINERS[0])["balance"]
     assert balance and balance % 100_000_000 < 1_000_000, "rewards, and its part of a fee"
+    assert_light_clients_agree(network, sent["txHash"])
     family = psutil.Process(network.process.pid).children(recursive=True)
     assert len(family) >= 6, "each node has a process that searches"
 
@@ -70,6 +71,28 @@ def test_listed_miners_take_turns_do_without_one_and_end_with_ctrl_c(devnet: Sta
     assert network.process.stderr is not None
     told = network.process.stderr.read()
     assert re.search(r"aitbc node start --genesis \S+ --data \S+node-2 --proposer-key", told)
+
+
+def assert_light_clients_agree(network: Network, tx_id: str) -> None:
+    genesis, trust = str(network.data / "genesis.json"), network.data.parent / "trust.json"
+    options = ("--genesis", genesis, "--also", network.ready["rpc"][1], "--trust", str(trust))
+    until("a deep chain", lambda: ask(network, 0, "/rpc/getHead")["height"] > 8)
+    first = network.json("light", "head", *options)
+    assert first["nodes"] == 2
+    began = json.loads(trust.read_text())["place"]["height"]
+    assert began == first["height"] - 6
+    found = network.json("light", "tx", tx_id, *options, "--confirmations", "3")
+    assert (found["txHash"], found["status"]) == (tx_id, "ok")
+    held = network.json("light", "account", "bob", *options, "--confirmations", "2")
+    assert held["balance"] == 1_000_025_000_000
+    assert json.loads(trust.read_text())["place"]["height"] >= began
+    said = network.cli("light", "account", "bob", *options).stdout
+    assert said.startswith("1,000,025 AIT, proved in block ")
+    other = json.loads((network.data / "genesis.json").read_text()) | {"chain_id": "other"}
+    (network.data.parent / "other.json").write_text(json.dumps(other))
+    refused = network.cli("light", "head", "--genesis", str(network.data.parent / "other.json"), check=False)
+    assert refused.returncode != 0
+    assert "block 0 is not that of this genesis document" in refused.stderr
 
 
 def test_anybody_mines_and_a_restart_goes_on(devnet: Start) -> None:

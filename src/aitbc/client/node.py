@@ -362,6 +362,10 @@ def finality_call(height: int) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/finality/{height}", read=_object)
 
 
+def headers_call(start: int, end: int) -> Call[Json]:
+    return Call(method="GET", path="/rpc/blocks-range", query={"start": start, "end": end}, read=_object)
+
+
 def state_proof_call(store: str, key: str, height: int | None) -> Call[Json]:
     query = {} if height is None else {"height": height}
     path = f"/rpc/proof/{_segment(store)}/{_segment(key)}"
