@@ -92,6 +92,10 @@ def assert_light_clients_agree(network: Network, tx_id: str) -> None:
     (network.data.parent / "other.json").write_text(json.dumps(other))
     refused = network.cli("light", "head", "--genesis", str(network.data.parent / "other.json"), check=False)
     assert refused.returncode != 0
+    too_deep = network.cli("light", "account", "bob", *options, "--confirmations", "8", check=False)
+    assert (too_deep.returncode, "under 7 at most" in too_deep.stderr) == (2, True)
+    without_one = network.cli("light", "head", *options, "--also", "http://127.0.0.1:9")
+    assert "not counted: http://127.0.0.1:9" in without_one.stderr
     assert "block 0 is not that of this genesis document" in refused.stderr
 
 

@@ -13,11 +13,13 @@ from aitbc.cli.errors import CliError
 from aitbc.cli.files import write_private
 from aitbc.cli.hashes import hash_id
 from aitbc.cli.settings import AitbcCommand, Settings
-from aitbc.cli.show import answer, table
+from aitbc.cli.show import answer, note, table
 from aitbc.client.node import NodeClient
 from aitbc.core.types.amounts import format_ait
 
 if TYPE_CHECKING:
+    from aitbc.client.finality import FinalBlock
+    from aitbc.client.light import LightClient
     from aitbc.client.work_light import WorkLightClient
     from aitbc.core.types.blocks import Header
 
@@ -36,7 +38,7 @@ _ALSO = click.option(
 )
 _CONFIRMATIONS = click.option(
     "--confirmations",
-    type=click.IntRange(1, 65),
+    type=click.IntRange(1),
     metavar="N",
     help="Blocks from the one that counts to the head; default: the finality depth. By work only.",
 )
@@ -62,8 +64,12 @@ class Light:
 
     def depth(self, confirmations: int | None) -> int:
         """What was asked for, else what makes a block final."""
-        depth = int(self.document["consensus"]["work"]["finality_depth"])
-        return min(confirmations or depth, depth + 1)
+        return confirmations or self.final_depth
+
+    @property
+    def final_depth(self) -> int:
+        assert self.work is not None, "only work makes blocks final by depth"
+        return self.work.trust.chain.settings.finality_depth
 
 
 @contextmanager
@@ -86,10 +92,26 @@ def _light(
         nodes = [stack.enter_context(NodeClient(url)) for url in (settings.rpc, *also)]
         work = _begin(document, trust) if by_work else None
         if work is not None:
-            work.follow(*nodes)
+            _follow(work, nodes)
             if trust is not None:
                 write_private(trust, json.dumps(work.trust.to_plain()).encode() + b"\n")
         yield Light(document, nodes[0], work)
+
+
+def _follow(work: "WorkLightClient", nodes: list[NodeClient]) -> None:
+    """One that lies or does not answer is named, and the others count."""
+    from aitbc.client.errors import ClientError
+    from aitbc.core.types.reasons import Rejected
+
+    wrong: list[ClientError | Rejected] = []
+    for node in nodes:
+        try:
+            work.follow(node)
+        except (ClientError, Rejected) as error:
+            wrong.append(error)
+            note(f"not counted: {node.base_url}: {error.message}")
+    if len(wrong) == len(nodes):
+        raise wrong[0]
 
 
 def _begin(document: Json, trust: Path | None) -> "WorkLightClient":
@@ -148,6 +170,7 @@ def account(
             voted = _vote_client(light).record(light.node, "accounts", address)
             data, header, why = voted.data, voted.block.header, _signed(voted.block.signers)
         else:
+            _check_depth(confirmations, light.final_depth + 1)
             found = light.work.record(
                 light.node, "accounts", address, confirmations=light.depth(confirmations)
             )
@@ -212,15 +235,25 @@ def _voted_transaction(light: Light, tx_id: str) -> "tuple[Header, bool, str, st
     return found.header, found.outcome.ok, found.outcome.reason, _signed(block.signers)
 
 
-def _vote_client(light: Light) -> Any:
+def _vote_client(light: Light) -> "LightClient":
     from aitbc.client.finality import trust_genesis
     from aitbc.client.light import LightClient
 
     return LightClient(trust_genesis(light.document))
 
 
-def _voted(light: Light) -> Any:
+def _voted(light: Light) -> "FinalBlock":
     return _vote_client(light).follow(light.node, int(light.node.head()["height"]))
+
+
+def _check_depth(confirmations: int | None, most: int) -> None:
+    """A light client keeps no older places, and nodes no older states."""
+    if confirmations is not None and confirmations > most:
+        raise CliError(
+            f"--confirmations {confirmations}: a state is proved under {most} at most, where it is final",
+            f"give {most} or less",
+            code="usage",
+        )
 
 
 def _refuse_confirmations(confirmations: int | None) -> None:
