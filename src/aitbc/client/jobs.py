@@ -37,6 +37,7 @@ from aitbc.client.transactions import (
     receipt_claim_payload,
 )
 from aitbc.client.verify import BUNDLE_VERSION, verify_receipt
+from aitbc.client.work_rules import agrees_by_work
 from aitbc.core.codec.canonical import convert, jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.crypto.hashing import hash_text
@@ -313,6 +314,12 @@ def _genesis_of_both(node: NodeClient, hub: HubClient) -> Json:
     if ours != theirs:
         message = f"{hub.base_url} serves the chain {theirs[:16]}…, {node.base_url} the chain {ours[:16]}…"
         raise ApiError("wrong_chain", message, "give a node and a hub of one chain with --rpc and --hub")
+    if agrees_by_work(genesis):
+        raise ApiError(
+            "no_certificate",
+            "work agrees on this chain: no block has the certificate by which a receipt is checked; nothing was paid",
+            "buy where votes agree; payments here: aitbc send",
+        )
     return genesis
 
 
