@@ -1,6 +1,7 @@
 """The whole paid flow against a small devnet, and a hub that fails or lies in each way it can."""
 
 import base64
+import json
 
 import pytest
 
@@ -29,9 +30,13 @@ from aitbc.client.node import NodeClient
 from aitbc.client.progress import Progress
 from aitbc.client.transactions import MAX_FEE, prepare, transfer_payload
 from aitbc.client.verify import holds, verify_bundle
+from aitbc.core.codec.canonical import jcs
+from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.crypto.hashing import hash_text
+from aitbc.core.ledger.genesis import genesis_document
 from aitbc.core.types.transactions import Transaction
 from support.small_network import PIXELS, PRICE, SmallNetwork
+from support.work import work_genesis
 
 RED_CIRCLE = JobRequest(kind="image", request={"prompt": "a red circle"}, max_price=1_000_000)
 
@@ -225,6 +230,21 @@ def test_a_hub_of_another_chain_is_noticed_before_anything_else(network: SmallNe
         run_job(node, hub, network.node.signers["alice"], RED_CIRCLE)
     assert wrong.value.code == "wrong_chain"
     network.node.genesis_hash = genesis_hash
+
+
+def test_where_work_agrees_nothing_is_bought(network: SmallNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block has a certificate there, so no receipt file could be checked: it is said before anything is paid."""
+    document = json.loads(genesis_document(work_genesis()))
+    alice = network.node.signers["alice"]
+    with NodeClient(network.rpc_url) as node, HubClient(network.hub_url) as hub:
+        before = node.balance(alice.address)
+        told = {**hub.identity(), "genesis_hash": genesis_hash_of(jcs(document)).hex()}
+        monkeypatch.setattr(node, "genesis", lambda: document)
+        monkeypatch.setattr(hub, "identity", lambda: told)
+        with pytest.raises(ApiError, match="nothing was paid") as refused:
+            run_job(node, hub, alice, RED_CIRCLE)
+        assert refused.value.code == "no_certificate"
+        assert node.balance(alice.address) == before
 
 
 def test_when_the_hub_does_not_claim_anybody_can(network: SmallNetwork) -> None:

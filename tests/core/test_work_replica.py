@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core import work_replica
 from aitbc.core.codec.digests import header_hash
 from aitbc.core.codec.wire import pack
-from aitbc.core.consensus.engine import PenalisePeer
+from aitbc.core.consensus.engine import PenalisePeer, TimerFired
 from aitbc.core.consensus.nakamoto.engine import (
     Announce as AnnounceHead,
 )
@@ -14,14 +15,15 @@ from aitbc.core.consensus.nakamoto.engine import BlockMissed, Finalize, HeaderAn
 from aitbc.core.consensus.nakamoto.headers import link_from_bytes, link_to_bytes
 from aitbc.core.ledger.state import check_whole_supply
 from aitbc.core.replica import Announce, Answer, Drop, Relay, TransactionsSubmitted
+from aitbc.core.switching import work_replica_at_head
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Block
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import VerifiedTransaction
-from aitbc.core.work_replica import BlockCame, Reorganised
+from aitbc.core.work_replica import BlockCame, Build, Reorganised
 from support.chain import Chain
 from support.people import ALICE, BOB, EVE, person
-from support.work import REWARD, work_genesis
+from support.work import FAST, REWARD, work_genesis
 from support.work_host import Host, Maker, with_header
 
 WRITER = Chain(work_genesis())
@@ -196,6 +198,23 @@ def test_more_blocks_than_there_is_room_for_have_not_come(monkeypatch: pytest.Mo
     host.feed(BlockMissed("nobody", header_hash(blocks[0].header), None))
     host.feed(BlockCame(Host.PEER, header_hash(blocks[0].header), blocks[0], 300))
     assert host.head.height >= 2
+
+
+def test_a_template_holds_no_more_than_genesis_allows() -> None:
+    settings = msgspec.structs.replace(FAST, min_transactions=2, max_transactions=3)
+    chain = Chain(work_genesis(settings))
+    store = MemoryStore(chain.genesis_hash)
+    store.commit(chain.executor.loaded.first)
+    replica = work_replica_at_head(chain.executor, store, miner=EVE.address)
+    replica.start(10**13)
+    txs = [
+        chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 5}, nonce=nonce)
+        for nonce in range(1, 5)
+    ]
+    replica.step(10**13, TransactionsSubmitted(txs, 1))
+    effects = replica.step(10**13 + 5_000, TimerFired("pace"))
+    (build,) = [effect for effect in effects if isinstance(effect, Build)]
+    assert [tx.tx.nonce for tx in build.txs] == [1, 2, 3]
 
 
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:

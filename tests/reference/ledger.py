@@ -89,6 +89,26 @@ PARAMS: dict[str, Any] = {
     "score_units_per_provider": 0,
 }
 CONSENSUS: dict[str, Any] = {"mode": "poa", "block_time_ms": 1000, "idle_ms": 10_000, "epoch_length": 600}
+BY_WORK = ("pow", "poa-pow")
+WORK: dict[str, Any] = {
+    "miners": [],
+    "difficulty": 1_048_576,
+    "difficulty_rule": "fixed",
+    "least_difficulty": 1,
+    "block_time_ms": 60_000,
+    "half_life_ms": 3_600_000,
+    "min_interval_ms": 0,
+    "interval_ms": 0,
+    "max_interval_ms": 0,
+    "take_over_ms": 5_000,
+    "min_transactions": 1,
+    "max_transactions": 20_000,
+    "empty_blocks": True,
+    "max_ahead_ms": 2_000,
+    "finality_depth": 60,
+    "reward": {"initial": 0, "era_blocks": 0, "kept": 5_000},
+}
+"""docs/spec/nakamoto.md, Settings"""
 
 LATER_FIELDS: dict[str, dict[str, Any]] = {
     "lock": {"session": False, "closed_ms": 0},
@@ -140,7 +160,7 @@ class Ledger:
         genesis = json.loads(document)
         defaults = PARAMS if genesis["params"].get("activations") else PARAMS_OF_VERSION_1
         genesis["params"] = {**defaults, **{k: v for k, v in genesis["params"].items() if k in defaults}}
-        genesis["consensus"] = {**CONSENSUS, **genesis["consensus"]}
+        genesis["consensus"] = _consensus_of(genesis["consensus"])
         genesis["accounts"] = [
             {name: value for name, value in account.items() if (name, value) != ("pubkey", "")}
             for account in genesis["accounts"]
@@ -178,7 +198,7 @@ class Ledger:
         for name, value in genesis["params"].items():
             self._put_text(name, jcs(value).decode())
         for name, value in genesis["consensus"].items():
-            self._put_text(f"consensus.{name}", str(value))
+            self._put_text(f"consensus.{name}", jcs(value).decode() if name == "work" else str(value))
         self._put_text("supply.genesis", str(self.coins()))
         if self.param("mint_budget_per_day"):
             self._put_text("mint.accrued_ms", str(genesis["timestamp"] * 1000))
@@ -364,11 +384,30 @@ class Ledger:
     def end(self, *, proposer: str, parent: bytes) -> None:
         self._count("supply.burned", self._burned)
         self.credit(proposer, self._earned)
+        self._reward(proposer)
         if self.version >= 2:
             self._retire()
             if self.height % self.epoch_length == 0:
                 self._boundary(parent)
         self._take_slots()
+
+    @property
+    def work(self) -> Plain | None:
+        """Settings of a chain that agrees by work."""
+        found = self.stores["params"].get("consensus.work")
+        return None if found is None else json.loads(found["value"])  # type: ignore[no-any-return]
+
+    def _reward(self, author: str) -> None:
+        """docs/spec/nakamoto.md, Reward"""
+        if self.work is None:
+            return
+        terms = self.work["reward"]
+        reward = terms["initial"]
+        for _ in range((self.height - 1) // terms["era_blocks"] if terms["era_blocks"] else 0):
+            reward = reward * terms["kept"] // 10_000
+        reward = min(reward, TOTAL - self.supply())
+        self._count("supply.rewards", reward)
+        self.credit(author, reward)
 
     def _execute(self, tx: Transaction) -> tuple[bool, str]:
         raw = json.loads(tx.payload)
@@ -704,6 +743,7 @@ class Ledger:
             and routed != "chosen"
             and (good_hub or routed == "synthetic")
             and not self.jailed("provider", provider)
+            and self.work is None
         )
 
     def _provider_part(self, units: int, price: int) -> int:
@@ -1279,7 +1319,7 @@ class Ledger:
         return weights
 
     def _turns_when_it_ends(self) -> dict[str, int]:
-        if self.consensus("mode") == "poa":
+        if self.consensus("mode") in ("poa", *BY_WORK):
             return {}
         weights = self._weights()
         standing = {who: record["turns"] for who, record in self.validator_set()}
@@ -1290,7 +1330,7 @@ class Ledger:
         return standing
 
     def _carry_turns(self, ended_with: dict[str, int]) -> None:
-        if self.consensus("mode") == "poa":
+        if self.consensus("mode") in ("poa", *BY_WORK):
             return
         standing = {who: ended_with.get(who, -1_024 - 128) for who, _ in self.validator_set()}
         spread = max(standing.values()) - min(standing.values())
@@ -1320,6 +1360,18 @@ class Ledger:
             who: min(stakes[who], old[who]) + (grows[who] * room // wanted if wanted else 0) for who in heard
         }
         return [(who, powers[who]) for who in _greatest(powers, most)]
+
+
+def _consensus_of(said: Plain) -> Plain:
+    """With its defaults; where work agrees it has settings of its own and no rhythm of votes."""
+    if said.get("mode") not in BY_WORK:
+        return {**CONSENSUS, **said}
+    reward = {**WORK["reward"], **said["work"].get("reward", {})}
+    return {
+        "mode": said["mode"],
+        "epoch_length": said.get("epoch_length", CONSENSUS["epoch_length"]),
+        "work": {**WORK, **said["work"], "reward": reward},
+    }
 
 
 def block_hash(header: Header) -> bytes:

@@ -387,6 +387,9 @@ def endow(executor: Executor, address: str, amount: int) -> None:
 
 
 def publish(executor: Executor, built: BuiltBlock) -> None:
+    if executor.loaded.genesis.consensus.work is not None:
+        executor.publish(built, executor.seal(built, None).block)
+        return
     candidate = Candidate(0, built.block.header.height, 0, bytes(32), built.hash)
     sealed = executor.seal(built, Certificate("final", candidate, 1, [bytes(64)]))
     executor.publish(built, sealed.block)

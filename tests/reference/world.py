@@ -21,6 +21,7 @@ from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
 from aitbc.core.ledger.params import Activation
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings, RewardSettings
 from aitbc.core.types.transactions import Transaction
 from reference.forms import ATTESTATION, attestation_digest, core_digest, filled, transaction_id, wid_of
 from reference.ledger import MAX, TOTAL, Plain, block_hash
@@ -104,6 +105,8 @@ class Setting:
     room: int | None = None
     """So much may still come into being, if it is not much."""
     premint: bool = True
+    work: NakamotoSettings | None = None
+    """The chain agrees by work; `mode` and `authorities` say so too."""
 
 
 SHORT: dict[str, Any] = {
@@ -132,6 +135,9 @@ TIGHT: dict[str, Any] = {
     "slash_bp": 3_333,
     "score_decay_bp": 7_777,
 }
+WORKED: dict[str, Any] = {**SHORT, "synthetic_attester": "", "calibration_budget": 0}
+AUTHORS = (POOR, EVE, ALICE, VALIDATOR, person("author without an account"))
+"""Who earns for blocks where work agrees: some who own nothing, some who send, one whom nobody pays otherwise."""
 SETTINGS = (
     Setting("plain", SHORT),
     Setting("tight", TIGHT, epoch_length=8),
@@ -165,6 +171,32 @@ SETTINGS = (
         premint=False,
     ),
     Setting(
+        "by work",
+        {**WORKED, "score_units_per_provider": 3_000},
+        mode="pow",
+        authorities=(),
+        work=NakamotoSettings(reward=RewardSettings(initial=3 * AIT + 1, era_blocks=7, kept=6_666)),
+    ),
+    Setting(
+        "by work, in turns",
+        {**TIGHT, "synthetic_attester": "", "calibration_budget": 0, "mint_budget_per_day": 0},
+        mode="poa-pow",
+        authorities=(),
+        epoch_length=8,
+        work=NakamotoSettings(
+            miners=[key_to_text(VALIDATOR.auth_key)],
+            reward=RewardSettings(initial=5_000, kept=0, era_blocks=40),
+        ),
+    ),
+    Setting(
+        "by work, nearly full",
+        WORKED,
+        mode="pow",
+        authorities=(),
+        room=2 * AIT,
+        work=NakamotoSettings(reward=RewardSettings(initial=300_001)),
+    ),
+    Setting(
         "version 1", {"hubs": SHORT["hubs"], "max_lock_ms": 40_000, "treasury": TREASURY.address}, version=1
     ),
 )
@@ -188,7 +220,9 @@ class World:
             genesis(
                 authorities=setting.authorities,
                 stakes=setting.stakes,
-                consensus=ConsensusSettings(mode=setting.mode, epoch_length=setting.epoch_length),
+                consensus=ConsensusSettings(
+                    mode=setting.mode, epoch_length=setting.epoch_length, work=setting.work
+                ),
                 accounts=[
                     GenesisAccount(
                         address=who.address,
@@ -1073,6 +1107,9 @@ class World:
                 self.send(kind)
 
     def commit(self) -> None:
+        if self.setting.work is not None:
+            self.twin.commit(proposer=self.random.choice(AUTHORS).address)
+            return
         running = self.ledger.validator_set()
         proposer = self.random.choice(running)[0]
         self.twin.commit(proposer=proposer)

@@ -43,7 +43,7 @@ class Village:
     def __init__(self, settings: NakamotoSettings, seed: int = 0, *, loss_percent: int = 0) -> None:
         self.world = World(seed, Weather(loss_percent=loss_percent), start_ms=START_MS)
         self.draw = random.Random(f"{seed}/village")
-        miners = NAMES if settings is TURNS else ()
+        miners = NAMES if settings.take_over_ms == TURNS.take_over_ms else ()
         self.document = genesis_of(settings, miners=miners, rich=RICH, at_ms=START_MS - 60_000)
         self.nodes = {name: WholeNode(self.world, name, self.document, hashrate=12) for name in NAMES}
         self.nodes["dan"] = WholeNode(self.world, "dan", self.document)
@@ -120,6 +120,35 @@ def test_cuts_and_deaths_at_any_write_leave_one_chain(settings: NakamotoSettings
     assert Overlay(state).supply("rewards") == height * 10 * AIT
     assert height > 10
     assert all(node.penalties == [] for node in village.nodes.values()), "nobody honest is blamed"
+
+
+def test_enough_transactions_make_a_block_early_and_few_wait_for_the_interval() -> None:
+    """ccoin's rule (min_bound, max_bound, interval), as everybody checks it: miners keep it, and blocks follow."""
+    settings = msgspec.structs.replace(TURNS, interval_ms=6_000, min_transactions=3, max_transactions=4)
+    village = Village(settings)
+    world, ann = village.world, village.nodes["ann"]
+    sent: list[bytes] = []
+
+    def pay(count: int) -> None:
+        for _ in range(count):
+            sent.append(ann.submit(ann.sign("rich", "poor", 5)))
+
+    for at_ms, count in ((20_000, 5), (50_000, 2), (80_000, 9), (110_000, 3)):
+        world.after(at_ms, lambda count=count: pay(count))
+    world.run(150_000)
+    village.run_until("agreement", village.agree)
+    village.check_disks()
+    blocks = [ann.disk.block_by_height(height) for height in range(ann.head.height + 1)]
+    sizes = []
+    for parent, block in pairwise(block.block for block in blocks if block is not None):
+        waited_ms = block.header.timestamp_ms - parent.header.timestamp_ms
+        sizes.append((len(block.txs), waited_ms >= 6_000))
+    assert all(late or count >= 3 for count, late in sizes)
+    assert max(count for count, _ in sizes) == 4
+    assert any(count >= 3 and not late for count, late in sizes), "enough of them did not wait"
+    assert any(0 < count < 3 and late for count, late in sizes), "few did"
+    assert set(sent) == set(village.included("dan"))
+    assert all(node.penalties == [] for node in village.nodes.values())
 
 
 @MODES

@@ -46,7 +46,7 @@ class Network:
         self.ready = ready
         self.data = data
         self.rpc = str(ready["rpc"][0])
-        self.hub = str(ready["hub"])
+        self.hub = str(ready["hub"] or "")
 
     def cli(self, *words: str, check: bool = True, timeout: float = 90) -> subprocess.CompletedProcess[str]:
         """Run `aitbc …` against this devnet with an empty home."""

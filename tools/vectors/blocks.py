@@ -5,6 +5,7 @@ from typing import Any
 
 import by_the_book as book
 import fixtures
+import nakamoto
 from fixtures import AIT, NOW_MS, h, keys, sha
 
 Json = Any
@@ -398,6 +399,13 @@ def genesis() -> Json:
             _chain("small of version 2", _small_document(fixtures.VERSION_2_PARAMS)),
             _chain("small, by stake", _by_stake()),
             _chain("small with its defaults spelled out", _small_document(), given=_small_spelled_out()),
+            _chain("by work, open to all", nakamoto.document(nakamoto.adjusting())),
+            _chain("by work, in turns", nakamoto.document(nakamoto.listed())),
+            _chain(
+                "by work, with its defaults left out",
+                nakamoto.document(nakamoto.adjusting()),
+                given=nakamoto.spelled_short(),
+            ),
         ],
         "refused": _bad_documents(document),
     }
@@ -510,7 +518,8 @@ def _genesis_records(document: dict[str, Json]) -> list[tuple[str, str, bytes]]:
     }
     params = {name: book.jcs({"value": book.jcs_text(value)}) for name, value in document["params"].items()}
     for name, value in document["consensus"].items():
-        params[f"consensus.{name}"] = book.jcs({"value": str(value)})
+        text = str(value) if name != "work" else book.jcs_text(value)
+        params[f"consensus.{name}"] = book.jcs({"value": text})
     supply = sum(entry["balance"] for entry in document["accounts"])
     supply += sum(authority.get("stake", 0) for authority in document["authorities"])
     params["supply.genesis"] = book.jcs({"value": str(supply)})
@@ -569,6 +578,7 @@ def _bad_documents(good: dict[str, Json]) -> list[Json]:
         "a chain id of 65 characters": ({"chain_id": "a" * 65}, "wrong_type"),
         "a timestamp as text": ({"timestamp": "0"}, "wrong_type"),
         "an unknown key": ({"premine": []}, "unknown_field"),
+        **nakamoto.refused_documents(),
     }  # fmt: skip
     listed: list[Json] = [
         {"name": name, "change": change, "reason": why} for name, (change, why) in cases.items()

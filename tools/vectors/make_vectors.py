@@ -14,6 +14,7 @@ import batches
 import blocks
 import by_the_book as book
 import logs
+import nakamoto
 import p2p
 import schemes
 import signatures
@@ -44,6 +45,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "genesis.json": blocks.genesis,
     "jobs.json": work.jobs,
     "logs.json": logs.logs,
+    "nakamoto.json": nakamoto.nakamoto,
     "p2p.json": p2p.p2p,
 }
 

@@ -31,6 +31,7 @@ TABLE: dict[str, Entry] = {
     "tx": Entry(
         "aitbc.cli.transactions:command", "Chain", "Show, make, sign, combine and send transactions."
     ),
+    "light": Entry("aitbc.cli.light:command", "Chain", "Check what nodes say, from a genesis document on."),
     "chain": Entry("aitbc.cli.chains:command", "Chain", "Chains and nodes that your keys remember."),
     "params": Entry(
         "aitbc.cli.params:command", "Chain", "Show a chain's parameters, propose and approve changes."

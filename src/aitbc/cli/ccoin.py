@@ -10,6 +10,7 @@ from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.crypto.address import address_of, check_address
 from aitbc.core.ledger.genesis import GenesisAccount
 from aitbc.core.types.amounts import AIT, MAX_SIGNED
+from aitbc.core.types.blocks import MAX_BLOCK_TXS
 from aitbc.core.types.nakamoto import MAX_INTERVAL_MS, NakamotoSettings, RewardSettings
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -17,8 +18,6 @@ MAX_DIGITS = 13
 """16^13 is below 2^53."""
 
 NO_COUNTERPART = {
-    "block_mining.max_bound": "a block holds what fits: 20,000 transactions or 4 MiB",
-    "block_mining.min_bound": "a block is due as soon as one transaction waits",
     "block_mining.placeholder_data": "what a miner's blocks say is its own: aitbc node start --extra",
     "transaction": "data of a transfer is the sender's; none is made up",
     "max_peers": "how many peers a node has is its own",
@@ -51,6 +50,8 @@ def read_ccoin(
         miners=keys,
         interval_ms=1_000 * file.number("block_mining.interval", most=MAX_INTERVAL_MS // 1_000),
         difficulty=16 ** file.number("block_mining.difficulty", most=MAX_DIGITS),
+        min_transactions=file.number("block_mining.min_bound", least=1, most=MAX_BLOCK_TXS),
+        max_transactions=file.number("block_mining.max_bound", least=1, most=MAX_BLOCK_TXS),
         empty_blocks=file.flag("block_mining.allow_empty"),
         reward=RewardSettings(initial=AIT * file.number("block_mining.reward", most=MAX_SIGNED // AIT)),
     )
@@ -107,10 +108,10 @@ class _Fields:
             return default
         return place.pop(last)
 
-    def number(self, name: str, *, most: int) -> int:
+    def number(self, name: str, *, least: int = 0, most: int) -> int:
         value = self.take(name)
-        if type(value) is not int or not 0 <= value <= most:
-            raise _refused(name, f"{str(value)[:40]} is no integer from 0 to {most}")
+        if type(value) is not int or not least <= value <= most:
+            raise _refused(name, f"{str(value)[:40]} is no integer from {least} to {most}")
         return value
 
     def flag(self, name: str) -> bool:

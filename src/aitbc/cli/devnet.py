@@ -19,6 +19,7 @@ import click
 from aitbc.adapters.http.ports import PortInUse, check_port
 from aitbc.adapters.keystore.derivation import DEVNET_MNEMONIC, devnet_keys, devnet_validators
 from aitbc.cli.devnet_folder import devnet_folder, node_name
+from aitbc.cli.devnet_rules import MINERS, NODES, Rules, rules_of
 from aitbc.cli.errors import CliError
 from aitbc.cli.files import write_private
 from aitbc.cli.supervisor import Program, Supervisor
@@ -32,7 +33,6 @@ READY_S = 60.0
 """A machine that needs longer has another problem, and the logs say which."""
 HOST = "127.0.0.1"
 PROVIDER_MODELS = ("tiny-lm", "tiny-diffusion")
-MAX_VALIDATORS = 50
 PROPOSER_KEY = "proposer.key"
 """In the folder of each node of several, for `aitbc node start`."""
 
@@ -59,10 +59,18 @@ class Plan(NamedTuple):
     ports: Ports
     data: Path
     terms: JobTerms
+    rules: Rules
     genesis: "Genesis"
     document: bytes
     signers: dict[str, KeySigner]
-    validators: list[KeySigner]
+    nodes: list[KeySigner]
+    """The key of each: a validator's, or a miner's."""
+
+    @property
+    def has_market(self) -> bool:
+        """Are there a hub and a provider? Where work agrees receipts mint nothing, and their files have no certificate
+        to check."""
+        return not self.rules.is_work
 
     @property
     def rpc_url(self) -> str:
@@ -71,11 +79,11 @@ class Plan(NamedTuple):
 
     @property
     def rpc_urls(self) -> list[str]:
-        return [f"http://{HOST}:{self.ports.rpc + i}" for i in range(len(self.validators))]
+        return [f"http://{HOST}:{self.ports.rpc + i}" for i in range(len(self.nodes))]
 
     def peers_of(self, node: int) -> tuple[str, ...]:
         """Where the other nodes listen to each other."""
-        return tuple(f"{HOST}:{self.ports.p2p + i}" for i in range(len(self.validators)) if i != node)
+        return tuple(f"{HOST}:{self.ports.p2p + i}" for i in range(len(self.nodes)) if i != node)
 
     @property
     def hub_url(self) -> str:
@@ -89,10 +97,19 @@ class Plan(NamedTuple):
 @click.command("devnet")
 @click.option(
     "--validators",
-    type=click.IntRange(min=1, max=MAX_VALIDATORS),
-    default=1,
-    show_default=True,
+    type=NODES,
+    show_default="1",
     help="So many nodes that agree, each a process of its own; 4 is the least that does without one.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["poa", "pow", "poa-pow"]),
+    default="poa",
+    show_default=True,
+    help="How nodes agree: by votes, by the most work, or listed miners in turns.",
+)
+@click.option(
+    "--miners", type=NODES, show_default=str(MINERS), help="So many nodes that mine, where work agrees."
 )
 @click.option(
     "--block-time-ms",
@@ -104,8 +121,7 @@ class Plan(NamedTuple):
 @click.option(
     "--idle-ms",
     type=click.IntRange(min=100, max=3_600_000),
-    default=10_000,
-    show_default=True,
+    show_default="10000; poa-pow: 2000",
     help="One empty block in this time when nothing waits; equal to --block-time-ms gives a fixed rhythm.",
 )
 @click.option(
@@ -128,9 +144,11 @@ class Plan(NamedTuple):
     "--claim-s", type=click.IntRange(1, 3600), default=120, show_default=True, help="Claim time after that."
 )
 def command(
-    validators: int,
+    validators: int | None,
+    mode: str,
+    miners: int | None,
     block_time_ms: int,
-    idle_ms: int,
+    idle_ms: int | None,
     data: Path | None,
     reset: bool,
     port_base: int | None,
@@ -144,11 +162,19 @@ def command(
         raise CliError(
             "--reset needs --data: without it every devnet starts fresh", "add --data FOLDER", code="usage"
         )
+    rules = rules_of(
+        mode,
+        validators=validators,
+        miners=miners,
+        block_time_ms=block_time_ms,
+        idle_ms=idle_ms,
+        synthetic=synthetic,
+    )
     ports = _ports(port_base)
-    _check_ports(ports, validators)
-    with _stop_signals() as stopped, devnet_folder(data, nodes=validators, reset=reset) as folder:
+    _check_ports(ports, rules.nodes)
+    with _stop_signals() as stopped, devnet_folder(data, nodes=rules.nodes, reset=reset) as folder:
         terms = JobTerms(deliver_s, claim_s)
-        plan = _plan(ports, folder, terms, validators, block_time_ms=block_time_ms, idle_ms=idle_ms)
+        plan = _plan(ports, folder, terms, rules)
         supervisor = Supervisor(folder / "logs")
         try:
             _start(supervisor, plan, stopped)
@@ -156,7 +182,7 @@ def command(
                 _wait_ready(supervisor, plan, stopped)
             if not stopped:
                 _say_ready(plan)
-                if not no_demo or synthetic:
+                if plan.has_market and (not no_demo or synthetic):
                     supervisor.start("client", lambda: _client(plan, demo=not no_demo, synthetic=synthetic))
             _watch(supervisor, plan, stopped)
         finally:
@@ -169,9 +195,9 @@ def _ports(base: int | None) -> Ports:
     return Ports(rpc=base, p2p=base + 100, hub=base + 200, provider=base + 300)
 
 
-def _check_ports(ports: Ports, validators: int) -> None:
-    wanted = [("rpc", ports.rpc + i) for i in range(validators)]
-    wanted += [("p2p", ports.p2p + i) for i in range(validators) if validators > 1]
+def _check_ports(ports: Ports, nodes: int) -> None:
+    wanted = [("rpc", ports.rpc + i) for i in range(nodes)]
+    wanted += [("p2p", ports.p2p + i) for i in range(nodes) if nodes > 1]
     for name, port in (*wanted, ("hub", ports.hub), ("provider", ports.provider)):
         try:
             check_port(HOST, port)
@@ -194,26 +220,31 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _plan(
-    ports: Ports, folder: Path, terms: JobTerms, count: int, *, block_time_ms: int, idle_ms: int
-) -> Plan:
+def _plan(ports: Ports, folder: Path, terms: JobTerms, rules: Rules) -> Plan:
+    from aitbc.core.codec.keytext import key_to_text
     from aitbc.core.ledger.devnet import devnet_genesis
     from aitbc.core.ledger.genesis import genesis_document
 
     signers = {name: KeySigner(seed) for name, seed in devnet_keys().items()}
     keys = {name: signer.auth_key for name, signer in signers.items()}
-    seeds = devnet_validators(count)
-    validators = [KeySigner(seed) for seed in seeds]
-    several = [signer.auth_key for signer in validators] if count > 1 else []
-    genesis = devnet_genesis(keys, validators=several, block_time_ms=block_time_ms, idle_ms=idle_ms)
+    seeds = devnet_validators(rules.nodes)
+    nodes = [KeySigner(seed) for seed in seeds]
+    several = [signer.auth_key for signer in nodes] if rules.nodes > 1 and not rules.is_work else []
+    genesis = devnet_genesis(
+        keys,
+        validators=several,
+        block_time_ms=rules.block_time_ms,
+        idle_ms=rules.idle_ms,
+        work=rules.work([key_to_text(signer.auth_key) for signer in nodes]),
+    )
     document = genesis_document(genesis)
     _check_same_genesis(folder / "genesis.json", document)
     write_private(folder / "genesis.json", document + b"\n")
     write_private(folder / "faucet.key", devnet_keys()["faucet"].hex().encode() + b"\n")
-    if count > 1:
+    if rules.nodes > 1:
         for i, seed in enumerate(seeds):
             write_private(folder / node_name(i) / PROPOSER_KEY, seed.hex().encode() + b"\n")
-    return Plan(ports, folder, terms, genesis, document, signers, validators)
+    return Plan(ports, folder, terms, rules, genesis, document, signers, nodes)
 
 
 def _check_same_genesis(file: Path, document: bytes) -> None:
@@ -229,16 +260,18 @@ def _check_same_genesis(file: Path, document: bytes) -> None:
 def _start(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
     """Fork each program as soon as what it imports is loaded, so that both cores are busy from the start."""
 
-    supervisor.start("provider", lambda: _provider(plan))
+    if plan.has_market:
+        supervisor.start("provider", lambda: _provider(plan))
 
     if stopped:
         return
-    if len(plan.validators) > 1:
+    if len(plan.nodes) > 1:
         _load_node()
-    for i in range(len(plan.validators)):
+    for i in range(len(plan.nodes)):
         supervisor.start(node_name(i), partial(_node, plan, i))
 
-    supervisor.start("hub", lambda: _hub(plan))
+    if plan.has_market:
+        supervisor.start("hub", lambda: _hub(plan))
 
 
 def _load_node() -> None:
@@ -262,14 +295,14 @@ def _node(plan: Plan, i: int) -> int:
             data=data,
             rpc_host=HOST,
             rpc_port=plan.ports.rpc + i,
-            proposer=plan.validators[i],
-            never_voted=len(plan.validators) == 1 or not (data / DATABASE_FILE).exists(),
+            proposer=plan.nodes[i],
+            never_voted=len(plan.nodes) == 1 or not (data / DATABASE_FILE).exists(),
             p2p_host=HOST,
-            p2p_port=plan.ports.p2p + i if len(plan.validators) > 1 else None,
+            p2p_port=plan.ports.p2p + i if len(plan.nodes) > 1 else None,
             peers=plan.peers_of(i),
             faucet=plan.signers["faucet"],
-            synthetic_attester=plan.signers["synthetic-attester"],
-            attest_urls=(plan.hub_url,),
+            synthetic_attester=plan.signers["synthetic-attester"] if plan.has_market else None,
+            attest_urls=(plan.hub_url,) if plan.has_market else (),
         )
     )
 
@@ -322,12 +355,13 @@ def _client(plan: Plan, *, demo: bool, synthetic: int) -> int:
 
 def _wait_ready(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
     """Until all nodes know each other, the provider answers and the hub has the provider's models."""
-    others = len(plan.validators) - 1
+    others = len(plan.nodes) - 1
     questions = {
-        node_name(i): (plan.ports.rpc + i, "/health", "peers", others) for i in range(len(plan.validators))
+        node_name(i): (plan.ports.rpc + i, "/health", "peers", others) for i in range(len(plan.nodes))
     }
-    questions["provider"] = (plan.ports.provider, "/v1/health", "", 0)
-    questions["hub"] = (plan.ports.hub, "/v1/health", "providers", 1)
+    if plan.has_market:
+        questions["provider"] = (plan.ports.provider, "/v1/health", "", 0)
+        questions["hub"] = (plan.ports.hub, "/v1/health", "providers", 1)
     deadline = time.monotonic() + READY_S
     while questions and not stopped:
         name, question = next(iter(questions.items()))
@@ -391,8 +425,8 @@ def _say_ready(plan: Plan) -> None:
     ready = {
         "ready": True,
         "rpc": plan.rpc_urls,
-        "hub": plan.hub_url,
-        "provider": plan.provider_url,
+        "hub": plan.hub_url if plan.has_market else None,
+        "provider": plan.provider_url if plan.has_market else None,
         "console": plan.rpc_url + "/",
         "faucet_key": str(plan.data / "faucet.key"),
     }
@@ -403,34 +437,36 @@ def _say_ready(plan: Plan) -> None:
 
 def _welcome(plan: Plan) -> str:
     """What a person wants to know first: who has money, what to type."""
-    rhythm = plan.genesis.consensus
     balances = {account.address: account.balance for account in plan.genesis.accounts}
     accounts = [
         f"  {name:<10} {signer.address}  {format_ait(balances.get(signer.address, 0)):>15}"
         for name, signer in plan.signers.items()
-        if name in ("alice", "bob", "carol", "hub", "provider")
+        if name in ("alice", "bob", "carol", *(("hub", "provider") if plan.has_market else ()))
     ]
-    flags = "" if plan.ports == _ports(None) else f"  --rpc {plan.rpc_url} --hub {plan.hub_url}"
-    validators = [
+    hub_flag = f" --hub {plan.hub_url}" if plan.has_market else ""
+    flags = "" if plan.ports == _ports(None) else f"  --rpc {plan.rpc_url}{hub_flag}"
+    hub = f"   hub {plan.hub_url}   provider {plan.provider_url}  ({', '.join(PROVIDER_MODELS)})"
+    jobs = [
+        f'  aitbc image "a red circle on blue" -o out.png --from alice{flags}',
+        f'  aitbc chat "Once upon" --from alice{flags}',
+    ]
+    nodes = [
         f"  {node_name(i):<10} {signer.address}  {url}"
-        for i, (signer, url) in enumerate(zip(plan.validators, plan.rpc_urls, strict=True))
-        if len(plan.validators) > 1
+        for i, (signer, url) in enumerate(zip(plan.nodes, plan.rpc_urls, strict=True))
+        if len(plan.nodes) > 1 or plan.rules.is_work
     ]
-    status = [f"  aitbc node status{flags}"] if validators else []
+    status = [f"  aitbc node status{flags}"] if nodes else []
     return "\n".join(
         [
             "",
-            f"AITBC devnet   chain {plan.genesis.chain_id}   blocks every {rhythm.block_time_ms} ms"
-            f" (empty: {rhythm.idle_ms} ms)   data {plan.data}",
-            f"  node {plan.rpc_url}   hub {plan.hub_url}   provider {plan.provider_url}"
-            f"  ({', '.join(PROVIDER_MODELS)})",
+            f"AITBC devnet   chain {plan.genesis.chain_id}   {plan.rules.rhythm}   data {plan.data}",
+            f"  node {plan.rpc_url}{hub if plan.has_market else ''}",
             *accounts,
-            *validators,
+            *nodes,
             f"  mnemonic   {DEVNET_MNEMONIC}   (published: never use it for money)",
             "Try:",
             f"  aitbc send bob 25ait --from alice --wait final{flags}",
-            f'  aitbc image "a red circle on blue" -o out.png --from alice{flags}',
-            f'  aitbc chat "Once upon" --from alice{flags}',
+            *(jobs if plan.has_market else ()),
             *status,
             "Ctrl-C stops everything.",
             "",
@@ -441,7 +477,7 @@ def _welcome(plan: Plan) -> str:
 def _watch(supervisor: Supervisor, plan: Plan, stopped: list[int]) -> None:
     """Until somebody asks to stop or the last node dies; without hub, provider or another node the chain may go on,
     and it is said."""
-    nodes = {node_name(i): i for i in range(len(plan.validators))}
+    nodes = {node_name(i): i for i in range(len(plan.nodes))}
     told = 0
     while not stopped:
         for program in list(supervisor.programs):

@@ -290,6 +290,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     "chain_unreachable": Explanation("The hub cannot reach its node.", "Try again soon."),
     "bad_token": Explanation("The token is not this job's.", "Use the job_token of its quote."),
     "quote_expired": Explanation("The quote is too old.", "Ask again; refund an escrow made for it."),
+    "not_final": Explanation(
+        "It is not in the chain, or not under so many blocks.", "Wait for more blocks, then ask again."
+    ),
     "lock_not_final": Explanation(
         "A hub dispatches nothing before the escrow is final.", "Wait for a block."
     ),

@@ -67,7 +67,9 @@ def milliseconds(default: int, most: int = DAY_MS) -> dict[str, Any]:
 )
 @click.option("--least-difficulty", type=click.IntRange(1, 2**53 - 1), default=1, show_default=True)
 @click.option("--min-interval-ms", **milliseconds(0), help="Least time from a block to the next.")
-@click.option("--interval-ms", **milliseconds(0), help="Least time from a block to an empty one.")
+@click.option(
+    "--interval-ms", **milliseconds(0), help="Least time from a block to one with few transactions."
+)
 @click.option("--max-interval-ms", **milliseconds(0), help="Most time from a block to the next; 0: none.")
 @click.option(
     "--take-over-ms",
@@ -79,6 +81,20 @@ def milliseconds(default: int, most: int = DAY_MS) -> dict[str, Any]:
 )
 @click.option(
     "--max-ahead-ms", **milliseconds(2_000, 7_200_000), help="How far a header's clock may be ahead."
+)
+@click.option(
+    "--min-transactions",
+    type=click.IntRange(1, 20_000),
+    default=1,
+    show_default=True,
+    help="So many make a block before --interval-ms is over.",
+)
+@click.option(
+    "--max-transactions",
+    type=click.IntRange(1, 20_000),
+    default=20_000,
+    show_default=True,
+    help="No block holds more.",
 )
 @click.option("--no-empty-blocks", is_flag=True, help="A block holds a transaction at least.")
 @click.option(

@@ -86,13 +86,15 @@ def nothing_is_lost(tx_id: str) -> Iterator[None]:
 def await_transaction(
     settings: Settings, node: NodeClient, tx_id: str, story: str, *, wait: str, timeout: float
 ) -> None:
-    """Report a sent transaction. Blocks are final when they are made, so `included` waits like `final`."""
+    """Report a sent transaction. Where votes agree blocks are final when they are made, so `included` waits like
+    `final`."""
     if wait == "none":
         answer(settings, {"txHash": tx_id, "status": "pending"}, story, f"sent: {tx_id}")
         return
-    outcome = wait_final(node, tx_id, timeout)
+    outcome = wait_final(node, tx_id, timeout, included=wait == "included")
     data = {key: outcome.get(key) for key in ("txHash", "status", "height", "index", "receipt")}
-    answer(settings, data, story, f"final in block {outcome.get('height')}: {tx_id}")
+    final = "final " if outcome["status"] == "final" else ""
+    answer(settings, data, story, f"{final}in block {outcome.get('height')}: {tx_id}")
 
 
 def _show_unsent(settings: Settings, node: NodeClient, prepared: Prepared, story: str) -> None:

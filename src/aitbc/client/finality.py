@@ -302,6 +302,13 @@ def read_header(view: Json) -> Header:
     return header
 
 
+def header_in(proof: Json, name: str) -> Header:
+    """A header inside of an answer."""
+    if name not in proof:
+        raise Rejected(Reason.MISSING_FIELD, f"the proof has no {name}")
+    return read_header(plain_answer(proof[name], limit=MAX_ANSWER_BYTES))
+
+
 class _CertificateJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     kind: str
     epoch: int

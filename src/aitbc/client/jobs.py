@@ -37,6 +37,7 @@ from aitbc.client.transactions import (
     receipt_claim_payload,
 )
 from aitbc.client.verify import BUNDLE_VERSION, verify_receipt
+from aitbc.client.work_rules import agrees_by_work
 from aitbc.core.codec.canonical import convert, jcs
 from aitbc.core.codec.digests import genesis_hash_of
 from aitbc.core.crypto.hashing import hash_text
@@ -243,18 +244,23 @@ def claim_transaction(
     return prepare(node, "RECEIPT_CLAIM", payload, signer=signer, fee=fee, max_fee=max_fee, witness=witness)
 
 
-def wait_final(node: NodeClient, tx_id: str, timeout: float, *, proof: bool = False) -> Json:
-    """A transaction's answer once it is final; raises when it failed (with its reason) or time is up."""
+def wait_final(
+    node: NodeClient, tx_id: str, timeout: float, *, proof: bool = False, included: bool = False
+) -> Json:
+    """A transaction's answer once it is final, or with `included` once it is in a block; raises when it failed (with
+    its reason) or time is up."""
+    enough = ("final", "included") if included else ("final",)
     deadline = monotonic() + timeout
     while True:
         left = max(0.0, deadline - monotonic())
-        answer = _transaction_or_none(node, tx_id, left, proof)
+        answer = _transaction_or_none(node, tx_id, left, proof, wait="included" if included else "final")
         if answer is not None and answer["status"] in ("failed", "dropped"):
             raise _refusal(tx_id, answer)
-        if answer is not None and answer["status"] == "final":
+        if answer is not None and answer["status"] in enough:
             return answer
         if monotonic() >= deadline:
-            raise TimedOut(f"{tx_id} is not final after {timeout:g} s", f"look later with: aitbc tx {tx_id}")
+            what = "in a block" if included else "final"
+            raise TimedOut(f"{tx_id} is not {what} after {timeout:g} s", f"look later with: aitbc tx {tx_id}")
         sleep(POLL_S)
 
 
@@ -308,6 +314,12 @@ def _genesis_of_both(node: NodeClient, hub: HubClient) -> Json:
     if ours != theirs:
         message = f"{hub.base_url} serves the chain {theirs[:16]}…, {node.base_url} the chain {ours[:16]}…"
         raise ApiError("wrong_chain", message, "give a node and a hub of one chain with --rpc and --hub")
+    if agrees_by_work(genesis):
+        raise ApiError(
+            "no_certificate",
+            "work agrees on this chain: no block has the certificate by which a receipt is checked; nothing was paid",
+            "buy where votes agree; payments here: aitbc send",
+        )
     return genesis
 
 
@@ -438,10 +450,12 @@ def _claim_transaction(hub: HubClient, quote: Quote, deadline: float) -> str:
         sleep(POLL_S)
 
 
-def _transaction_or_none(node: NodeClient, tx_id: str, timeout: float, proof: bool) -> Json | None:
+def _transaction_or_none(
+    node: NodeClient, tx_id: str, timeout: float, proof: bool, *, wait: str = "final"
+) -> Json | None:
     """None while this node has not heard of it: it may come from another one."""
     try:
-        return node.transaction(tx_id, wait="final", timeout=timeout, proof=proof)
+        return node.transaction(tx_id, wait=wait, timeout=timeout, proof=proof)
     except ApiError as error:
         if error.code != "unknown_transaction":
             raise

@@ -9,35 +9,18 @@ client keeps the hash of one validator set. From an epoch to a later one with th
 the set changed, through the last block of the epoch. docs/spec/light.md
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from aitbc.client.finality import (
-    MAX_ANSWER_BYTES,
-    FinalBlock,
-    Finality,
-    Trust,
-    plain_answer,
-    read_finality,
-    read_header,
-)
-from aitbc.client.http import AsyncHttp, Call, SyncHttp
+from aitbc.client.finality import FinalBlock, Finality, Trust, header_in, read_finality
+from aitbc.client.http import AsyncHttp, SyncHttp
 from aitbc.client.node import finality_call, history_proof_call, state_proof_call
 from aitbc.client.state_proofs import BadProof, check_ancestor, check_state_proof
+from aitbc.client.walks import Performs, Walk, perform, perform_async
 from aitbc.core.types.blocks import Header
 from aitbc.core.types.reasons import Reason, Rejected
 
 Json = dict[str, Any]
-T = TypeVar("T")
-Walk = Generator[Call[Json], Json, T]
-"""Asks by yielding calls; the clients below only differ in who waits for the answers."""
-
-
-class Performs(Protocol):
-    """What is needed of `AsyncHttp`."""
-
-    async def perform(self, call: Call[T]) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -72,15 +55,15 @@ class LightClient:
 
     def follow(self, node: SyncHttp, height: int) -> FinalBlock:
         """The block at a height in the trusted epoch or later, with proof that it is final."""
-        return _perform(node, _remember(self, height))
+        return perform(node, _remember(self, height))
 
     def record(self, node: SyncHttp, store: str, key: str, *, height: int | None = None) -> Record:
         """A record in the state of a final block, by default of the node's head: see how old its block is."""
-        return _perform(node, _record(self, store, key, height))
+        return perform(node, _record(self, store, key, height))
 
     def ancestor(self, node: SyncHttp, height: int) -> Header:
         """The header of any older block below the node's head."""
-        return _perform(node, _ancestor(self, height))
+        return perform(node, _ancestor(self, height))
 
 
 class AsyncLightClient:
@@ -90,41 +73,23 @@ class AsyncLightClient:
         self.trust = trust
 
     async def follow(self, node: AsyncHttp, height: int) -> FinalBlock:
-        return await _perform_async(node, _remember(self, height))
+        return await perform_async(node, _remember(self, height))
 
     async def record(self, node: AsyncHttp, store: str, key: str, *, height: int | None = None) -> Record:
-        return await _perform_async(node, _record(self, store, key, height))
+        return await perform_async(node, _record(self, store, key, height))
 
     async def ancestor(self, node: AsyncHttp, height: int) -> Header:
-        return await _perform_async(node, _ancestor(self, height))
+        return await perform_async(node, _ancestor(self, height))
 
 
 def follow(node: SyncHttp, trust: Trust, height: int) -> Followed:
     """A final block with all that proves it to whoever has this trust."""
-    return _perform(node, _follow(trust, height))
+    return perform(node, _follow(trust, height))
 
 
 async def follow_async(node: Performs, trust: Trust, height: int) -> Followed:
     """`follow` for an event loop."""
-    return await _perform_async(node, _follow(trust, height))
-
-
-def _perform(node: SyncHttp, walk: Walk[T]) -> T:
-    try:
-        call = next(walk)
-        while True:
-            call = walk.send(node.perform(call))
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
-async def _perform_async(node: Performs, walk: Walk[T]) -> T:
-    try:
-        call = next(walk)
-        while True:
-            call = walk.send(await node.perform(call))
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+    return await perform_async(node, _follow(trust, height))
 
 
 # What is asked, and in which order
@@ -185,7 +150,7 @@ def _remember(client: LightClient | AsyncLightClient, height: int) -> Walk[Final
 
 def _record(client: LightClient | AsyncLightClient, store: str, key: str, height: int | None) -> Walk[Record]:
     proof = yield state_proof_call(store, key, height)
-    said = _header_in(proof, "header")
+    said = header_in(proof, "header")
     if height is not None and said.height != height:
         raise Rejected(Reason.WRONG_HEIGHT, f"a proof for block {said.height}, not {height}")
     block = yield from _remember(client, said.height)
@@ -198,18 +163,12 @@ def _record(client: LightClient | AsyncLightClient, store: str, key: str, height
 
 def _ancestor(client: LightClient | AsyncLightClient, height: int) -> Walk[Header]:
     proof = yield history_proof_call(height)
-    old = _header_in(proof, "header")
+    old = header_in(proof, "header")
     if old.height != height:
         raise Rejected(Reason.WRONG_HEIGHT, f"a proof of block {old.height}, not {height}")
-    head = yield from _remember(client, _header_in(proof, "head").height)
+    head = yield from _remember(client, header_in(proof, "head").height)
     try:
         check_ancestor(proof, head.header.history_root.hex())
     except BadProof as wrong:
         raise Rejected(Reason.BAD_PROOF, str(wrong)) from None
     return old
-
-
-def _header_in(proof: Json, name: str) -> Header:
-    if name not in proof:
-        raise Rejected(Reason.MISSING_FIELD, f"the proof has no {name}")
-    return read_header(plain_answer(proof[name], limit=MAX_ANSWER_BYTES))

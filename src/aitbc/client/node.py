@@ -109,7 +109,7 @@ class NodeClient(SyncHttp, OneChain):
     def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
     ) -> Json:
-        """Its status, outcome and proof; with `wait="final"` it answers when final or after `timeout` s."""
+        """Its status, outcome and proof; with `wait="final"`, or `"included"`, it answers then or after `timeout` s."""
         return self.perform(transaction_call(tx_id, wait, timeout, proof))
 
     def account_transactions(self, address: str, cursor: str = "") -> Page:
@@ -360,6 +360,10 @@ def _peers() -> Call[list[Json]]:
 
 def finality_call(height: int) -> Call[Json]:
     return Call(method="GET", path=f"/rpc/finality/{height}", read=_object)
+
+
+def headers_call(start: int, end: int) -> Call[Json]:
+    return Call(method="GET", path="/rpc/blocks-range", query={"start": start, "end": end}, read=_object)
 
 
 def state_proof_call(store: str, key: str, height: int | None) -> Call[Json]:

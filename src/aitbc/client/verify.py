@@ -16,13 +16,13 @@ from aitbc.client.finality import (
     Finality,
     GenesisFacts,
     Trust,
-    natural,
     read_certificate,
     read_finality,
     read_header,
     require_same,
 )
 from aitbc.client.known_chains import KNOWN_CHAINS
+from aitbc.client.outcomes import Position, list_proof, outcome_from_plain
 from aitbc.core.codec.canonical import convert, jcs, plain_json, unhex
 from aitbc.core.codec.digests import (
     attestation_digest,
@@ -83,18 +83,12 @@ class _Genesis(GenesisFacts, frozen=True):
     params: _GenesisParams
 
 
-class _Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    index: int
-    count: int
-    path: list[str]
-
-
 class _ClaimForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     tx: dict[str, Any]
     outcome: dict[str, Any]
     header: dict[str, Any]
-    tx_proof: _Position
-    outcome_proof: _Position
+    tx_proof: Position
+    outcome_proof: Position
     certificate: dict[str, Any] | None = None
     """In files of 0.1.0: the block's own, signed by the genesis validators."""
     finality: dict[str, Any] | None = None
@@ -222,12 +216,12 @@ def _read_claim(form: _ClaimForm, receipt: _Receipt) -> _Claim:
     claim = _Claim(
         tx=tx,
         tx_id=transaction_id(tx, receipt.genesis_hash),
-        outcome=_outcome_from_plain(form.outcome),
+        outcome=outcome_from_plain(form.outcome),
         header=read_header(form.header),
         finality=_read_finality(form, receipt),
         epochs=[read_finality(answer) for answer in form.epochs],
-        tx_proof=_list_proof(form.tx_proof),
-        outcome_proof=_list_proof(form.outcome_proof),
+        tx_proof=list_proof(form.tx_proof),
+        outcome_proof=list_proof(form.outcome_proof),
     )
     require_same("transaction", transaction_to_plain(claim.tx), form.tx)
     require_same("outcome", outcome_to_plain(claim.outcome), form.outcome)
@@ -252,41 +246,6 @@ def _unnamed_voters(header: Header, certificate: Certificate, receipt: _Receipt)
         and trust.reaches(Finality([header], certificate, first))
     )
     return first if decided else []
-
-
-class _EventJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    kind: str
-    key: str
-    amount: int
-
-
-class _OutcomeJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"tx_hash": "txHash"}):
-    tx_hash: str
-    status: Literal["ok", "failed"]
-    reason: str
-    message: str
-    fee: int
-    events: list[_EventJson]
-
-
-def _outcome_from_plain(view: dict[str, Any]) -> Outcome:
-    """`message` is for people and no root covers it, so a good outcome must not have one."""
-    read = convert(view, _OutcomeJson)
-    if read.status == "ok" and (read.message or read.reason):
-        raise Rejected(Reason.MALFORMED, "outcome: a good outcome has neither reason nor message")
-    return Outcome(
-        tx_id=unhex(read.tx_hash, size=32),
-        ok=read.status == "ok",
-        reason=read.reason,
-        message=read.message,
-        fee=natural(read.fee, "outcome fee"),
-        events=[(event.kind, event.key, natural(event.amount, "event amount")) for event in read.events],
-    )
-
-
-def _list_proof(view: _Position) -> ListProof:
-    index, count = natural(view.index, "index"), natural(view.count, "count")
-    return ListProof(index, count, [unhex(node, size=32) for node in view.path])
 
 
 # The chain that the file speaks of

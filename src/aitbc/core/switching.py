@@ -167,7 +167,7 @@ def work_replica_at_head(executor: Executor, store: ChainStore, *, miner: str | 
             root=root,
             chain=chain,
             miner=miner,
-            transactions_wait=lambda: pool.mempool.has_ready(),
+            transactions_wait=lambda: pool.mempool.count_ready(rules.settings.min_transactions),
         )
     except Rejected as rejection:
         raise _damaged(rejection.message) from None

@@ -45,7 +45,7 @@ from aitbc.core.consensus.nakamoto.work import template_digest
 from aitbc.core.ledger.context import BlockContext
 from aitbc.core.pool import Dropped, Pool
 from aitbc.core.replica import BLOCK_OVERHEAD, Announce, Answer, Drop, Relay, TransactionsSubmitted
-from aitbc.core.types.blocks import MAX_BLOCK_BYTES, MAX_BLOCK_TXS, Block, CommittedBlock
+from aitbc.core.types.blocks import MAX_BLOCK_BYTES, Block, CommittedBlock
 from aitbc.core.types.reasons import Reason
 from aitbc.core.types.transactions import VerifiedTransaction
 
@@ -258,7 +258,7 @@ class WorkReplica:
 
     def _build(self, effect: BuildBlock) -> Build:
         room = MAX_BLOCK_BYTES - BLOCK_OVERHEAD
-        txs = self.mempool.select(max_txs=MAX_BLOCK_TXS, max_bytes=room)
+        txs = self.mempool.select(max_txs=self.engine.settings.max_transactions, max_bytes=room)
         return Build(effect.parent, txs, effect.timestamp_ms)
 
     def _take_template(self, now_ms: int, built: BuiltBlock) -> list[Effect]:
@@ -273,7 +273,7 @@ class WorkReplica:
         self._templates[template_digest(header)] = built
         while len(self._templates) > HELD_TEMPLATES:
             del self._templates[next(iter(self._templates))]
-        return [*_drops(drops), *self._tell_engine(now_ms, TemplateBuilt(header))]
+        return [*_drops(drops), *self._tell_engine(now_ms, TemplateBuilt(header, len(built.included)))]
 
     # What the engine asks for
 

@@ -362,6 +362,13 @@ def test_a_block_on_undecided_ones_takes_what_comes_after_them(chain: Chain, poo
     assert pool.has_ready({ALICE.address: 3}), "Bob's is still free on that branch"
 
 
+def test_what_the_next_block_could_hold_is_counted_up_to_what_is_asked(chain: Chain, pool: Mempool) -> None:
+    for nonce in (1, 2, 4):
+        pool.add(pay(chain, nonce), now_ms=0)
+    pool.add(pay(chain, 1, sender=BOB), now_ms=0)
+    assert [pool.count_ready(most) for most in (1, 2, 3, 4, 9)] == [1, 2, 3, 3, 3], "the fourth has a gap"
+
+
 def test_what_is_held_is_let_go_when_its_blocks_are_not_decided(chain: Chain, pool: Mempool) -> None:
     first = pay(chain, 1)
     pool.add(first, now_ms=0)

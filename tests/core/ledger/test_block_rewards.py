@@ -183,6 +183,35 @@ def test_an_author_says_what_it_likes_in_extra_and_everybody_keeps_it() -> None:
     assert rejected.value.reason == Reason.TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    ("count", "after_ms", "reason"),
+    [
+        (1, 4_999, Reason.BAD_TIMESTAMP),
+        (1, 5_000, None),
+        (2, 1, None),
+        (3, 1, None),
+        (4, 5_000, Reason.TOO_LARGE),
+    ],
+)
+def test_a_block_holds_few_transactions_only_after_the_interval_and_never_too_many(
+    count: int, after_ms: int, reason: Reason | None
+) -> None:
+    bounds = msgspec.structs.replace(FAST, interval_ms=5_000, min_transactions=2, max_transactions=3)
+    maker, reader = WorkChain(work_genesis(bounds)), WorkChain(work_genesis(bounds))
+    txs = [
+        maker.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 5}, nonce=nonce)
+        for nonce in range(1, count + 1)
+    ]
+    parent_ms = maker.executor.head.block.header.timestamp_ms
+    built = maker.executor.build(txs, proposer=MINER.address, timestamp_ms=parent_ms + after_ms)
+    if reason is None:
+        assert reader.executor.apply(built.block).hash == built.hash
+        return
+    with pytest.raises(Rejected) as rejected:
+        reader.executor.apply(built.block)
+    assert rejected.value.reason == reason
+
+
 def test_epochs_pass_without_validators() -> None:
     chain = WorkChain(work_genesis(epoch_length=2))
     for _ in range(5):

@@ -129,6 +129,8 @@ def apply_block(
         raise Rejected(Reason.DUPLICATE_TRANSACTION, "the block holds a transaction twice")
     if list_root([tx.wid for tx in txs]) != header.txs_root:
         raise Rejected(Reason.ROOT_MISMATCH, "txs_root is not the root of the block's transactions")
+    if tip.work is not None:
+        _check_count(tip.header, block, tip.work)
     context = _context(
         tip, state, proposer=header.proposer, timestamp_ms=header.timestamp_ms, verifier=verifier
     )
@@ -271,6 +273,20 @@ def _check_author(tip: ChainTip, header: Header, state: State) -> None:
         raise Rejected(Reason.WRONG_PROPOSER, f"{header.proposer!r} is not in the validator set")
     if header.seal:
         raise Rejected(Reason.MALFORMED, "a Simplex header has an empty seal")
+
+
+def _check_count(parent: Header, block: Block, work: NakamotoSettings) -> None:
+    """Where work agrees: how many transactions a block may hold, and from when on it may hold few."""
+    count, timestamp_ms = len(block.txs), block.header.timestamp_ms
+    if count > work.max_transactions:
+        raise Rejected(Reason.TOO_LARGE, f"{count} transactions, where a block holds {work.max_transactions}")
+    earliest = parent.timestamp_ms + work.interval_ms
+    if count < work.min_transactions and timestamp_ms < earliest:
+        raise Rejected(
+            Reason.BAD_TIMESTAMP,
+            f"a block of {count} transactions at {timestamp_ms}; below {work.min_transactions} it waits until"
+            f" {earliest}",
+        )
 
 
 def _compare(ours: Header, theirs: Header) -> None:

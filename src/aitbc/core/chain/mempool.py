@@ -148,6 +148,16 @@ class Mempool:
             return True
         return any(True for _ in self._first_of_lanes(ahead))
 
+    def count_ready(self, most: int) -> int:
+        """How many transactions the next block could hold, counted up to `most`."""
+        count = 0
+        for first in self._first_of_lanes(NOBODY):
+            tx = first.tx.tx
+            count += self._lanes[tx.sender].unbroken(tx.nonce) - tx.nonce
+            if count >= most:
+                return most
+        return count
+
     # Coming in
 
     def add(

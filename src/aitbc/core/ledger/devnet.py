@@ -11,6 +11,7 @@ from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, Gen
 from aitbc.core.ledger.params import Activation, Params
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.blocks import PROTOCOL_VERSION
+from aitbc.core.types.nakamoto import NakamotoSettings
 
 CHAIN_ID = "ait-devnet"
 TIMESTAMP = 1_760_000_000
@@ -29,15 +30,16 @@ def devnet_genesis(
     validators: Sequence[bytes] = (),
     block_time_ms: int = 1_000,
     idle_ms: int = 10_000,
+    work: NakamotoSettings | None = None,
 ) -> Genesis:
     """Genesis from the devnet's auth keys by name (`validator`, `faucet`, `hub`, `provider`, `alice`, …).
 
     `validators`: the whole set when there are several, each with coins to pay for evidence; one `validator`, without
-    any, otherwise.
+    any, otherwise. `work`: the chain agrees by work instead, and nobody has coins for authoring its blocks.
     """
     addresses = {name: address_of(key) for name, key in keys.items()}
     balances = dict.fromkeys(CLIENTS, CLIENT_BALANCE) | {"hub": OPERATOR_BALANCE}
-    unfunded = ("faucet", "synthetic-attester")
+    unfunded = ("faucet",) if work else ("faucet", "synthetic-attester")
     accounts = [
         GenesisAccount(address=addresses[name], balance=balances.get(name, 0), pubkey=key_to_text(keys[name]))
         for name in (*CLIENTS, "hub", *unfunded)
@@ -55,14 +57,19 @@ def devnet_genesis(
         hubs=[addresses["hub"]],
         faucet=addresses["faucet"],
         faucet_limit=FAUCET_LIMIT,
-        synthetic_attester=addresses["synthetic-attester"],
+        synthetic_attester="" if work else addresses["synthetic-attester"],
         treasury=addresses["treasury"],
+    )
+    authors = (
+        [] if work else [Authority(pubkey=key_to_text(key)) for key in validators or [keys["validator"]]]
     )
     return Genesis(
         chain_id=CHAIN_ID,
         timestamp=TIMESTAMP,
         accounts=accounts,
         params=params,
-        authorities=[Authority(pubkey=key_to_text(key)) for key in (validators or [keys["validator"]])],
-        consensus=ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
+        authorities=authors,
+        consensus=ConsensusSettings(mode="poa-pow" if work.miners else "pow", work=work)
+        if work
+        else ConsensusSettings(block_time_ms=block_time_ms, idle_ms=idle_ms),
     )

@@ -14,6 +14,8 @@ from aitbc.core.types.records import Score
 
 def count_units(context: BlockContext, state: Overlay, provider: str, units: int) -> None:
     """Count units that could mint for the provider's validator, up to the bound for one provider in one epoch."""
+    if context.block_reward is not None:
+        return  # nothing mints where work agrees, and scores elect nobody
     registration = state.registration("provider", provider)
     if registration is None or not registration.validator:
         return

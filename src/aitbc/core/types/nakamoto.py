@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from aitbc.core.types.amounts import BASIS_POINTS, MAX_SIGNED, AmountOrZero
+from aitbc.core.types.blocks import MAX_BLOCK_TXS
 from aitbc.core.types.reasons import Reason, Rejected
 
 MAX_INTERVAL_MS = 24 * 3_600_000
@@ -28,6 +29,7 @@ WORK_MODES: tuple[WorkMode, ...] = ("pow", "poa-pow")
 Difficulty = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIGNED)]
 """How many hashes a block takes on average; ccoin's five zero digits are 1,048,576."""
 Interval = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTERVAL_MS)]
+TransactionCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOCK_TXS)]
 
 
 class RewardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,11 +59,16 @@ class NakamotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     min_interval_ms: Interval = 0
     """Least time from a block to the next."""
     interval_ms: Interval = 0
-    """Least time from a block to an empty one. The first leader's turn lasts so long and `take_over_ms` more."""
+    """Least time from a block to one with fewer than `min_transactions`. The first leader's turn lasts so long and
+    `take_over_ms` more."""
     max_interval_ms: Interval = 0
     """Most time from a block to the next, as timestamps have it; 0: no such bound."""
     take_over_ms: Annotated[int, msgspec.Meta(ge=100, le=MAX_INTERVAL_MS)] = 5_000
     """`poa-pow`: each further turn lasts so long."""
+    min_transactions: TransactionCount = 1
+    """So many make a block before `interval_ms` is over; 1: only an empty one waits for it."""
+    max_transactions: TransactionCount = MAX_BLOCK_TXS
+    """No block holds more."""
     empty_blocks: bool = True
     max_ahead_ms: Annotated[int, msgspec.Meta(ge=0, le=7_200_000)] = 2_000
     """How far a header may be ahead of the reader's clock: a condition for taking it now, not of validity."""
@@ -80,6 +87,8 @@ def check_settings(settings: NakamotoSettings, *, mode: WorkMode) -> None:
         raise _contradiction(f"half_life_ms is below {MIN_HALF_LIFE_BLOCKS} x block_time_ms")
     if settings.interval_ms < settings.min_interval_ms:
         raise _contradiction("interval_ms is below min_interval_ms")
+    if settings.max_transactions < settings.min_transactions:
+        raise _contradiction("max_transactions is below min_transactions")
     if (mode == "poa-pow") != (miners > 0):
         raise _contradiction("miners are listed in mode poa-pow, and only there")
     if len(set(settings.miners)) != miners:

@@ -93,7 +93,7 @@ class Node:
             root=self._root,
             chain=[self.blocks[hash_].header for hash_ in self.chain[self._root.height + 1 :]],
             miner=self.name if self.hashrate else None,
-            transactions_wait=lambda: bool(self.waiting),
+            transactions_wait=lambda: len(self.waiting),
         )
 
     @property
@@ -210,7 +210,7 @@ class Node:
         self._templates[template_digest(header)] = OpaqueBlock(header, body)
         while len(self._templates) > HELD_TEMPLATES:
             del self._templates[next(iter(self._templates))]
-        self._later(EXECUTION_MS, lambda: self.on(TemplateBuilt(header)))
+        self._later(EXECUTION_MS, lambda: self.on(TemplateBuilt(header, int(bool(body)))))
 
     def _mine(self, effect: Mine) -> None:
         """The time of a search is drawn; the nonce is a real one."""

@@ -117,7 +117,7 @@ class Story:
         root: Link | None = None,
         chain: Sequence[Header] = (),
     ) -> None:
-        self.now_ms, self.waiting = NOW, True
+        self.now_ms, self.waiting = NOW, 1
         self.timers: dict[str, int] = {}
         self.engine = Nakamoto(
             rules=rules_of(settings),
@@ -485,7 +485,7 @@ def test_a_miner_alone_waits_a_while_then_builds_searches_and_switches() -> None
     header = built(story, GENESIS, author="ann")
     digest = search_digest(template_digest(header), b"")
     target = story.engine.head.child_target
-    assert story.on(TemplateBuilt(header)) == [Mine(digest, target)]
+    assert story.on(TemplateBuilt(header, 1)) == [Mine(digest, target)]
     done = sealed(header, target)
     nonce = search(digest, target)
     assert story.on(NonceFound(digest, nonce)) == [
@@ -516,7 +516,7 @@ def searching(story: Story) -> Header:
     story.on(PeerJoined("bob"))
     story.on(HeadersArrived("bob", True, []))
     header = built(story, GENESIS, author="ann")
-    story.on(TemplateBuilt(header))
+    story.on(TemplateBuilt(header, 1))
     return header
 
 
@@ -556,26 +556,44 @@ def test_an_old_template_is_made_anew_for_its_timestamp() -> None:
 
 def test_without_empty_blocks_a_miner_waits_for_transactions() -> None:
     story = Story(msgspec.structs.replace(POW, empty_blocks=False), miner="ann")
-    story.waiting = False
+    story.waiting = 0
     story.on(PeerJoined("bob"))
     assert story.on(HeadersArrived("bob", True, [])) == []
-    story.waiting = True
+    story.waiting = 1
     assert story.on(TransactionsArrived()) == [BuildBlock(header_hash(GENESIS), NOW)]
     # What waited turned out to be nothing that a block can hold.
-    assert story.on(TemplateBuilt(built(story, GENESIS, author="ann", body=b""))) == []
+    assert story.on(TemplateBuilt(built(story, GENESIS, author="ann", body=b""), 0)) == []
     assert story.on(HeaderAnnounced("bob", GENESIS)) == []
     assert story.on(TransactionsArrived()) == [BuildBlock(header_hash(GENESIS), NOW)]
 
 
 def test_an_empty_block_waits_for_the_interval() -> None:
     story = Story(msgspec.structs.replace(POW, interval_ms=NOW + 5_000), miner="ann")
-    story.waiting = False
+    story.waiting = 0
     story.on(PeerJoined("bob"))
     assert story.on(HeadersArrived("bob", True, [])) == []
     assert story.timers["pace"] == NOW + 5_000
     assert story.fire("pace") == [BuildBlock(header_hash(GENESIS), NOW + 5_000)]
     empty = built(story, GENESIS, author="ann", body=b"")
-    assert [type(effect) for effect in story.on(TemplateBuilt(empty))] == [Mine]
+    assert [type(effect) for effect in story.on(TemplateBuilt(empty, 0))] == [Mine]
+
+
+def test_few_transactions_wait_for_the_interval_and_enough_do_not() -> None:
+    settings = msgspec.structs.replace(POW, interval_ms=NOW + 7_000, min_transactions=3, empty_blocks=False)
+    story = Story(settings, miner="ann")
+    story.waiting = 0
+    story.on(PeerJoined("bob"))
+    assert story.on(HeadersArrived("bob", True, [])) == []
+    story.waiting = 2
+    assert story.on(TransactionsArrived()) == []
+    assert story.timers["pace"] == NOW + 7_000
+    story.waiting = 3
+    assert story.on(TransactionsArrived()) == [BuildBlock(header_hash(GENESIS), NOW)]
+    # One of the three turned out to be none that a block can hold.
+    assert story.on(TemplateBuilt(built(story, GENESIS, author="ann"), 2)) == []
+    assert story.fire("pace") == [BuildBlock(header_hash(GENESIS), NOW + 7_000)]
+    few = built(story, GENESIS, author="ann")
+    assert [type(effect) for effect in story.on(TemplateBuilt(few, 2))] == [Mine]
 
 
 # Turns
@@ -594,7 +612,7 @@ def test_the_leader_signs_its_template_before_it_searches() -> None:
     story, genesis = turn_story("alice", genesis_age_ms=200)
     header = built(story, genesis, author="alice")
     digest = template_digest(header)
-    assert story.on(TemplateBuilt(header)) == [SignTemplate(digest)]
+    assert story.on(TemplateBuilt(header, 1)) == [SignTemplate(digest)]
     signature = sign(MINERS[0].auth_key, digest)
     target = story.engine.head.child_target
     found = search_digest(digest, signature)
@@ -615,7 +633,7 @@ def test_a_leader_stops_when_its_turn_is_over() -> None:
     story, genesis = turn_story("alice", genesis_age_ms=1_400)
     header = built(story, genesis, author="alice")
     digest = template_digest(header)
-    story.on(TemplateBuilt(header))
+    story.on(TemplateBuilt(header, 1))
     story.on(TemplateSigned(digest, sign(MINERS[0].auth_key, digest)))
     assert story.timers["pace"] == genesis.timestamp_ms + 1_500
     assert story.fire("pace") == [StopMining()]

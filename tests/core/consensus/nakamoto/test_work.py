@@ -177,6 +177,7 @@ def test_reward(settings: RewardSettings, height: int, reward: int) -> None:
         ("pow", {"difficulty": 4, "least_difficulty": 5}),
         ("pow", {"difficulty_rule": "adjusting", "half_life_ms": 1_000, "block_time_ms": 101}),
         ("pow", {"min_interval_ms": 2, "interval_ms": 1}),
+        ("pow", {"min_transactions": 3, "max_transactions": 2}),
         ("pow", {"miners": ["a"]}),
         ("poa-pow", {}),
         ("poa-pow", {"miners": ["a", "b", "a"]}),

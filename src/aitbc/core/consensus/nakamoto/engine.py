@@ -88,6 +88,8 @@ class TemplateBuilt(msgspec.Struct, frozen=True, tag=True):
     The host holds the newest two."""
 
     header: Header
+    transactions: int
+    """How many it holds."""
 
 
 class TemplateSigned(msgspec.Struct, frozen=True, tag=True):

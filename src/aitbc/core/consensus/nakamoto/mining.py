@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from aitbc.core.consensus.nakamoto.headers import EMPTY_TXS_ROOT, HeaderRules, Link, earliest_child_ms
+from aitbc.core.consensus.nakamoto.headers import HeaderRules, Link, earliest_child_ms
 from aitbc.core.consensus.nakamoto.work import seal_of, search_digest, template_digest
 from aitbc.core.types.blocks import Header
 
@@ -46,24 +46,24 @@ class Mining:
         self._is_building = False
         self._unsigned: Template | None = None
         self._asked_ms = 0
-        self._empty_from_ms = 0
-        """From which timestamp on a template may hold nothing."""
+        self._few_from_ms = 0
+        """From which timestamp on a template may hold fewer than `min_transactions`."""
         self._has_news = False
         """Transactions have come since a template was asked for."""
-        self._empty_on = b""
-        """The parent on which a template held nothing, whatever waits."""
+        self._few_on = self._empty_on = b""
+        """The parent on which a template held few, or nothing, whatever waits."""
 
     @property
     def is_searching(self) -> bool:
         return self._searched is not None
 
-    def chance(self, now_ms: int, head: Link, *, transactions_wait: bool) -> Chance | None:
+    def chance(self, now_ms: int, head: Link, *, transactions_wait: int) -> Chance | None:
         """The first from now on; None: not on this head, or not without a transaction."""
         settings = self._settings
         earliest = earliest_child_ms(head.timestamp_ms, settings)
-        if not transactions_wait or self._empty_on == head.hash:
-            if not settings.empty_blocks:
-                return None
+        if not settings.empty_blocks and (not transactions_wait or self._empty_on == head.hash):
+            return None
+        if transactions_wait < settings.min_transactions or self._few_on == head.hash:
             earliest = max(earliest, head.timestamp_ms + settings.interval_ms)
         if not settings.max_interval_ms:
             return self._in_turn(max(now_ms, earliest), head)
@@ -106,23 +106,28 @@ class Mining:
         """A template is asked for; the one that is searched stays until the new one can be."""
         self.parent, self._asked_ms = head.hash, now_ms
         self._is_building, self._has_news = True, False
-        self._empty_from_ms = head.timestamp_ms + self._settings.interval_ms
+        self._few_from_ms = head.timestamp_ms + self._settings.interval_ms
 
     def stop(self) -> None:
         self.parent, self._is_building = b"", False
         self._searched = self._unsigned = None
 
     def note_transactions(self) -> None:
-        self._has_news, self._empty_on = True, b""
+        self._has_news = True
+        self._few_on = self._empty_on = b""
 
-    def built(self, header: Header) -> bytes | None:
-        """What the miner signs; None for a template that is of no use, which an empty one may be."""
+    def built(self, header: Header, transactions: int) -> bytes | None:
+        """What the miner signs; None for a template that is of no use, which one with few transactions may be."""
         if not self._is_building or header.parent != self.parent:
             return None
         self._is_building = False
-        if header.txs_root == EMPTY_TXS_ROOT:
+        if not transactions:
             self._empty_on = header.parent
-            if not self._settings.empty_blocks or header.timestamp_ms < self._empty_from_ms:
+            if not self._settings.empty_blocks:
+                return None
+        if transactions < self._settings.min_transactions:
+            self._few_on = header.parent
+            if header.timestamp_ms < self._few_from_ms:
                 return None
         self._unsigned = Template(header, template_digest(header))
         return self._unsigned.digest

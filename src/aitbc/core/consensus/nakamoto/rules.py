@@ -45,6 +45,7 @@ from aitbc.core.consensus.nakamoto.mining import Mining
 from aitbc.core.consensus.nakamoto.orphans import Orphans
 from aitbc.core.consensus.nakamoto.tree import MAX_AHEAD, TooLight, Tree, header_hash_of
 from aitbc.core.types.blocks import Header
+from aitbc.core.types.nakamoto import NakamotoSettings
 from aitbc.core.types.reasons import Reason, Rejected
 
 PACE, STALL, POLL = "pace", "stall", "poll"
@@ -92,10 +93,11 @@ class Nakamoto:
         root: Link,
         chain: Sequence[Header] = (),
         miner: str | None = None,
-        transactions_wait: Callable[[], bool],
+        transactions_wait: Callable[[], int],
     ) -> None:
         """`root`: of the last `Finalize`, or `genesis_link`. `chain`: the headers of the head's branch above it, which
-        the host has on disk and executed. Raises Rejected when they are no chain of these rules."""
+        the host has on disk and executed. `transactions_wait`: how many the next block could hold; it may stop counting
+        at `min_transactions`. Raises Rejected when they are no chain of these rules."""
         self._rules = rules
         self._transactions_wait = transactions_wait
         self._tree = Tree(root, rules)
@@ -122,6 +124,10 @@ class Nakamoto:
     @property
     def head(self) -> Link:
         return self._tree.head
+
+    @property
+    def settings(self) -> NakamotoSettings:
+        return self._rules.settings
 
     @property
     def final(self) -> Link:
@@ -175,7 +181,7 @@ class Nakamoto:
             case SwitchRefused():
                 self._learn_refused(event)
             case TemplateBuilt():
-                self._learn_built(event.header)
+                self._learn_built(event)
             case TemplateSigned():
                 self._learn_signed(event.template, event.signature)
             case NonceFound():
@@ -521,9 +527,9 @@ class Nakamoto:
             self._effects.append(StopMining())
         mining.stop()
 
-    def _learn_built(self, header: Header) -> None:
+    def _learn_built(self, event: TemplateBuilt) -> None:
         assert self._mining is not None, "only a miner asks for templates"
-        digest = self._mining.built(header)
+        digest = self._mining.built(event.header, event.transactions)
         if digest is None:
             return
         if self._rules.is_signed:
