@@ -10,7 +10,7 @@ from aitbc.adapters.storage.sqlite import SqliteStore
 from aitbc.core.codec.digests import candidate_id, vote_digest
 from aitbc.core.ledger.genesis import ConsensusSettings
 from aitbc.core.types.blocks import Candidate, Certificate
-from aitbc.node.main import DATABASE_FILE
+from aitbc.node.folder import DATABASE_FILE
 from support.chain import Chain, genesis
 from support.devnet import free_port_base
 from support.people import ALICE, BOB, VALIDATOR

@@ -285,7 +285,8 @@ def _load_node() -> None:
 def _node(plan: Plan, i: int) -> int:
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.config import NodeConfig
-    from aitbc.node.main import DATABASE_FILE, run
+    from aitbc.node.folder import DATABASE_FILE
+    from aitbc.node.main import run
 
     log_as_json()
     data = plan.data / node_name(i)

@@ -537,6 +537,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "not_authority": Explanation(
         "The node's key is not in the running validator set.", "Ask the node of a validator."
     ),
+    "discovery_only": Explanation(
+        "The node tells others where nodes are, and has no chain.",
+        "Ask another node, or name it in BOOTSTRAP_PEERS.",
+    ),
     "not_found": Explanation("The server has no such path.", "See /docs for what there is."),
     "storage_damaged": Explanation(
         "What is on the node's disk cannot be trusted or read.", "Its operator restores a copy."

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_KEY_FILE_BYTES = 4096
 
+ROLES = ("validator", "relay", "archive", "discovery")
+"""As `aitbc.node.roles` has them, which takes long to import."""
 WORKSHOP = (["--profile", "workshop"], ["--profile=workshop"])
 
 
@@ -73,6 +75,12 @@ def command() -> None:
 @click.option("--port", "rpc_port", type=click.IntRange(1, 65535), help="RPC_PORT, else 8080.")
 @click.option("--ws-port", type=click.IntRange(1, 65535), help="A second port for WebSockets only; WS_PORT.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="A port for /metrics only; METRICS_PORT.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    help="What it is for: to vote, to pass on, to keep everything, or to tell addresses only; ROLE, else validator with"
+    " a key and relay without.",
+)
 @click.option(
     "--proposer-key",
     type=click.Path(dir_okay=False),
@@ -161,7 +169,7 @@ def start(file: Path | None, **flags: Any) -> int:
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.node.configured import node_config
-    from aitbc.node.main import open_node, serve
+    from aitbc.node.main import open_program, serve
     from aitbc.node.settings import NODE
     from aitbc.ports import StorageError
 
@@ -172,7 +180,7 @@ def start(file: Path | None, **flags: Any) -> int:
         for port in (config.rpc_port, config.ws_port, config.metrics_port):
             if port is not None:
                 check_port(config.rpc_host, port)
-        opened = open_node(config)
+        opened = open_program(config)
     except StorageError as error:
         raise storage_error(error) from None
     log_as_json(values["log_level"].value.upper())

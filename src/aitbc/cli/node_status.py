@@ -26,7 +26,7 @@ def lines_of(consensus: Json, peers: Sequence[Json]) -> list[str]:
 
 def _summary(consensus: Json) -> list[str]:
     rows = [
-        ("this node", f"{consensus['part']}: {consensus['why']}"),
+        ("this node", f"{consensus['role']}, {consensus['part']}: {consensus['why']}"),
         ("address", consensus["address"] or "none"),
         ("head", f"block {consensus['height']}"),
         (
@@ -57,7 +57,8 @@ def lines_of_work(consensus: Json, peers: Sequence[Json]) -> list[str]:
     rate = f", {consensus['triesPerSecond']:,} tries a second" if consensus["part"] == "mines" else ""
     lines = [
         f"{consensus['mode']}: block {consensus['height']}, final (by depth {consensus['finalityDepth']})"
-        f" up to {consensus['finalHeight']}; this node {consensus['part']} ({consensus['why']}){rate}",
+        f" up to {consensus['finalHeight']}; this node ({consensus['role']}) {consensus['part']}"
+        f" ({consensus['why']}){rate}",
         f"difficulty {int(consensus['difficulty']):,}, next reward {format_ait(consensus['nextReward'])},"
         f" {consensus['mined']} blocks of its own since start,"
         f" {consensus['reorganisations']} reorganisations (deepest {consensus['deepestReorganisation']})",
@@ -92,11 +93,12 @@ def _validators(consensus: Json) -> list[str]:
 def _peers(peers: Sequence[Json]) -> list[str]:
     if not peers:
         return ["no peers"]
-    header = ("peer", "address", "link", "block", "ping", "clock", "points")
+    header = ("peer", "address", "role", "link", "block", "ping", "clock", "points")
     rows = [
         (
             peer["key"][:16],
             peer["where"],
+            peer["role"],
             ("out" if peer["outbound"] else "in") + (", kept" if peer["configured"] else ""),
             str(peer["head_height"]),
             _milliseconds(peer["latency_ms"]),

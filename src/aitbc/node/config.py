@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from aitbc.core.peer.records import Endpoint
+from aitbc.node.roles import RELAY, VALIDATOR
 from aitbc.ports import Signer
 
 
@@ -14,6 +15,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The genesis document."""
     data: Path
     """Folder for the database and the lock; the node writes nowhere else unless `database` says so."""
+    named_role: str = ""
+    """What it is for, one of `ROLES`; empty: what its key says."""
     database: str = ""
     """`postgresql://…` or `sqlite:///path` (DATABASE_URL); empty: `chain.db` in the folder. May hold a password."""
     rpc_host: str = "127.0.0.1"
@@ -45,6 +48,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """URLs of discovery services to ask for others (DISCOVERY_URLS)."""
     announce: Endpoint | None = None
     """Where others reach this node: told to peers and published at the discovery services."""
+
+    @property
+    def role(self) -> str:
+        """One of `ROLES`."""
+        signs = self.proposer or self.signer or self.mine_to
+        return self.named_role or (VALIDATOR if signs else RELAY)
 
     @property
     def http_ports(self) -> tuple[int, ...]:

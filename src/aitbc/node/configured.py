@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 
 from aitbc.adapters.config.loader import ConfigError, Value
 from aitbc.client.signing import KeySigner
-from aitbc.core.ledger.genesis import parse_genesis
+from aitbc.core.ledger.genesis import Genesis, parse_genesis
 from aitbc.core.peer.addresses import numeric_where, split_where
 from aitbc.core.peer.records import Endpoint
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.config import NodeConfig
+from aitbc.node.roles import role_of
 from aitbc.node.settings import check_genesis, genesis_file
 
 MAX_KEY_FILE_BYTES = 4096
@@ -23,11 +24,13 @@ Values = Mapping[str, Value]
 def node_config(values: Values) -> NodeConfig:
     """Raises ConfigError with the setting, where it stands and what to do."""
     discovery, announce = _services(values["discovery"]), _announced(values)
-    genesis = _genesis(values)
+    document, genesis = _genesis(values)
+    role = role_of(values, genesis)
     proposer = _signer(values, "proposer_key")
     _check_validator(values, proposer)
     return NodeConfig(
-        genesis=genesis,
+        genesis=document,
+        named_role=role,
         data=Path(values["data"].value),
         database=values["database"].value,
         rpc_host=values["rpc_host"].value,
@@ -62,7 +65,8 @@ def node_config(values: Values) -> NodeConfig:
     )
 
 
-def _genesis(values: Values) -> bytes:
+def _genesis(values: Values) -> tuple[bytes, Genesis]:
+    """The document, and what it says."""
     path = genesis_file(values)
     try:
         document = path.read_bytes()
@@ -72,10 +76,11 @@ def _genesis(values: Values) -> bytes:
             " `aitbc genesis make`, or name it (GENESIS)"
         ) from None
     try:
-        check_genesis(values, parse_genesis(document))
+        genesis = parse_genesis(document)
     except Rejected as rejection:
         raise ConfigError(f"genesis {path} is none: {rejection.message}") from None
-    return document
+    check_genesis(values, genesis)
+    return document, genesis
 
 
 def _signer(values: Values, name: str) -> KeySigner | None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,7 +32,6 @@ from aitbc.core.peer.records import (
     sign_removal,
     verify_record,
 )
-from aitbc.node.network import PeerNetwork
 from aitbc.ports import Clock
 
 log = logging.getLogger("aitbc.node")
@@ -86,6 +85,18 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return record_seed_of(self.static)
 
 
+class Neighbourhood(Protocol):
+    """Who wants addresses."""
+
+    @property
+    def peers(self) -> int: ...
+
+    @property
+    def needs_more(self) -> bool: ...
+
+    def hear_addresses(self, peers: Sequence[PeerAddress], *, source: str) -> None: ...
+
+
 class Failed(Exception):
     """A service did not do what it was asked, for a reason that is worth one line."""
 
@@ -94,7 +105,7 @@ class Finder:
     """`start`, then it works by itself until `stop`; nothing that it does fails its caller."""
 
     def __init__(
-        self, urls: Sequence[str], *, network: PeerNetwork, identity: Identity, clock: Clock
+        self, urls: Sequence[str], *, network: Neighbourhood, identity: Identity, clock: Clock
     ) -> None:
         assert len(urls) <= MAX_SERVICES
         self._services = [_Service(url, network, identity, clock) for url in dict.fromkeys(urls)]
@@ -118,7 +129,7 @@ class Finder:
 class _Service:
     """One URL."""
 
-    def __init__(self, url: str, network: PeerNetwork, identity: Identity, clock: Clock) -> None:
+    def __init__(self, url: str, network: Neighbourhood, identity: Identity, clock: Clock) -> None:
         self._url = url.rstrip("/")
         self._network = network
         self._identity = identity

@@ -2,16 +2,14 @@
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
-import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from aitbc import __version__
@@ -39,17 +37,22 @@ from aitbc.core.ledger.genesis import genesis_document, parse_genesis
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.handshake import prologue_of
 from aitbc.core.peer.kinds import Status
-from aitbc.core.peer.peers import VOTES, ConfiguredPeer, PeerSettings
+from aitbc.core.peer.peers import ARCHIVE, VOTES, ConfiguredPeer, PeerSettings
 from aitbc.core.peer.records import record_key_of
 from aitbc.core.switching import work_settings
 from aitbc.core.types.reasons import Rejected, Stops
 from aitbc.node.access import check_exposure, guarded_ports
 from aitbc.node.agreement import GUARD_FILE, Scribe, open_remote_scribe, open_scribe
 from aitbc.node.beginning import check_beginning
+from aitbc.node.book import BookKeeper
 from aitbc.node.config import NodeConfig
 from aitbc.node.finder import Finder, Identity
+from aitbc.node.folder import DATABASE_FILE, NODE_KEY_FILE, FolderLock
 from aitbc.node.limits import Limits
+from aitbc.node.lister_app import OpenLister, create_lister_app, open_lister
 from aitbc.node.network import NodeNetwork, PeerNetwork
+from aitbc.node.roles import ARCHIVE as KEEPS_ALL
+from aitbc.node.roles import DISCOVERY
 from aitbc.node.routes import HOT, MAX_FRAMES, ROUTERS
 from aitbc.node.routes.follow import MAX_ORDER_BYTES, PING_S, PONG_S
 from aitbc.node.routes.openapi import describe
@@ -60,29 +63,6 @@ from aitbc.node.work_runtime import Author, WorkRuntime, check_author
 from aitbc.ports import Signer, StorageError, Store, TransactionSigner
 
 log = logging.getLogger("aitbc.node")
-
-NODE_KEY_FILE = "node.key"
-DATABASE_FILE = "chain.db"
-"""In the data folder, unless DATABASE_URL names another place."""
-
-
-class FolderLock:
-    """One node per data folder; the lock goes with the process, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "node.lock").open("w")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(f"another node is using {folder}; stop it or choose another folder") from None
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to {folder} ({os.strerror(error.errno or 0)}); choose another"
-            ) from None
-
-    def release(self) -> None:
-        self._file.close()
 
 
 def open_chain(config: NodeConfig) -> tuple[Executor, Store]:
@@ -265,10 +245,11 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> PeerNetwork | None:
         agent=f"aitbc/{__version__}",
         listen=_listen_of(config),
         record_key=record_key_of(static) if config.announce else b"",
-        features=() if isinstance(runtime, WorkRuntime) else (VOTES,),
+        features=_features(config, runtime),
         bootstrap=config.bootstrap,
     )
     configured = [ConfiguredPeer(where) for where in config.peers]
+    book = BookKeeper(config.data)
     if isinstance(runtime, WorkRuntime):
         runtime.work_network = WorkNetwork(
             host=runtime,
@@ -277,6 +258,7 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> PeerNetwork | None:
             configured=configured,
             status=Status(height, head.hash, runtime.work.engine.final.height),
             clock=SystemClock(),
+            book=book,
         )
     else:
         runtime.network = NodeNetwork(
@@ -286,8 +268,15 @@ def _network(config: NodeConfig, runtime: NodeRuntime) -> PeerNetwork | None:
             configured=configured,
             status=Status(height, head.hash, height),
             clock=SystemClock(),
+            book=book,
         )
     return runtime.neighbours
+
+
+def _features(config: NodeConfig, runtime: NodeRuntime) -> tuple[str, ...]:
+    """What a hello promises. That a node has a validator's key it tells nobody."""
+    votes = () if isinstance(runtime, WorkRuntime) else (VOTES,)
+    return (*votes, ARCHIVE) if config.role == KEEPS_ALL else votes
 
 
 def _listen_of(config: NodeConfig) -> str:
@@ -339,6 +328,7 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
         node = opened or open_node(config)
         runtime = _runtime(config, node)
         app.state.service = NodeService(config, runtime)
+        app.state.program = runtime
         app.state.admin_turn = asyncio.Lock()
         network = _network(config, runtime)
         finder = _finder(config, runtime, network) if network is not None else None
@@ -391,7 +381,19 @@ def create_app(config: NodeConfig, opened: OpenNode | None = None) -> FastAPI:
     return app
 
 
-async def serve(config: NodeConfig, opened: OpenNode) -> int:
+def open_program(config: NodeConfig) -> OpenNode | OpenLister:
+    """What the role needs; raises StorageError or Rejected with what to do."""
+    return open_lister(config) if config.role == DISCOVERY else open_node(config)
+
+
+class Program(Protocol):
+    """What ends by itself when it finds a mistake in itself."""
+
+    stopped: asyncio.Event
+    failure: BaseException | None
+
+
+async def serve(config: NodeConfig, opened: OpenNode | OpenLister) -> int:
     """Run until SIGINT or SIGTERM; exit code 1 when a bug stopped the node."""
     import uvicorn
 
@@ -401,7 +403,11 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
     class NodeWebSocket(BoundedWebSocket):
         max_frames = MAX_FRAMES
 
-    app = create_app(config, opened)
+    app: Starlette = (
+        create_lister_app(config, opened, SystemClock())
+        if isinstance(opened, OpenLister)
+        else create_app(config, opened)
+    )
     settings = http_settings(
         app,
         timeout_graceful_shutdown=3,
@@ -418,23 +424,23 @@ async def serve(config: NodeConfig, opened: OpenNode) -> int:
         await server.serve(sockets=sockets)
     finally:
         watcher.cancel()
-    service: NodeService | None = getattr(app.state, "service", None)
-    failed = service is None or service.runtime.failure is not None
+    program: Program | None = getattr(app.state, "program", None)
+    failed = program is None or program.failure is not None
     return 1 if failed or not server.started else 0
 
 
-async def _stop_on_bug(app: FastAPI, server: "object") -> None:
+async def _stop_on_bug(app: Starlette, server: "object") -> None:
     """A runtime that stopped itself takes the server down with it."""
-    while not hasattr(app.state, "service"):
+    while not hasattr(app.state, "program"):
         await asyncio.sleep(0.05)
-    await app.state.service.runtime.stopped.wait()
+    await app.state.program.stopped.wait()
     server.should_exit = True  # type: ignore[attr-defined]
 
 
 def run(config: NodeConfig) -> int:
     """Open the data folder and serve; one log line says why when that is impossible."""
     try:
-        opened = open_node(config)
+        opened = open_program(config)
     except (StorageError, Rejected) as error:
         log.critical("%s", error, extra={"component": "node", "event": "cannot_start"})
         return 1

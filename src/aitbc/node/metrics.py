@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aitbc import __version__
 from aitbc.node.measures import Histogram
+from aitbc.node.network import PeerNetwork
 from aitbc.node.service import NodeService
 from aitbc.node.work_runtime import WorkRuntime
 
@@ -60,9 +61,17 @@ BY_LABEL = {
     ),
     "blockchain_followers_dropped_total": ("reason", "Followers let go"),
     "blockchain_network_refused_total": ("reason", "What peers sent and was not taken"),
+    "blockchain_network_addresses": (
+        "state",
+        "Addresses of other nodes: those known, and of them those that answered",
+    ),
     "blockchain_queue_depth": ("queue", "What waits"),
 }
-INFO = ("blockchain_info", "Release and chain, as labels")
+INFO = ("blockchain_info", "Release, chain and role, as labels")
+REFUSED_BY_NETWORK, ADDRESSES = (
+    (name, BY_LABEL[name][1]) for name in ("blockchain_network_refused_total", "blockchain_network_addresses")
+)
+"""Also those of a node that is for discovery only."""
 HISTOGRAMS = {
     "blockchain_block_interval_seconds": "Between the timestamps of blocks",
     "blockchain_commit_seconds": "Time to write a block",
@@ -81,8 +90,9 @@ class _Collector:
     def collect(self) -> Iterable["Metric"]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        info = GaugeMetricFamily(*INFO, labels=["version", "chain_id"])
-        info.add_metric([__version__, self._runtime.executor.head.block.header.chain_id], 1)
+        chain_id, role = self._runtime.executor.head.block.header.chain_id, self._service.config.role
+        info = GaugeMetricFamily(*INFO, labels=["version", "chain_id", "role"])
+        info.add_metric([__version__, chain_id, role], 1)
         yield info
         scalars = self._scalars()
         for name, text in SCALARS.items():
@@ -170,6 +180,7 @@ class _Collector:
             "blockchain_transactions_refused_total": runtime.measures.refused,
             "blockchain_followers_dropped_total": runtime.subscriptions.dropped,
             "blockchain_network_refused_total": runtime.neighbours.refused if runtime.neighbours else {},
+            "blockchain_network_addresses": _addresses(runtime.neighbours),
             "blockchain_queue_depth": runtime.queues(),
         }
 
@@ -186,6 +197,13 @@ class _Collector:
             found["blockchain_agreement_log_seconds"] = scribe.log_writes
             found["blockchain_signer_guard_seconds"] = scribe.guard_writes
         return found
+
+
+def _addresses(network: PeerNetwork | None) -> dict[str, int]:
+    if network is None:
+        return {}
+    known, answering = network.known
+    return {"known": known, "answering": answering}
 
 
 def exposition(service: NodeService, limited: Callable[[], int]) -> tuple[bytes, str]:

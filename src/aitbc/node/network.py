@@ -39,6 +39,7 @@ from aitbc.core.peer.peers import (
     Unreplied,
 )
 from aitbc.core.types.blocks import Block
+from aitbc.node.book import FIRST_SAVE_S, SAVE_EVERY_S, BookKeeper
 from aitbc.node.catching_up import CatchUp, Writer
 from aitbc.node.subscriptions import Subscriptions
 from aitbc.node.talk.agreement import Agreement, Voter
@@ -80,12 +81,19 @@ class PeerNetwork:
         status: kinds.Status,
         clock: Clock,
         configured: Sequence[ConfiguredPeer] = (),
+        book: BookKeeper | None = None,
     ) -> None:
-        """`configured`: nodes to stay connected to."""
+        """`configured`: nodes to stay connected to. `book`: keeps addresses over a restart; None: nothing does."""
         self._peer_host = host
+        self._book = book
         self._transport = transport
         self._network = Network(
-            settings, status=status, pool=_Pool(host), secret=os.urandom(32), configured=configured
+            settings,
+            status=status,
+            pool=_Pool(host),
+            secret=os.urandom(32),
+            book=book.load() if book else None,
+            configured=configured,
         )
         self.wires = Wires(self._network, clock=clock, perform=self._perform)
         self.transactions = Transactions(self.wires, host)
@@ -138,10 +146,14 @@ class PeerNetwork:
         )
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
         self._ticker.add_done_callback(self.wires.done)
+        if self._book is not None:
+            self.wires.spawn(self._save_for_ever(self._book))
 
     async def stop(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
+        if self._book is not None:
+            self._book.save(self._network.record())
         if self._wake is not None:
             self._wake.cancel()
         self._perform(self._network.stop(self.wires.now()))
@@ -153,6 +165,11 @@ class PeerNetwork:
     @property
     def peers(self) -> int:
         return len(self._network.peers)
+
+    @property
+    def known(self) -> tuple[int, int]:
+        """Addresses, and how many of them answered when they were dialled last."""
+        return self._network.known
 
     @property
     def refused(self) -> dict[str, int]:
@@ -189,6 +206,14 @@ class PeerNetwork:
             await asyncio.sleep(TICK_MS / 1000)
             self._perform(self._network.tick(self.wires.now()))
             self._tick()
+
+    async def _save_for_ever(self, book: BookKeeper) -> None:
+        pause_s = FIRST_SAVE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = SAVE_EVERY_S
+            record = self._network.record()
+            await asyncio.get_running_loop().run_in_executor(None, book.save, record)
 
     def _step(self, event: LinkEvent) -> None:
         self._perform(self._network.step(self.wires.now(), event))
@@ -282,6 +307,7 @@ class NodeNetwork(PeerNetwork):
         status: kinds.Status,
         clock: Clock,
         configured: Sequence[ConfiguredPeer] = (),
+        book: BookKeeper | None = None,
     ) -> None:
         super().__init__(
             host=host,
@@ -290,6 +316,7 @@ class NodeNetwork(PeerNetwork):
             status=status,
             clock=clock,
             configured=configured,
+            book=book,
         )
         self._host = host
         self.puzzles = Puzzles(self.wires, host, fetch_whole=self._fetch_whole)

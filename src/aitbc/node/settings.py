@@ -23,6 +23,7 @@ from aitbc.adapters.config.values import (
 from aitbc.core.ledger.genesis import Genesis
 from aitbc.core.peer.addresses import split_where
 from aitbc.core.types.amounts import MAX_SIGNED
+from aitbc.node.roles import ROLES
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -53,6 +54,7 @@ NODE = Table(
         Setting("rpc_port", ("RPC_PORT",), port, 8080, "RPC over HTTP, and WebSockets."),
         Setting("ws_port", ("WS_PORT",), port, None, "A second port for WebSockets only."),
         Setting("metrics_port", ("METRICS_PORT",), port, None, "A port for /metrics and /health only."),
+        Setting("role", ("ROLE",), one_of(*ROLES), "", "validator, relay, archive or discovery; else by the key."),
         Setting("proposer_key", ("PROPOSER_KEY",), text, "", "A validator's key, or its file.", secret=True),
         Setting("signer", ("SIGNER",), text, "", "Socket of a signer that holds key and guard."),
         Setting("mine_to", ("MINE_TO",), text, "", "Mode pow: who earns for this node's blocks."),

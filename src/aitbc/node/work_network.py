@@ -7,6 +7,7 @@ from aitbc.core.peer import kinds
 from aitbc.core.peer.network import Delivered, Verdict
 from aitbc.core.peer.peers import ConfiguredPeer, Heard, PeerSettings
 from aitbc.core.types.blocks import Block
+from aitbc.node.book import BookKeeper
 from aitbc.node.network import PeerHost, PeerNetwork
 from aitbc.node.talk.work import Worker, WorkTalk
 from aitbc.ports import Clock, Transport
@@ -26,6 +27,7 @@ class WorkNetwork(PeerNetwork):
         status: kinds.Status,
         clock: Clock,
         configured: Sequence[ConfiguredPeer] = (),
+        book: BookKeeper | None = None,
     ) -> None:
         super().__init__(
             host=host,
@@ -34,6 +36,7 @@ class WorkNetwork(PeerNetwork):
             status=status,
             clock=clock,
             configured=configured,
+            book=book,
         )
         self.work = WorkTalk(self.wires, host)
         self._speak(self.work)

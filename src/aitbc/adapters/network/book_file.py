@@ -19,6 +19,8 @@ def save_book(path: Path, record: BookRecord) -> None:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(pack(record))
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: the address book cannot be written ({error.strerror})") from None

@@ -161,11 +161,11 @@ class AddressBook:
         entry.tried = True
         self._put(self._tried, entry)
 
-    def refused(self, where: str, now_ms: int) -> None:
-        """It answered, and said no."""
+    def refused(self, where: str, now_ms: int, *, for_ms: int = FULL_MS) -> None:
+        """It answered, and said no: it is left alone for so long."""
         entry = self._entries.get(where)
         if entry is not None:
-            entry.full_until_ms = now_ms + FULL_MS
+            entry.full_until_ms = now_ms + for_ms
 
     def mistaken(self, where: str) -> None:
         """Another key than told answers there: the address stays, the key was hearsay."""
@@ -202,8 +202,16 @@ class AddressBook:
                 return entry
         return None
 
-    def sample(self, draws: Draws, limit: int, now_ms: int, *, but: bytes) -> list[PeerAddress]:
-        """Addresses to tell others: mostly such that answered here; not their own."""
+    @property
+    def answering(self) -> int:
+        """Addresses that answered when they were dialled last."""
+        return sum(entry.tried and not entry.failures for entry in self._entries.values())
+
+    def sample(
+        self, draws: Draws, limit: int, now_ms: int, *, but: bytes, living: bool = False
+    ) -> list[PeerAddress]:
+        """Addresses to tell others: mostly such that answered here; not their own. `living`: none that did not answer
+        when it was dialled last."""
         found: dict[str, PeerAddress] = {}
         tried, new = list(self._tried.values()), list(self._new.values())
         for turn in range(min(4 * limit, 8 * len(self._entries))):
@@ -211,6 +219,8 @@ class AddressBook:
                 break
             bucket = draws.one_of(tried if turn % 4 and tried else new or tried)
             entry = self._entries[bucket[draws.one_of(list(bucket))]]
+            if living and entry.failures:
+                continue
             if entry.key != but and not entry.gives_way(now_ms):
                 found[entry.where] = PeerAddress(entry.where, entry.key if entry.tried else b"")
         return list(found.values())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aitbc.core.peer.addresses import LOCAL, group_of, numeric_where, split_where
-from aitbc.core.peer.book import MAX_ENTRIES, AddressBook, BookRecord, Entry
+from aitbc.core.peer.book import FULL_MS, MAX_ENTRIES, AddressBook, BookRecord, Entry
 from aitbc.core.peer.draws import Draws
 from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.peer.links import Dial
@@ -21,6 +21,8 @@ BACK_OFF_MS = 1_000
 MAX_BACK_OFF_MS = 60_000
 """Of configured and bootstrap peers, which are always worth another try."""
 FEELER_MS = 120_000
+LISTED_MS = 600_000
+"""A node that only lists looks after each address so often: 5,120 of them are nine dials a second."""
 MAX_HINTS = 32
 MAX_OWN = 64
 """Addresses that lead to us: more are made up by somebody who passes connections on."""
@@ -148,7 +150,7 @@ class Dialler:
 
     def refused(self, attempt: Attempt, now_ms: int) -> None:
         """It is there, and has no place for us."""
-        self.book.refused(attempt.where, now_ms)
+        self.book.refused(attempt.where, now_ms, for_ms=LISTED_MS if self._settings.lists_only else FULL_MS)
         self.failed(attempt, now_ms)
 
     def failed(self, attempt: Attempt, now_ms: int) -> None:

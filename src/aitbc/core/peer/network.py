@@ -160,6 +160,11 @@ class Network:
         """Fewer peers than half of the maximum."""
         return self._peering.needs_more
 
+    @property
+    def known(self) -> tuple[int, int]:
+        """Addresses in the book, and how many of them answered when they were dialled last."""
+        return self._peering.known
+
     def hear_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str) -> None:
         """Addresses that no peer told, such as a discovery service's; `source`: the network of who did."""
         self._peering.hear_addresses(now_ms, peers, source=source)

@@ -43,6 +43,8 @@ from aitbc.core.peer.links import (
 )
 from aitbc.core.peer.messages import Answered, Asked, Held, Item, Said, Session, Unanswered, Wrong
 from aitbc.core.peer.peers import (
+    ARCHIVE,
+    DISCOVERY,
     ConfiguredPeer,
     Heard,
     PeerDown,
@@ -316,6 +318,11 @@ class Peering:
             return [Refusal(key, reason, message)]
         return self._fault(now_ms, link, reason, message)
 
+    @property
+    def known(self) -> tuple[int, int]:
+        """Addresses in the book, and how many of them answered when they were dialled last."""
+        return len(self._dialler.book), self._dialler.book.answering
+
     def hear_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str) -> None:
         """Somebody who is no peer told addresses: they count as if a peer of network `source` had."""
         self._note_addresses(now_ms, peers[:MAX_LISTED], source=source, hints=self.needs_more)
@@ -395,6 +402,12 @@ class Peering:
             return PeerReason.CLOCK_SKEW
         return None
 
+    def _only_asks(self, hello: Hello) -> PeerReason | None:
+        """Nobody is the peer of a node that has addresses only: both sides have them after the welcome."""
+        if self.settings.lists_only or DISCOVERY in hello.features:
+            return PeerReason.DISCOVERY_ONLY
+        return None
+
     def _greeted(self, now_ms: int, link: _Link, id_: int, hello: Hello) -> list[PeerEffect]:
         """An inbound hello: accept or refuse, and tell who else there is."""
         if link.outbound or link.stage is Stage.UP:
@@ -402,7 +415,7 @@ class Peering:
                 Send(link.id, link.session.refuse(id_, PeerReason.SECOND_HELLO), HELLO.lane),
                 *self._fault(now_ms, link, PeerReason.SECOND_HELLO, "one hello introduces"),
             ]
-        reason = self._misfit(now_ms, hello)
+        reason = self._misfit(now_ms, hello) or self._only_asks(hello)
         if reason is None and not self.is_configured(link.key) and self._inbound() >= self._inbound_places():
             reason = PeerReason.FULL
         self._note_listen(now_ms, link, hello)
@@ -426,6 +439,7 @@ class Peering:
                 Refusal(link.key, PeerReason.REFUSED, welcome.reason),
                 *self._end(link, PeerReason.REFUSED),
             ]
+        reason = reason or self._only_asks(welcome.hello)
         if reason is not None:
             self._dialler.refused(link.attempt, now_ms)
             return self._end(link, reason)
@@ -726,7 +740,8 @@ class Peering:
         local = group_of(link.where) == LOCAL
         known = [PeerAddress(other.where, other.key) for other in self._up() if other.outbound]
         listed = {peer.where: peer for peer in known[: MAX_LISTED // 2]}
-        for peer in self._dialler.book.sample(self._dialler.draws, MAX_LISTED, now_ms, but=link.key):
+        book, lists_only = self._dialler.book, self.settings.lists_only
+        for peer in book.sample(self._dialler.draws, MAX_LISTED, now_ms, but=link.key, living=lists_only):
             listed.setdefault(peer.where, peer)
         return [
             peer
@@ -779,6 +794,7 @@ class Peering:
             points=self.scores.points(link.key, now_ms),
             agent=link.hello.agent,
             features=link.hello.features,
+            role=ARCHIVE if ARCHIVE in link.hello.features else "",
             head_height=link.status.head_height,
             finalised_height=link.status.finalised_height,
         )

@@ -12,6 +12,10 @@ PROTOCOL_VERSION = 2
 """Of the messages; with 1 a candidate carried its block."""
 VOTES = "votes"
 """Feature of a node that wants votes: validators, and relays between them."""
+ARCHIVE = "archive"
+"""Feature of a node that promises to keep everything for ever."""
+DISCOVERY = "discovery"
+"""Feature of a node that tells addresses and has nothing else."""
 MAX_CONFIGURED = 128
 
 
@@ -41,6 +45,8 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Signs what discovery services tell about us (docs/spec/discovery.md); empty: nothing does."""
     bootstrap: tuple[str, ...] = ()
     """Dialled while there is nobody else."""
+    lists_only: bool = False
+    """This node tells addresses and asks for them, and is nobody's peer: every conversation ends with the welcome."""
     version_min: int = PROTOCOL_VERSION
     version_max: int = PROTOCOL_VERSION
 
@@ -60,6 +66,8 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     points: int
     agent: str
     features: list[str]
+    role: str
+    """`archive`, or empty: a validator does not say that it is one, so nobody else says what it is not."""
     head_height: int
     finalised_height: int
 

@@ -45,6 +45,7 @@ class PeerReason(StrEnum):
     OTHER_SETTINGS = "other_settings"
     CLOCK_SKEW = "clock_skew"
     FULL = "full"
+    DISCOVERY_ONLY = "discovery_only"
     BANNED = "banned"
     DUPLICATE = "duplicate"
     SECOND_HELLO = "second_hello"

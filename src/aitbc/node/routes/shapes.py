@@ -359,6 +359,7 @@ class RegistryPage(Shape, frozen=True, kw_only=True):
 
 class Health(Shape, frozen=True, kw_only=True):
     status: Literal["ok", "stopped"]
+    role: str
     height: Height
     authoring: bool
     validating: bool
@@ -386,6 +387,7 @@ class Peer(Shape, frozen=True, kw_only=True):
     points: int
     agent: str
     features: list[str]
+    role: str
     head_height: int
     finalised_height: int
 
@@ -449,6 +451,7 @@ class Fault(Shape, frozen=True, kw_only=True):
 
 
 class Consensus(Shape, frozen=True, kw_only=True):
+    role: str
     mode: str
     height: Height
     epoch: int

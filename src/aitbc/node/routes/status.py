@@ -30,6 +30,7 @@ async def health(request: Request, response: Response) -> Json:
         response.status_code = 503
     return {
         "status": "stopped" if stopped else "ok",
+        "role": service.config.role,
         "height": service.head()["height"],
         "authoring": service.runtime.is_author and not stopped,
         "validating": service.runtime.validates,
@@ -57,8 +58,10 @@ async def ready(request: Request, response: Response) -> Json:
 
 @router.get("/rpc/consensus", summary="How agreement goes, and who was slow")
 async def consensus(request: Request) -> Json:
-    runtime = service_of(request).runtime
-    return work_view(runtime) if isinstance(runtime, WorkRuntime) else consensus_view(runtime)
+    service = service_of(request)
+    runtime = service.runtime
+    view = work_view(runtime) if isinstance(runtime, WorkRuntime) else consensus_view(runtime)
+    return {"role": service.config.role, **view}
 
 
 @router.get("/p2p/peers", summary="The nodes that this one talks to")
