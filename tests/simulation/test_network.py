@@ -14,7 +14,7 @@ from aitbc.sim.network import run as network_run
 from aitbc.sim.network.actors.liar import LIES
 from aitbc.sim.network.checks import components
 from aitbc.sim.network.node import Node
-from aitbc.sim.network.plan import NetworkPlan, Partition, calm_network_plan
+from aitbc.sim.network.plan import Absence, NetworkPlan, Partition, calm_network_plan
 from aitbc.sim.network.run import NetworkRun
 from aitbc.sim.run import play_network_plan, play_network_seed, replay_command
 
@@ -122,6 +122,32 @@ def test_who_owns_nine_addresses_of_ten_does_not_own_the_network() -> None:
     dark = [len([key for key in node.network.peers if key[-1:] != b"."]) for node in run.honest]
     assert len(run.bad) == 9 * len(run.honest)
     assert min(dark) >= 1 and max(dark) >= 6, "everybody is crowded by them"
+
+
+def restarts_in_the_dark(nodes: int, seed: int) -> NetworkRun:
+    """Every third honest node is killed and starts again while nine addresses of ten are bad."""
+    plan = calm_network_plan(nodes, attack="eclipse", seed=seed)
+    absences = tuple(
+        Absence(kind="kill", node=place, at_ms=25_000 + 3_000 * number, for_ms=10_000)
+        for number, place in enumerate(range(0, nodes, 3))
+    )
+    return play(
+        msgspec.structs.replace(
+            plan, settle_ms=15_000, trouble_ms=65_000, absences=absences, recover_ms=15_000
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "seed"),
+    [(9, 0), (9, 1), *(pytest.param(14, seed, marks=pytest.mark.long) for seed in range(2, 12))],
+)
+def test_who_restarts_in_a_full_eclipse_finds_somebody_honest(nodes: int, seed: int) -> None:
+    """Bitcoin's anchors, and places for those who have told something before; once two of four found nobody."""
+    run = restarts_in_the_dark(nodes, seed)
+    again = [node for node in run.honest if node.life > 1]
+    assert len(again) == (nodes + 2) // 3
+    assert all(run.checks.has_chosen_well(node) for node in again)
 
 
 # Partition, and what it is checked with

@@ -121,6 +121,24 @@ def test_a_contested_place_goes_to_the_feeler_first() -> None:
     assert old not in pages._entries or not pages._entries[old].tried
 
 
+def test_who_answered_within_the_hour_keeps_its_place_through_a_restart() -> None:
+    pages = book()
+    old = "93.1.1.1:1"
+    pages.hear(told(old), source=SOURCE, now_ms=0)
+    pages.answered(old, KEY, 0)
+    spot = pages._spot(pages._entries[old], tried=True)
+    rival = next(
+        where
+        for where in (f"93.1.{a}.{b}:1" for a in range(250) for b in range(1, 250))
+        if where != old
+        and pages._spot(Entry(where=where, key=b"", source=SOURCE, heard_ms=0), tried=True) == spot
+    )
+    pages.hear(told(rival), source="v4 77.7", now_ms=0)
+    pages.attempted(old, 1_000_000)
+    pages.answered(rival, KEY, 1_000_001)
+    assert (pages._entries[old].tried, pages._entries[rival].tried) == (True, False)
+
+
 def test_a_wrong_key_was_hearsay() -> None:
     pages = book()
     pages.hear(told("93.1.1.1:1", KEY), source=SOURCE, now_ms=0)

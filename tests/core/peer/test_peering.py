@@ -7,6 +7,7 @@ import pytest
 from aitbc.core.peer.addresses import LOCAL
 from aitbc.core.peer.book import AddressBook
 from aitbc.core.peer.frames import Type, frame
+from aitbc.core.peer.gossip import Verdict
 from aitbc.core.peer.kinds import (
     ANNOUNCE,
     CERTIFICATE,
@@ -734,6 +735,75 @@ def test_an_eclipse_attempt_on_the_address_book() -> None:
     honest = [where for where in entries if not where.startswith("99.")]
     assert len(entries) - len(honest) <= 32 * 16, "all tellers of one network share an eighth of the book"
     assert any(not where.startswith("99.") for where in dialled), "two chosen peers share no network"
+
+
+def test_anchors_are_dialled_first_and_again_when_others_took_all_places() -> None:
+    village = Village()
+    boot = village.add("boot", where_of(0), max_peers=4)
+    for number in range(1, 8):
+        village.add(f"n{number}", where_of(number), bootstrap=(boot.where,), max_peers=4)
+    village.run(60)
+    record = village.people["n3"].network.record()
+    (anchor,) = record.anchors
+    village.people["n3"].crash()
+    (there,) = [person for person in village.people.values() if person.where == anchor.where]
+    there.crash()
+    again = village.add("n3", where_of(3), book=record, max_peers=4)
+    village.run(1)
+    assert ("n3", anchor.where) in village.dials, "whoever else is in the book"
+    village.run(30)
+    assert len(again.friends) >= 2, "others took its place"
+    village.add(there.name, anchor.where, bootstrap=(boot.where,), max_peers=4)
+    village.run(70)
+    assert there.name in again.friends, "it came back later, and there was one place more for it"
+
+
+def test_of_too_many_chosen_peers_who_tells_nothing_goes() -> None:
+    """One more than wanted is dialled every two minutes; half a minute later who has no news is left."""
+    village = Village()
+    alice = village.add("alice", where_of(0), max_peers=4, listens=False)
+    others = [village.add(name, where_of(9 + number)) for number, name in enumerate(("bob", "carol", "dave"))]
+    alice.network.hear_addresses(alice.now_ms, [_told(person.where) for person in others], source="v4 20.9")
+    village.run(3)
+    silent, telling = (person for person in others if person.name in alice.friends)
+    silent.verdict = lambda _: Verdict.IGNORE
+    (third,) = [person for person in others if person not in (silent, telling)]
+    for second in range(200):
+        for person in (telling, third):
+            if person.friends:
+                news = f"{person.name} {second}".encode()
+                person.perform(person.network.publish(person.now_ms, CERTIFICATE, news))
+        village.run(1)
+    chosen = {view.agent for view in alice.network.view(alice.now_ms) if view.outbound}
+    assert chosen == {telling.name, third.name}
+    assert PeerDown(silent.key, PeerReason.PRUNED) in alice.events
+
+
+def test_who_told_something_before_finds_a_place_where_all_are_taken_by_the_silent() -> None:
+    peering = us()
+    friend = Stranger(peering, b"f" * 32, where_of(40)).greet()
+    peering.credit(START_MS, friend.key)
+    peering.step(START_MS, Unlinked(friend.link, PeerReason.LOST, ""))
+    crowd = [Stranger(peering, bytes([n]) * 32, where_of(n), START_MS + n).greet() for n in range(1, 7)]
+    stranger = Stranger(peering, b"s" * 32, where_of(41), START_MS + 100).greet()
+    assert stranger.ended() is not None, "full"
+    again = Stranger(peering, b"f" * 32, where_of(40), START_MS + 200).greet()
+    assert again.ended() is None and friend.key in peering.peers
+    assert crowd[-1].key not in peering.peers and len(peering.peers) == 6, "the youngest of the silent went"
+
+
+def test_a_newcomer_has_time_to_tell_something_before_it_goes() -> None:
+    peering = us()
+    crowd = [Stranger(peering, bytes([n]) * 32, where_of(n), START_MS).greet() for n in range(1, 7)]
+    peering.credit(START_MS + 1_000, crowd[-1].key)
+    ends = [
+        (second, effect)
+        for second in range(1, 21)
+        for effect in peering.tick(START_MS + second * 1_000)
+        if isinstance(effect, Close)
+    ]
+    ((second, gone),) = ends
+    assert second == 20 and gone.link != crowd[-1].link and gone.reason is PeerReason.PRUNED
 
 
 def _told(where: str) -> PeerAddress:

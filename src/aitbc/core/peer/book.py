@@ -32,6 +32,10 @@ BACK_OFF_MS = 10_000
 MAX_BACK_OFF_MS = 3_600_000
 FULL_MS = 60_000
 """A node that had no place is not asked again for so long."""
+MAX_ANCHORS = 4
+"""Bitcoin keeps two; four of ten leave most places to fresh choices, and are not all away at once."""
+STAYS_MS = 3_600_000
+"""Who answered so recently keeps its place among the tried whatever happens now: a node that restarts is not gone."""
 Fits = Callable[["Entry"], bool]
 """Whether an address may be dialled now: the caller's rule."""
 DRAWS = 32
@@ -76,7 +80,7 @@ class BookRecord(msgspec.Struct, frozen=True, array_like=True):
 
     secret: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     entries: Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
-    anchors: Annotated[list[PeerAddress], msgspec.Meta(max_length=2)] = []
+    anchors: Annotated[list[PeerAddress], msgspec.Meta(max_length=MAX_ANCHORS)] = []
     """Outbound peers at the last shutdown, dialled first: who fills the book while a node is down gains little."""
 
 
@@ -100,7 +104,9 @@ class AddressBook:
         return book
 
     def to_record(self, anchors: list[PeerAddress]) -> BookRecord:
-        return BookRecord(secret=self._secret, entries=list(self._entries.values()), anchors=anchors[:2])
+        return BookRecord(
+            secret=self._secret, entries=list(self._entries.values()), anchors=anchors[:MAX_ANCHORS]
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -148,7 +154,7 @@ class AddressBook:
         occupant = self._place(self._tried, entry)
         if occupant is not None:
             rival = self._entries[occupant]
-            if not rival.failures:  # it may still be good: a feeler will ask it first
+            if not rival.failures or now_ms - rival.success_ms < STAYS_MS:  # a feeler will ask it first
                 self._contested[occupant] = None
                 return
             self._take(self._tried, rival)

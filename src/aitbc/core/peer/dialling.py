@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aitbc.core.peer.addresses import LOCAL, group_of, numeric_where, split_where
-from aitbc.core.peer.book import FULL_MS, MAX_ENTRIES, AddressBook, BookRecord, Entry
+from aitbc.core.peer.book import FULL_MS, MAX_ANCHORS, MAX_ENTRIES, AddressBook, BookRecord, Entry
 from aitbc.core.peer.draws import Draws
 from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.peer.links import Dial
@@ -21,6 +21,14 @@ BACK_OFF_MS = 1_000
 MAX_BACK_OFF_MS = 60_000
 """Of configured and bootstrap peers, which are always worth another try."""
 FEELER_MS = 120_000
+TRIAL_MS = 120_000
+"""So often one peer more than wanted is dialled: whose peers were chosen badly gets better ones in time."""
+QUIET_TRIAL_MS = 60_000
+"""The same while none of the peers that were chosen has told anything new for `QUIET_MS`."""
+QUIET_MS = 60_000
+"""Blocks without work for anybody come each 10 s; a minute of nothing is a dead network, or one that is kept away."""
+ANCHOR_MS = 600_000
+"""From the start on: an anchor that has no place, or is away for a restart of its own, is asked again for so long."""
 LISTED_MS = 600_000
 """A node that only lists looks after each address so often: 5,120 of them are nine dials a second."""
 MAX_HINTS = 32
@@ -48,6 +56,8 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """Outbound peers that were not configured."""
     introduced: int
     """Peers in and out that were not configured."""
+    news_ms: int
+    """When one of the peers that we chose told something new last; 0: none has."""
 
 
 class BackOff(msgspec.Struct):
@@ -77,20 +87,27 @@ class Dialler:
         self._leads: dict[str, bytes] = {}
         """Which node answers at a fixed address, so that it is not dialled while it is connected to us."""
         self._back_off: dict[str, BackOff] = {}
+        self.anchors = {peer.where: peer.key for peer in (book.anchors if book else ())}
+        """Peers of the last life, by address with their keys, for some minutes: a node that is restarted again and
+        again does not lose them."""
+        self._began_ms = 0
+        """When it was asked first whom to dial."""
         self.configure(configured)
         self._attempts: dict[int, Attempt] = {}
         self._next = 1
         self._own: dict[str, None] = {}
         """Addresses that turned out to be ours."""
-        self._hints: deque[PeerAddress] = deque(book.anchors if book else (), maxlen=MAX_HINTS)
-        """To be tried before the rest of the book: anchors, and what refusing nodes listed."""
+        self._hints: deque[PeerAddress] = deque(maxlen=MAX_HINTS)
+        """To be tried before the rest of the book: what refusing nodes listed."""
         self._feeler_at_ms = 0
+        self._tried_ms = 0
 
     def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
         assert len(peers) <= MAX_CONFIGURED
         self._configured = tuple(peers)
         fixed = {*self._settings.bootstrap, *(peer.where for peer in peers)}
         self._leads = {where: key for where, key in self._leads.items() if where in fixed}
+        fixed |= self.anchors.keys()
         self._back_off = {where: delay for where, delay in self._back_off.items() if where in fixed}
         self._find_keys()
         parts = [split_where(peer.where) for peer in peers]
@@ -103,6 +120,15 @@ class Dialler:
         """Keys that were given, and for addresses without one the key that answered there last."""
         named = (peer.key or self._leads.get(peer.where, b"") for peer in self._configured)
         self._keys = frozenset(key for key in named if key)
+
+    @property
+    def choosing(self) -> int:
+        """Dials under way that may become peers of our own choice."""
+        return sum(
+            1
+            for attempt in self._attempts.values()
+            if not attempt.feeler and not self._is_fixed(attempt.where)
+        )
 
     def expects(self, where: str) -> bool:
         """Whether a configured peer may come from here."""
@@ -144,9 +170,12 @@ class Dialler:
         """It is there, and speaks our language."""
         self.book.answered(attempt.where, key, now_ms)
 
-    def accepted(self, attempt: Attempt) -> None:
-        """It has a place for us."""
-        self._back_off.pop(attempt.where, None)
+    def accepted(self, attempt: Attempt, now_ms: int) -> None:
+        """It has a place for us; an anchor may take it back a moment later, when others want it too."""
+        if attempt.where in self.anchors:
+            self.failed(attempt, now_ms)
+        else:
+            self._back_off.pop(attempt.where, None)
 
     def refused(self, attempt: Attempt, now_ms: int) -> None:
         """It is there, and has no place for us."""
@@ -155,7 +184,7 @@ class Dialler:
 
     def failed(self, attempt: Attempt, now_ms: int) -> None:
         """Wait twice as long as the last time; addresses of the book keep count themselves."""
-        if self._is_fixed(attempt.where):
+        if self._is_fixed(attempt.where) or attempt.where in self.anchors:
             delay = self._back_off.setdefault(attempt.where, BackOff())
             delay.next_ms = now_ms + min(MAX_BACK_OFF_MS, BACK_OFF_MS << min(delay.failures, 6))
             delay.failures += 1
@@ -173,7 +202,22 @@ class Dialler:
     # Whom to dial
 
     def due(self, now_ms: int, there: Connected) -> list[Dial]:
-        return [*self._fixed(now_ms, there), *self._more(now_ms, there)]
+        self._began_ms = self._began_ms or now_ms
+        return [*self._fixed(now_ms, there), *self._old_friends(now_ms, there), *self._more(now_ms, there)]
+
+    def _old_friends(self, now_ms: int, there: Connected) -> list[Dial]:
+        """Anchors, whatever else there is: who fills all our places first after a start must not keep them away. There
+        may be a few peers too many then, of which the worst are left."""
+        if now_ms >= self._began_ms + ANCHOR_MS:
+            self.anchors.clear()
+        half = (self._settings.max_peers + 1) // 2
+        dials = [
+            self._dial_fixed(now_ms, there, where, key)
+            for where, key in self.anchors.items()
+            if not self._scores.banned(now_ms, key=key, where=where)
+            and there.chosen + self.choosing < half + MAX_ANCHORS
+        ]
+        return [dial for dial in dials if dial is not None]
 
     def _fixed(self, now_ms: int, there: Connected) -> list[Dial]:
         dials = [
@@ -203,7 +247,12 @@ class Dialler:
             if entry is None:
                 break
             dials.append(self._dial_entry(entry, now_ms, feeler=False))
-        if not dials and now_ms >= self._feeler_at_ms and len(under_way) < MAX_DIALS:
+        if dials or len(under_way) >= MAX_DIALS:
+            return dials
+        if missing <= 0 and self._is_time_for_trial(now_ms, there):
+            entry = self._candidate(now_ms, there, few=False)
+            return [] if entry is None else [self._dial_entry(entry, now_ms, feeler=False)]
+        if now_ms >= self._feeler_at_ms:
             self._feeler_at_ms = now_ms + FEELER_MS
             feeler = self.book.pick_feeler(
                 self.draws, now_ms, lambda entry: self._reachable(entry, now_ms, there)
@@ -211,6 +260,17 @@ class Dialler:
             if feeler is not None:
                 dials.append(self._dial_entry(feeler, now_ms, feeler=True))
         return dials
+
+    def _is_time_for_trial(self, now_ms: int, there: Connected) -> bool:
+        """Whether to dial one more than wanted, to see if it has more to tell than those that are there."""
+        if self._settings.lists_only:
+            return False
+        is_quiet = now_ms - max(there.news_ms, self._began_ms) >= QUIET_MS
+        wait_ms = QUIET_TRIAL_MS if is_quiet else TRIAL_MS
+        if now_ms < max(self._tried_ms, self._began_ms) + wait_ms:
+            return False
+        self._tried_ms = now_ms
+        return True
 
     def _candidate(self, now_ms: int, there: Connected, *, few: bool) -> Entry | None:
         """Each from another network. While there are few peers, every other one is a hint: a node that refuses may

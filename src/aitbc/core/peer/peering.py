@@ -4,6 +4,7 @@ A machine without hands: facts and the time go in, effects come out. Seed 004's 
 `max_peers` when more can be found, never more than double; a refused dialler is closed and tries the listed peers.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, assert_never
@@ -95,6 +96,12 @@ MAX_INTRODUCING = 16
 ASK_PEERS_MS = 10_000
 ASK_PEERS_FULL_MS = 300_000
 PRUNE_MS = 1_000
+PROVE_MS = 20_000
+"""So long a newcomer has to tell something that nobody told before: two blocks of an idle chain."""
+MAX_TELLERS = 1_024
+"""Keys, 100 KB: twenty-five times all peers of a node that are not its own."""
+TRIAL_STAY_MS = 30_000
+"""Two blocks of an idle chain and the transactions of half a minute: time to tell something first."""
 PROTECTED = 4
 """Inbound peers that are not pruned for each of: quick answers, news, age; at most a quarter of the places each."""
 THROTTLE_MS = 1_000
@@ -152,6 +159,8 @@ class Peering:
         self._dialler = Dialler(settings, scores=self.scores, secret=secret, book=book, configured=configured)
         self._links: dict[int, _Link] = {}
         self._by_key: dict[bytes, _Link] = {}
+        self._tellers: dict[bytes, int] = {}
+        """Who told something new, and when last, also in earlier connections."""
         self._peers: list[bytes] = []
         """Of links that are up: asked for with every message, so it is kept."""
         self._next_ping = 0
@@ -179,7 +188,7 @@ class Peering:
     @property
     def needs_more(self) -> bool:
         """Fewer peers than half of the maximum."""
-        return self._introduced() < (self.settings.max_peers + 1) // 2
+        return self._introduced() < self._wanted()
 
     def hello_of(self, key: bytes) -> Hello | None:
         link = self._by_key.get(key)
@@ -207,7 +216,8 @@ class Peering:
         """What is kept for strangers, and the most of each; of what each link has, the fullest."""
         open_ = [link for link in self._links.values() if not link.ending()]
         result = {**self._dialler.held(), **self.scores.held()}
-        dialled = result["dials"][1] + (self.settings.max_peers + 1) // 2
+        dialled = result["dials"][1] + self._wanted()
+        result["tellers"] = (len(self._tellers), MAX_TELLERS)
         result["links"] = (len(open_), 2 * self.settings.max_peers + MAX_INTRODUCING + dialled)
         for link in open_:
             for name, (now, most) in link.session.held().items():
@@ -220,9 +230,15 @@ class Peering:
         self._dialler.configure(peers)
 
     def record(self) -> BookRecord:
-        """The address book with the best outbound peers as anchors, to be kept over a restart."""
+        """The address book with the oldest outbound peers as anchors, to be kept over a restart: at most half of those
+        that are wanted, so that who was chosen badly once is not chosen for ever."""
         outbound = sorted((link for link in self._up() if self._chosen(link)), key=lambda link: link.since_ms)
-        return self._dialler.book.to_record([PeerAddress(link.where, link.key) for link in outbound])
+        anchors = {link.where: link.key for link in outbound}
+        anchors = anchors | {
+            where: key for where, key in self._dialler.anchors.items() if where not in anchors
+        }
+        kept = [PeerAddress(where, key) for where, key in anchors.items()]
+        return self._dialler.book.to_record(kept[: max(1, self._wanted() // 2)])
 
     # Facts
 
@@ -250,8 +266,9 @@ class Peering:
             effects += self._check(now_ms, link)
         effects += self._shed_buffers()
         if not self._stopped:
-            effects += self._prune(now_ms)
             effects += self._dialler.due(now_ms, self._connected())
+            effects += self._prune(now_ms)
+            effects += self._end_trials(now_ms)
             effects += self._ask_for_peers(now_ms)
         return effects
 
@@ -332,6 +349,10 @@ class Peering:
         link = self._by_key.get(key)
         if link is not None:
             link.news_ms = now_ms
+            self._tellers.pop(key, None)
+            self._tellers[key] = now_ms
+            if len(self._tellers) > MAX_TELLERS:
+                del self._tellers[next(iter(self._tellers))]
 
     # Connections begin
 
@@ -416,13 +437,15 @@ class Peering:
                 *self._fault(now_ms, link, PeerReason.SECOND_HELLO, "one hello introduces"),
             ]
         reason = self._misfit(now_ms, hello) or self._only_asks(hello)
+        room: list[PeerEffect] = []
         if reason is None and not self.is_configured(link.key) and self._inbound() >= self._inbound_places():
-            reason = PeerReason.FULL
+            room = self._make_room(link)
+            reason = None if room else PeerReason.FULL
         self._note_listen(now_ms, link, hello)
         welcome = Welcome(reason is None, reason or "", self._hello(now_ms), self._list_for(now_ms, link))
         data = link.session.answer(id_, pack_answer(HELLO, welcome))
         assert data is not None, "a hello is answered at once"
-        answer: list[PeerEffect] = [Send(link.id, data, HELLO.lane)]
+        answer: list[PeerEffect] = [*room, Send(link.id, data, HELLO.lane)]
         if reason is not None:
             return [*answer, *self._end(link, reason)]
         return answer + self._introduce(now_ms, link, hello)
@@ -445,7 +468,7 @@ class Peering:
             return self._end(link, reason)
         if link.attempt.feeler:
             return self._end(link, PeerReason.FEELER)
-        self._dialler.accepted(link.attempt)
+        self._dialler.accepted(link.attempt, now_ms)
         return self._introduce(now_ms, link, welcome.hello)
 
     def _introduce(self, now_ms: int, link: _Link, hello: Hello) -> list[PeerEffect]:
@@ -453,6 +476,7 @@ class Peering:
         link.session.introduced = True
         link.hello, link.status = hello, hello.status
         link.skew_ms = hello.clock_ms - now_ms
+        link.news_ms = self._tellers.get(link.key, 0)
         self._peers = [other.key for other in self._up()]
         return [PeerUp(link.key, hello)]
 
@@ -677,22 +701,54 @@ class Peering:
         return effects
 
     def _prune(self, now_ms: int) -> list[PeerEffect]:
-        """When every inbound place is taken, one peer a second goes, so that newcomers find one: of the network with
-        the most, the youngest. Sooner nobody goes: where all nodes have as many peers as they want, a newcomer is
-        everybody's youngest, and would be thrown out by all of them again and again."""
-        if now_ms < self._prune_at_ms or self._inbound() < self._inbound_places():
+        """When every inbound place is taken, one peer a second goes, so that newcomers find one. Sooner nobody goes:
+        where all nodes have as many peers as they want, a newcomer is everybody's youngest, and would be thrown out by
+        all of them again and again."""
+        too_many = self._inbound() > self._inbound_places()
+        if not too_many and (now_ms < self._prune_at_ms or self._inbound() < self._inbound_places()):
             return []
         self._prune_at_ms = now_ms + PRUNE_MS
+        victim = self._youngest_silent() if too_many else self._worst_inbound(now_ms)
+        return [] if victim is None else self._end(victim, PeerReason.PRUNED)
+
+    def _worst_inbound(self, now_ms: int) -> _Link | None:
+        """The youngest of the network with the most; where each has one, the youngest of those that have told nothing
+        new. These are given time to do so: who comes back from a restart would find all places taken for ever by others
+        who are only there."""
         inbound = [link for link in self._up() if not link.outbound and not self.is_configured(link.key)]
         protected = self._protected(inbound)
         candidates = [link for link in inbound if link.id not in protected]
+        groups = Counter(group_of(link.where) for link in inbound)
+        if candidates and max(groups[group_of(link.where)] for link in candidates) == 1:
+            silent = [link for link in candidates if not link.news_ms]
+            proved = [link for link in silent if now_ms - link.since_ms >= PROVE_MS]
+            candidates = proved if silent else candidates
         if not candidates:
+            return None
+        return max(candidates, key=lambda link: (groups[group_of(link.where)], link.since_ms, link.id))
+
+    def _make_room(self, newcomer: _Link) -> list[PeerEffect]:
+        """For somebody who told something new in an earlier connection the youngest goes that never did."""
+        victim = self._youngest_silent() if newcomer.key in self._tellers else None
+        return [] if victim is None or victim.news_ms else self._end(victim, PeerReason.PRUNED)
+
+    def _youngest_silent(self) -> _Link | None:
+        """Of the inbound peers; where none is silent, the youngest."""
+        inbound = [link for link in self._up() if not link.outbound and not self.is_configured(link.key)]
+        return max(inbound, key=lambda link: (not link.news_ms, link.since_ms, link.id), default=None)
+
+    def _end_trials(self, now_ms: int) -> list[PeerEffect]:
+        """Of more chosen peers than are wanted, one at a time goes once the youngest had its chance: who told news the
+        longest ago, and of several who never did the youngest that is no anchor. So who relays nothing to us loses its
+        place to who does."""
+        chosen = [link for link in self._up() if self._chosen(link)]
+        if len(chosen) <= self._wanted():
             return []
-        groups: dict[str, int] = {}
-        for link in candidates:
-            groups[group_of(link.where)] = groups.get(group_of(link.where), 0) + 1
-        victim = max(candidates, key=lambda link: (groups[group_of(link.where)], link.since_ms, link.id))
-        return self._end(victim, PeerReason.PRUNED)
+        if now_ms - max(link.since_ms for link in chosen) < TRIAL_STAY_MS:
+            return []
+        anchors = self._dialler.anchors
+        worst = min(chosen, key=lambda link: (link.news_ms, link.where in anchors, -link.since_ms, link.id))
+        return self._end(worst, PeerReason.PRUNED)
 
     def _protected(self, inbound: list[_Link]) -> set[int]:
         """Those who answer quickest, told news last and are here longest: what an attacker cannot be all of cheaply."""
@@ -714,6 +770,7 @@ class Peering:
             groups=frozenset(group_of(link.where) for link in chosen),
             chosen=len(chosen),
             introduced=self._introduced(),
+            news_ms=max((link.news_ms for link in chosen), default=0),
         )
 
     def _ask_for_peers(self, now_ms: int) -> list[PeerEffect]:
@@ -765,9 +822,15 @@ class Peering:
     def _inbound(self) -> int:
         return sum(1 for link in self._up() if not link.outbound and not self.is_configured(link.key))
 
+    def _wanted(self) -> int:
+        """Peers that this node chooses itself: half of the maximum."""
+        return (self.settings.max_peers + 1) // 2
+
     def _inbound_places(self) -> int:
-        """Double the maximum, less the half that we dial ourselves."""
-        return 2 * self.settings.max_peers - (self.settings.max_peers + 1) // 2
+        """Double the maximum, less the half that we dial ourselves, or more while anchors or a trial are above that."""
+        ours = [link for link in self._links.values() if self._chosen(link)]
+        chosen = sum(1 for link in ours if link.attempt is not None and not link.attempt.feeler)
+        return 2 * self.settings.max_peers - max(self._wanted(), chosen + self._dialler.choosing)
 
     def _strangers(self) -> int:
         return sum(1 for link in self._links.values() if not self.is_configured(link.key))

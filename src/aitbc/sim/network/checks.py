@@ -44,6 +44,8 @@ class Checks:
         """How many things were seen to be everywhere."""
         self.steady_since: dict[str, int] = {}
         """By node; who is not here is disturbed."""
+        self._alone_since: dict[str, int] = {}
+        """Since when a node has no honest peer, whoever dialled."""
         self.fullest: dict[str, tuple[int, int]] = {}
         """Of each table, the most that any honest node ever had in it, and its bound."""
 
@@ -83,14 +85,27 @@ class Checks:
         return TRANSACTION_MS if self._run.plan.attack else CALM_TRANSACTION_MS
 
     def _check_eclipse(self, node: Node) -> None:
-        """Whoever fills a node's inbound places and its book: a connection that it chose itself before is honest."""
-        if node.name not in self.steady_since or not self._run.is_dark:
+        """Whoever fills a node's inbound places and its book: a connection that it chose itself before is honest. Where
+        honest nodes leave and start again meanwhile, everybody has an honest peer again within the plan's time."""
+        if not self._run.is_dark:
             return
-        chosen = {
-            bytes.fromhex(view.key) for view in node.network.view(self._run.world.now_ms) if view.outbound
-        }
-        if not chosen & {other.key for other in self._run.honest}:
+        if self._run.plan.recover_ms:
+            self._check_recovery(node)
+        elif node.name in self.steady_since and not self.has_chosen_well(node):
             raise Broken(f"{node.name} has no honest peer left among those that it chose")
+
+    def has_chosen_well(self, node: Node) -> bool:
+        """Is one of the peers that it dialled honest?"""
+        views = node.network.view(self._run.world.now_ms)
+        chosen = {bytes.fromhex(view.key) for view in views if view.outbound}
+        return bool(chosen & {other.key for other in self._run.honest})
+
+    def _check_recovery(self, node: Node) -> None:
+        now_ms = self._run.world.now_ms
+        if not node.runs or self._run.friends(node):
+            self._alone_since.pop(node.name, None)
+        elif now_ms - self._alone_since.setdefault(node.name, now_ms) >= self._run.plan.recover_ms:
+            raise Broken(f"{node.name} has found nobody honest in {self._run.plan.recover_ms} ms")
 
     def _check_held(self, node: Node) -> None:
         held = node.network.held()

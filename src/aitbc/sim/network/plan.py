@@ -41,6 +41,9 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A connection breaks about so often; 0: none does."""
     partitions: tuple[Partition, ...] = ()
     absences: tuple[Absence, ...] = ()
+    recover_ms: int = 0
+    """In an eclipse, so long may a node be without any honest peer, also after a start. 0: who was undisturbed has at
+    all times chosen an honest one."""
     settle_ms: int = SETTLE_MS
     trouble_ms: int = TROUBLE_MS
     heal_ms: int = HEAL_MS
