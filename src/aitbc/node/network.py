@@ -82,8 +82,10 @@ class PeerNetwork:
         clock: Clock,
         configured: Sequence[ConfiguredPeer] = (),
         book: BookKeeper | None = None,
+        secret: bytes = b"",
     ) -> None:
-        """`configured`: nodes to stay connected to. `book`: keeps addresses over a restart; None: nothing does."""
+        """`configured`: nodes to stay connected to. `book`: keeps addresses over a restart; None: nothing does.
+        `secret`: 32 bytes that nobody can foresee, for whoever must; empty: they are drawn."""
         self._peer_host = host
         self._book = book
         self._transport = transport
@@ -91,7 +93,7 @@ class PeerNetwork:
             settings,
             status=status,
             pool=_Pool(host),
-            secret=os.urandom(32),
+            secret=secret or os.urandom(32),
             book=book.load() if book else None,
             configured=configured,
         )
@@ -308,6 +310,7 @@ class NodeNetwork(PeerNetwork):
         clock: Clock,
         configured: Sequence[ConfiguredPeer] = (),
         book: BookKeeper | None = None,
+        secret: bytes = b"",
     ) -> None:
         super().__init__(
             host=host,
@@ -317,6 +320,7 @@ class NodeNetwork(PeerNetwork):
             clock=clock,
             configured=configured,
             book=book,
+            secret=secret,
         )
         self._host = host
         self.puzzles = Puzzles(self.wires, host, fetch_whole=self._fetch_whole)
