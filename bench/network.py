@@ -2,8 +2,8 @@
 sockets. And of handshakes.
 
 Goal: a 200-byte message ≤ 12 µs of CPU, both sides together; a block of 2,000 transfers that are known in ≤ 20 KB.
-`network.py candidates` measures the blocks only and keeps the other figures; `network.py reach` the way of a
-transaction through twenty simulated nodes (goal: 3 hops' time).
+`network.py messages` measures messages and handshakes only and keeps the other figures, `network.py candidates` the
+blocks, `network.py reach` the way of a transaction through twenty simulated nodes (goal: 3 hops' time).
 """
 
 import asyncio
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from aitbc.adapters.network.tcp import TcpLimits, TcpTransport
 from aitbc.core.chain.builder import BuiltBlock, has_its_body
 from aitbc.core.codec.wire import pack, unpack
+from aitbc.core.crypto.schemes import verify
 from aitbc.core.ledger.genesis import GenesisAccount
 from aitbc.core.peer.compact import CompactBlock, Puzzle, block_of, compacted, filled, pieced_together
 from aitbc.core.peer.gossip import FLUSH_MS, Delivered, Verdict
@@ -215,6 +216,23 @@ async def questions(size: int, count: int) -> float:
     return spent / count * 1e6
 
 
+def signature_check() -> float:
+    """Microseconds of CPU of one Ed25519 check: a yardstick, because the machine is shared and clocks differ."""
+    digest = sha256(b"yardstick").digest()
+    signature = SENDERS[0].sign(digest)
+    started = time.process_time()
+    for _ in range(500):
+        assert verify(SENDERS[0].auth_key, digest, signature)
+    return (time.process_time() - started) / 500 * 1e6
+
+
+def by_yardstick(measure: Callable[[], float]) -> float:
+    """How many signature checks something costs, each measured beside it."""
+    before = signature_check()
+    cost = measure()
+    return cost / ((before + signature_check()) / 2)
+
+
 def handshake() -> float:
     """Microseconds of CPU of one handshake, both sides."""
     started = time.process_time()
@@ -369,7 +387,17 @@ def main() -> None:
         before = json.loads((RESULTS / "network.json").read_text())["results"]
         save("network", GOAL, before | reach(5))
         return
-    results = {
+    results = messages()
+    if "messages" in sys.argv[1:]:
+        before = json.loads((RESULTS / "network.json").read_text())["results"]
+        save("network", GOAL, before | results)
+        return
+    save("network", GOAL, results | reach(5) | asyncio.run(candidates()))
+
+
+def messages() -> Json:
+    """Of sessions over TCP (frames, rates, Noise), and of votes with all of gossip and the node's word on them."""
+    return {
         "statements_of_200_bytes_50_at_once_us": spread([asyncio.run(statements()) for _ in range(RUNS)], 2),
         "uvloop_statements_of_200_bytes_50_at_once_us": spread(
             [uvloop.run(statements()) for _ in range(RUNS)], 2
@@ -382,8 +410,14 @@ def main() -> None:
             [uvloop.run(questions(200, 90)) for _ in range(RUNS)], 2
         ),
         "handshake_us": spread([handshake() for _ in range(RUNS)], 0),
+        "signature_check_us": spread([signature_check() for _ in range(RUNS)], 1),
+        "uvloop_statement_of_200_bytes_50_at_once_in_signature_checks": spread(
+            [by_yardstick(lambda: uvloop.run(statements())) for _ in range(RUNS)], 3
+        ),
+        "uvloop_vote_of_200_bytes_50_at_once_in_signature_checks": spread(
+            [by_yardstick(lambda: uvloop.run(votes(BATCH))) for _ in range(RUNS)], 3
+        ),
     }
-    save("network", GOAL, results | reach(5) | asyncio.run(candidates()))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Transactions are announced by hash, pulled in batches by who lacks them, and ann
 Content is known by its hash, so nobody can make an old message new (seed 004's random ids could).
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from hashlib import sha256
@@ -164,7 +164,7 @@ class Gossip:
         self._seen: OrderedDict[bytes, _Message] = OrderedDict()
         self._undecided = 0
         """Bytes."""
-        self._undecided_of: Counter[bytes] = Counter()
+        self._undecided_of: dict[bytes, int] = {}
         """The same by who told first."""
         self._wanted: dict[bytes, _Wanted] = {}
         self._sources: OrderedDict[bytes, _Source] = OrderedDict()
@@ -213,15 +213,13 @@ class Gossip:
             if len(message.senders) < MAX_SENDERS:
                 message.senders.append(key)
             return []
-        if (
-            self._undecided + len(payload) > MAX_UNDECIDED_BYTES
-            or self._undecided_of[key] + len(payload) > MAX_UNDECIDED_OF_PEER
-        ):
+        size, of_peer = len(payload), self._undecided_of.get(key, 0)
+        if self._undecided + size > MAX_UNDECIDED_BYTES or of_peer + size > MAX_UNDECIDED_OF_PEER:
             return [Refusal(key, PeerReason.BUFFERS_FULL, kind.name)]
         self._remember(now_ms, id_, _Message(now_ms, kind, [key], payload))
         if payload:
-            self._undecided += len(payload)
-            self._undecided_of[key] += len(payload)
+            self._undecided += size
+            self._undecided_of[key] = of_peer + size
         return [Delivered(id_, key, kind, payload)]
 
     def judge(self, now_ms: int, id_: bytes, verdict: Verdict) -> list[GossipEffect]:

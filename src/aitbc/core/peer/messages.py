@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.peer.frames import MAX_BODY, FrameReader, Head, Type, frame
+from aitbc.core.peer.frames import FIRST_ANSWER, MAX_BODY, FrameReader, Head, Type, frame
 from aitbc.core.peer.kinds import BY_NAME, Kind, Rate, unpack_answer, unpack_message
 from aitbc.core.peer.reasons import PeerFault, PeerReason
 
@@ -237,7 +237,7 @@ class Session:
         """Before the payload is kept: is this message allowed, and is it small enough?"""
         if not self._all.take(self._now_ms):
             return PeerFault(PeerReason.RATE_EXCEEDED, "messages of all kinds")
-        if head.type >= Type.ANSWER:
+        if head.type >= FIRST_ANSWER:
             return self._judge_answer(head)
         kind = BY_NAME.get(head.kind)
         if kind is None:
@@ -276,7 +276,7 @@ class Session:
         return PeerFault(PeerReason.UNSOLICITED_ANSWER, f"to request {head.id}, which was not asked")
 
     def _read(self, head: Head, payload: bytes) -> Item:
-        if head.type >= Type.ANSWER:
+        if head.type >= FIRST_ANSWER:
             return self._read_answer(head, payload)
         kind = BY_NAME[head.kind]
         try:

@@ -239,7 +239,11 @@ class Network:
             own = self._gossiped(now_ms, effect) if isinstance(effect, FOR_GOSSIP) else None
             if own is None:
                 result.append(effect)
-            else:
+            elif len(own) == 1 and isinstance(
+                own[0], Delivered
+            ):  # nearly all of what comes; nobody's but the host's
+                result.append(own[0])
+            elif own:
                 result += self._pass_on(now_ms, own)
             if isinstance(effect, PeerDown):
                 result += self._pass_on(now_ms, self._gossip.left(now_ms, effect.key))

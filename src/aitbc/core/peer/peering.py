@@ -127,6 +127,8 @@ class _Link:
         self.session = Session(now_ms)
         self.stage = Stage.INTRODUCING
         self.hello: Hello | None = None
+        self.features: frozenset[str] = frozenset()
+        """Of its hello; asked for with every vote."""
         self.status: Status | None = None
         self.skew_ms = 0
         self.latency_ms: int | None = None
@@ -200,8 +202,8 @@ class Peering:
         return link.status if link else None
 
     def wants(self, key: bytes, feature: str) -> bool:
-        hello = self.hello_of(key)
-        return hello is not None and feature in hello.features
+        link = self._by_key.get(key)
+        return link is not None and feature in link.features
 
     def view(self, now_ms: int) -> list[PeerView]:
         return [self._view(link, now_ms) for link in self._up()]
@@ -347,7 +349,7 @@ class Peering:
     def credit(self, now_ms: int, key: bytes) -> None:
         """A peer told us something new that was good."""
         link = self._by_key.get(key)
-        if link is not None:
+        if link is not None and link.news_ms != now_ms:
             link.news_ms = now_ms
             self._tellers.pop(key, None)
             self._tellers[key] = now_ms
@@ -475,6 +477,7 @@ class Peering:
         link.stage = Stage.UP
         link.session.introduced = True
         link.hello, link.status = hello, hello.status
+        link.features = frozenset(hello.features)
         link.skew_ms = hello.clock_ms - now_ms
         link.news_ms = self._tellers.get(link.key, 0)
         self._peers = [other.key for other in self._up()]
@@ -501,6 +504,9 @@ class Peering:
         effects: list[PeerEffect] = []
         try:
             for item in link.session.receive(now_ms, event.data):
+                if isinstance(item, Said) and item.kind is not BYE:  # nearly all of what comes
+                    effects.append(Heard(link.key, item.kind, item.message))
+                    continue
                 effects += self._take(now_ms, link, item)
                 if link.id not in self._links or link.ending():
                     break
@@ -512,7 +518,7 @@ class Peering:
     def _take(self, now_ms: int, link: _Link, item: Item) -> list[PeerEffect]:
         match item:
             case Said():
-                return self._said(link, item)
+                return self._bade_farewell(link, item)
             case Asked():
                 return self._asked(now_ms, link, item)
             case Answered():
@@ -524,9 +530,7 @@ class Peering:
             case _:
                 assert_never(item)
 
-    def _said(self, link: _Link, item: Said) -> list[PeerEffect]:
-        if item.kind is not BYE:
-            return [Heard(link.key, item.kind, item.message)]
+    def _bade_farewell(self, link: _Link, item: Said) -> list[PeerEffect]:
         effects: list[PeerEffect] = [Refusal(link.key, PeerReason.LOST, f"it left: {item.message.reason}")]
         return effects + self._end(link, PeerReason.LOST, farewell=False)
 
