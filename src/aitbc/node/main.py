@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fastapi import FastAPI
