@@ -12,12 +12,12 @@ from aitbc.core.chain.builder import has_its_body
 from aitbc.core.codec.digests import candidate_id, header_hash, vote_digest
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.epoch import Epoch
-from aitbc.core.consensus.simplex.messages import Proposal, Status, Verified, VerifiedProposal
+from aitbc.core.consensus.simplex.messages import Proposal, Status, Verified, VerifiedProposal, Vote
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer import kinds
 from aitbc.core.peer.kinds import Kind
 from aitbc.core.peer.peers import PeerSettings
-from aitbc.core.types.blocks import Block, Candidate
+from aitbc.core.types.blocks import Block, Candidate, Certificate
 from aitbc.core.types.reasons import Rejected
 from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.node.network import NodeNetwork
@@ -37,6 +37,10 @@ class _Engine:
     def __init__(self, epoch: Epoch) -> None:
         self.epoch = epoch
         self.horizon = 10**6
+        self.final_slot = 0
+
+    def is_old(self, _message: Vote | Certificate) -> bool:
+        return False
 
     def keeps(self, message: Verified) -> bool:
         return isinstance(message, VerifiedProposal)
