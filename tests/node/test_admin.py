@@ -186,11 +186,11 @@ def test_who_is_no_authority_cannot_approve(chain: Chain, tmp_path: Path) -> Non
         assert code(answer) == (409, "not_authority")
 
 
-def test_a_peer_that_is_named_is_in_the_address_book(chain: Chain, tmp_path: Path) -> None:
+def test_a_peer_that_is_named_is_dialled(chain: Chain, tmp_path: Path) -> None:
     with running(chain, tmp_path, p2p_port=0) as node:
-        heard: list[Any] = []
+        heard: list[str] = []
         network = node.app.state.service.runtime.network  # type: ignore[attr-defined]
-        network.hear_addresses = lambda peers, source: heard.append((peers[0].where, source))
+        network.name_peer = heard.append
         answer = node.post("/admin/peers/add", json={"addr": "ws://203.0.113.7:7070/"})
         assert answer.json() == {"added": "203.0.113.7:7070"}
-        assert heard == [("203.0.113.7:7070", "admin")]
+        assert heard == ["203.0.113.7:7070"]

@@ -192,6 +192,10 @@ class PeerNetwork:
         """Addresses that a discovery service told; `source`: the network it is in."""
         self._network.hear_addresses(self.wires.now(), peers, source=source)
 
+    def name_peer(self, where: str) -> None:
+        """A node that the operator wants to talk to: dialled within a tick."""
+        self._network.name(self.wires.now(), where)
+
     def took(self, wids: Sequence[bytes]) -> None:
         """These transactions wait here now."""
         self.transactions.took(wids)

@@ -59,6 +59,21 @@ def test_two_nodes_meet() -> None:
     assert village.dials == [("alice", bob.where)]
 
 
+def test_a_node_that_the_operator_names_is_dialled_at_once() -> None:
+    """And is in the address book, which tries it again when nobody was there."""
+    village = Village()
+    bob = village.add("bob", "20.1.0.1:7070")
+    alice = village.add("alice", "20.2.0.1:7070")
+    village.run(2)
+    assert alice.friends == set()
+    alice.network.name(alice.now_ms, bob.where)
+    alice.network.name(alice.now_ms, "20.3.0.1:7070")
+    village.run(2)
+    assert alice.friends == {"bob"}
+    assert village.dials[:2] == [("alice", bob.where), ("alice", "20.3.0.1:7070")]
+    assert set(village.dials[2:]) == {("alice", "20.3.0.1:7070")}
+
+
 def test_the_peer_table_shows_who_is_there() -> None:
     village, alice, bob = meet()
     village.run(20)

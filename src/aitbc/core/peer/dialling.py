@@ -98,6 +98,8 @@ class Dialler:
         self._own: dict[str, None] = {}
         """Addresses that turned out to be ours."""
         self._hints: deque[PeerAddress] = deque(maxlen=MAX_HINTS)
+        self._named: deque[str] = deque(maxlen=MAX_HINTS)
+        """Addresses that the operator wants to be dialled now, once."""
         """To be tried before the rest of the book: what refusing nodes listed."""
         self._feeler_at_ms = 0
         self._tried_ms = 0
@@ -142,6 +144,7 @@ class Dialler:
             "dials": (len(self._attempts), most_dials),
             "own": (len(self._own), MAX_OWN),
             "hints": (len(self._hints), MAX_HINTS),
+            "named": (len(self._named), MAX_HINTS),
             "book": (len(self.book), MAX_ENTRIES),
         }
 
@@ -195,6 +198,11 @@ class Dialler:
         if where is not None:
             self._hints.append(PeerAddress(where, peer.key))
 
+    def name(self, where: str) -> None:
+        """Dial it at the next tick, whether or not there are enough peers."""
+        if where not in self._named:
+            self._named.append(where)
+
     def came(self, where: str) -> None:
         """The node at this address came to us: it need not be dialled at once."""
         self._hints = deque((hint for hint in self._hints if hint.where != where), maxlen=MAX_HINTS)
@@ -203,7 +211,21 @@ class Dialler:
 
     def due(self, now_ms: int, there: Connected) -> list[Dial]:
         self._began_ms = self._began_ms or now_ms
-        return [*self._fixed(now_ms, there), *self._old_friends(now_ms, there), *self._more(now_ms, there)]
+        return [
+            *self._by_name(there),
+            *self._fixed(now_ms, there),
+            *self._old_friends(now_ms, there),
+            *self._more(now_ms, there),
+        ]
+
+    def _by_name(self, there: Connected) -> list[Dial]:
+        named = list(self._named)
+        self._named.clear()
+        return [
+            self._dial(where, b"", feeler=False)
+            for where in named
+            if where not in self._own and not self._reaching(where, there)
+        ]
 
     def _old_friends(self, now_ms: int, there: Connected) -> list[Dial]:
         """Anchors, whatever else there is: who fills all our places first after a start must not keep them away. There

@@ -169,6 +169,10 @@ class Network:
         """Addresses that no peer told, such as a discovery service's; `source`: the network of who did."""
         self._peering.hear_addresses(now_ms, peers, source=source)
 
+    def name(self, now_ms: int, where: str) -> None:
+        """A node that the operator wants to talk to: dialled at the next tick."""
+        self._peering.name(now_ms, where)
+
     def configure(self, peers: Sequence[ConfiguredPeer]) -> None:
         """Replace the peers that are always dialled and never banned: the other validators."""
         self._peering.configure(peers)

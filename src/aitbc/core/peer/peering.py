@@ -113,6 +113,10 @@ class Stage(Enum):
     ENDING = 2
 
 
+NAMED = "named"
+"""Source, in the address book, of addresses that the operator named."""
+
+
 class _Link:
     """One connection and what we know of who is behind it."""
 
@@ -345,6 +349,11 @@ class Peering:
     def hear_addresses(self, now_ms: int, peers: Sequence[PeerAddress], *, source: str) -> None:
         """Somebody who is no peer told addresses: they count as if a peer of network `source` had."""
         self._note_addresses(now_ms, peers[:MAX_LISTED], source=source, hints=self.needs_more)
+
+    def name(self, now_ms: int, where: str) -> None:
+        """The operator wants to talk to a node: it is dialled at the next tick, and its address is kept."""
+        self.hear_addresses(now_ms, [PeerAddress(where, b"")], source=NAMED)
+        self._dialler.name(where)
 
     def credit(self, now_ms: int, key: bytes) -> None:
         """A peer told us something new that was good."""

@@ -15,7 +15,6 @@ from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.state import Overlay
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.addresses import numeric_where
-from aitbc.core.peer.kinds import PeerAddress
 from aitbc.core.types.amounts import Amount
 from aitbc.core.types.blocks import Validator
 from aitbc.core.types.reasons import Reason, Rejected
@@ -31,8 +30,6 @@ MAX_ADMIN_BYTES = 4096
 MAX_PARAMS_BYTES = 16 * 1024
 MAX_APPROVALS = 53
 """As many as a validator set has members."""
-SOURCE = "admin"
-"""Of addresses that the operator named, in the address book."""
 
 log = logging.getLogger("aitbc.node")
 
@@ -106,7 +103,7 @@ async def param_set(request: Request) -> Json:
 
 @router.post("/admin/peers/add", summary="Name a node to talk to", openapi_extra=body_of(PeerWish))
 async def add_peer(request: Request) -> Json:
-    """Goes into the address book: it is dialled as soon as there is a place for it."""
+    """It is dialled at once, and goes into the address book."""
     service = service_of(request)
     check_admin(request, service.config)
     wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), PeerWish)
@@ -118,7 +115,7 @@ async def add_peer(request: Request) -> Json:
             f"{wish.addr} is no numeric address with a port",
             "give it like 203.0.113.7:7070 or [2001:db8::7]:7070",
         )
-    network = service.runtime.network
+    network = service.runtime.neighbours
     if network is None:
         raise Problem(
             HTTPStatus.CONFLICT,
@@ -126,7 +123,7 @@ async def add_peer(request: Request) -> Json:
             "this node talks to no others",
             "start it with --p2p-port, --peer or --bootstrap",
         )
-    network.hear_addresses([PeerAddress(where, b"")], source=SOURCE)
+    network.name_peer(where)
     log.info("peer named: %s", where, extra={"component": "admin", "event": "peer_added"})
     return {"added": where}
 
