@@ -71,7 +71,7 @@ def test_a_node_that_the_operator_names_is_dialled_at_once() -> None:
     village.run(2)
     assert alice.friends == {"bob"}
     assert village.dials[:2] == [("alice", bob.where), ("alice", "20.3.0.1:7070")]
-    assert set(village.dials[2:]) == {("alice", "20.3.0.1:7070")}
+    assert {where for _, where in village.dials[2:]} <= {"20.3.0.1:7070"}
 
 
 def test_the_peer_table_shows_who_is_there() -> None:
