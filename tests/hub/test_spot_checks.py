@@ -13,7 +13,6 @@ from aitbc.core.jobs.audits import replay
 from hub.market import Market, market, until
 from hub.strange_provider import StrangeProvider
 from hub.test_hub_batches import fund
-from hub.test_sessions import blocks
 
 
 @asynccontextmanager
@@ -67,7 +66,6 @@ def test_a_liar_is_unpaid_and_excluded_and_the_client_is_served_by_another(tmp_p
                 at_work(two, " truth"),
                 at_work(three, " truth"),
             ):
-                tick = asyncio.create_task(blocks(place))
                 quote = await ask(place, deny=[each.signer.address for each in (one, two, three)])
                 refused = await place.until_state(quote, "queued", "failed", within=20)
                 assert refused["reason"] == "check_failed"
@@ -79,7 +77,6 @@ def test_a_liar_is_unpaid_and_excluded_and_the_client_is_served_by_another(tmp_p
                 served = await ask(place)
                 await place.until_state(served, "settled", within=20)
                 assert lies == [quote["job_id"]], "nothing more is given to it"
-                tick.cancel()
             await place.hub.audits.stop()
             log = [entry for _, entry in place.hub.store.audit_log()]
             assert replay(log) == []
@@ -100,7 +97,6 @@ def test_an_honest_provider_is_checked_paid_and_one_check_nearer_to_trust(tmp_pa
                 at_work(one, " truth"),
                 at_work(two, " truth"),
             ):
-                tick = asyncio.create_task(blocks(place))
                 quote = await ask(place, deny=[two.signer.address])
                 events = await place.events(quote)
                 assert [event["state"] for event in events if "state" in event] == [
@@ -111,7 +107,6 @@ def test_an_honest_provider_is_checked_paid_and_one_check_nearer_to_trust(tmp_pa
                     "delivered",
                 ]
                 await place.until_state(quote, "settled", within=20)
-                tick.cancel()
                 assert place.hub.directory.get(one.signer.address).standing.streak == 1
 
     asyncio.run(story())

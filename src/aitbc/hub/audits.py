@@ -1,6 +1,6 @@
 """Has a drawn share of deliveries done again by somebody else before anything is attested.
 
-The second run is an ordinary job of the hub's own account, paid from its session: whoever gets it cannot tell it from a
+The second run is an ordinary prepaid job of the hub's own account: whoever gets it cannot tell it from a
 client's. Every decision is in the log, and `core.jobs.audits.replay` makes it again. docs/spec/audits.md
 """
 
@@ -34,6 +34,9 @@ from aitbc.core.jobs.reputation import passed_check
 from aitbc.core.jobs.requests import request_hash_of
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
 from aitbc.hub import attempts
+from aitbc.hub.accounts.ledger import CHECKS
+from aitbc.hub.accounts.records import Payer
+from aitbc.hub.prepaid import start_prepaid
 from aitbc.hub.quotes import quoted_price
 from aitbc.hub.records import Quote, ReceiptEntry
 
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aitbc.hub")
 
-ACCOUNT = "hub:audits"
+ROUTE = "check"
+"""What the hub's usage says of such a job."""
 POLL_S = 0.02
 """How often a check looks whether the second run is done."""
 
@@ -104,7 +108,7 @@ class Audits:
 
     async def _decide(self, attempt: "attempts.Attempt", entry: ReceiptEntry) -> bool:
         hub, offer = self._hub, attempt.offer
-        if not hub.config.spot_checks or attempt.part.job.quote.account == ACCOUNT:
+        if not hub.config.spot_checks or attempt.part.job.quote.account == CHECKS:
             return False
         standing = attempt.session.standing
         unmatured = await hub.db(hub.store.unmatured_of, offer.provider)
@@ -144,9 +148,8 @@ class Audits:
         quote = self._quote(attempt, but)
         if quote is None:
             return None
-        await hub.db(hub.store.add_quote, quote)
         try:
-            await hub.sessions.start(quote)
+            quote = await start_prepaid(hub, Payer(account=CHECKS), quote, tokens=0, route=ROUTE)
         except Refused as error:
             log.warning("job %s cannot be checked: %s", offer.job_id, error)
             return None
@@ -191,7 +194,7 @@ class Audits:
             created_ms=now_ms,
             job_class=JobClass.INTERACTIVE,
             wishes=Wishes(deny=but),
-            account=ACCOUNT,
+            account=CHECKS,
         )
 
     def _note(self, attempt: "attempts.Attempt", verdict: Verdict) -> None:

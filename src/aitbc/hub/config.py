@@ -20,9 +20,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     genesis: dict[str, Any] | None = None
     """The genesis document, when the caller has it; else the node is asked."""
     database_url: str = ""
-    """PostgreSQL for several hub processes on one queue (`HUB_DATABASE_URL`); empty: SQLite in the data folder."""
-    accounts_url: str = ""
-    """Where accounts are kept: postgresql://… (`DATABASE_URL`); empty: beside the queue, in a file of their own."""
+    """PostgreSQL for queue and accounts of several hub processes; empty: SQLite in the data folder."""
     matching: str = WEIGHTED
     """How providers are chosen: `weighted` (a draw that can be repeated) or `round_robin` (seed 003; mints nothing)."""
     hedging: bool = True
@@ -76,8 +74,6 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Have a drawn share of deliveries done again elsewhere before they are attested; needs money for a session."""
     spot_check_most_ppm: int = 1_000_000
     """The operator's bound on the share: below what the formula asks, a cheat may pay, and the log shows it."""
-    audit_session_s: int = 600
-    """How long a session lock of the checks takes new ones; what it did not pay comes back after that and `claim_s`."""
     refunds: bool = True
     """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25

@@ -28,8 +28,8 @@ from aitbc.hub.matcher import Matcher
 from aitbc.hub.metrics import Measures
 from aitbc.hub.parts import Job
 from aitbc.hub.providers import Directory, ProviderSession
+from aitbc.hub.refunds import Refunds
 from aitbc.hub.sender import Sender
-from aitbc.hub.sessions import SessionLocks
 from aitbc.hub.speeds import Speeds
 from aitbc.hub.store import JobStore, open_store
 from aitbc.ports import StorageError
@@ -108,7 +108,7 @@ class Hub:
         self._thread.store = self.store
         self.jobs = JobService(self)
         self.sender = Sender(self)
-        self.sessions = SessionLocks(self)
+        self.refunds = Refunds(self)
         self.audits = Audits(self)
         await self.audits.start()
         self.claims = ClaimWorker(self, self.sender)
@@ -119,7 +119,7 @@ class Hub:
         self.in_background(self._stay_alive())
         self.in_background(self.feeder.run())
         if self.config.refunds:
-            self.in_background(self.sessions.refund_for_ever())
+            self.in_background(self.refunds.run())
         if self.store.database.shared:
             self.in_background(self.feeder.listen())
 
@@ -277,7 +277,6 @@ class Hub:
             ended_before_ms=now_ms - self.config.retention_s * 1000,
             unused_before_ms=now_ms - self.config.unused_retention_s * 1000,
         )
-        await self.db(self.store.release_expired, now_ms=now_ms)
         await self._save_standings()
         await self.feeder.mend()
         self.open_jobs = await self.db(self.store.unfinished)

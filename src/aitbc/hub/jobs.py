@@ -25,8 +25,8 @@ from aitbc.core.jobs.reputation import failed_check, succeeded, timed_out, was_f
 from aitbc.core.jobs.requests import request_hash_of
 from aitbc.core.jobs.splitting import prove_part
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
+from aitbc.hub.accounts.ledger import CHECKS
 from aitbc.hub.attempts import CANCELED, Attempt, Delivered, Ended, attested_message
-from aitbc.hub.audits import ACCOUNT as AUDITS
 from aitbc.hub.chain import check_lock, final_lock
 from aitbc.hub.matcher import Want
 from aitbc.hub.parts import RETRY_ELSEWHERE, Failure, Job, Part
@@ -43,7 +43,7 @@ from aitbc.hub.records import (
     TaskChange,
     TaskRecord,
 )
-from aitbc.hub.sessions import GRACE_MS
+from aitbc.hub.refunds import GRACE_MS
 from aitbc.hub.store.queue import Claimed
 
 if TYPE_CHECKING:
@@ -546,7 +546,7 @@ class JobService:
     async def _checked(self, attempt: Attempt, delivered: Delivered, entry: ReceiptEntry) -> bool:
         """A delivery that is drawn for a check is attested after it; False: it is false, or not ours any more."""
         part = attempt.part
-        if part.state != State.RUNNING or part.job.quote.account == AUDITS:
+        if part.state != State.RUNNING or part.job.quote.account == CHECKS:
             return True
         if delivered.result.delivery.details.status == "partial":
             return True  # where a text was stopped nobody else would stop

@@ -223,7 +223,8 @@ class EngineProcess:
 
     async def _expect(self, kind: type[Any], timeout_s: float) -> Any:
         try:
-            message = await asyncio.wait_for(self._read(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                message = await self._read()
         except TimeoutError:
             raise EngineGone(_silent(timeout_s)) from None
         if isinstance(message, Failed):
@@ -316,7 +317,8 @@ class EngineProcess:
         assert process.stdin is not None and process.stdout is not None, "the pipes were asked for"
         process.stdin.close()
         try:
-            await asyncio.wait_for(_drain(process), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await _drain(process)
         except TimeoutError:
             self._kill()
             await _drain(process)

@@ -243,7 +243,8 @@ class Provider:
             raise TimeoutError("no link to a hub that could vouch for us")
         self._countersignature = asyncio.get_running_loop().create_future()
         session.send(link.AskCountersignature())
-        return await asyncio.wait_for(self._countersignature, COUNTERSIGN_WAIT_S)
+        async with asyncio.timeout(COUNTERSIGN_WAIT_S):
+            return await self._countersignature
 
     def _on_linked(self) -> None:
         """Once per run: make the chain say what we serve."""
