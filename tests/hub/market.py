@@ -94,7 +94,8 @@ class LedgerNode(SmallNode):
             time.sleep(0.005)
 
     def minted_for(self, receipt_id: str) -> Any:
-        return self.executor.state.get("receipts", receipt_id)
+        """Its record; of a settled one what the history keeps."""
+        return self.executor.state.get("receipts", receipt_id) or self.paid.get(receipt_id)
 
 
 def transaction_hash(tx: Transaction, genesis_hash: bytes) -> str:

@@ -77,6 +77,8 @@ class SmallNode:
         self.blocks: list[CommittedBlock] = [self.executor.head]
         self.places: dict[str, int] = {}
         self.claims: dict[str, str] = {}
+        self.paid: dict[str, Any] = {}
+        """Receipts as the history keeps them: a settled one has no record in the state."""
         self.ahead_ms = 0
         self.pending_only = False
         self.asks_fee: int | None = None
@@ -99,6 +101,7 @@ class SmallNode:
             self.executor.publish(built, committed)
             for paid in built.receipts:
                 self.claims[paid.receipt_id] = tx_id
+                self.paid[paid.receipt_id] = paid
             self.blocks.append(committed)
             self.places[tx_id] = len(self.blocks) - 1
             return tx_id
@@ -208,7 +211,7 @@ class SmallNode:
                     raise Refusal(404, "unknown_lock")
                 return {"id": key, **msgspec.to_builtins(record)}
             case ["GET", "rpc", "receipts", key]:
-                record = self.executor.state.get("receipts", key)
+                record = self.executor.state.get("receipts", key) or self.paid.get(key)
                 if record is None:
                     raise Refusal(404, "unknown_receipt")
                 return {"receipt_id": key, **msgspec.to_builtins(record), "txHash": self.claims[key]}

@@ -78,8 +78,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25
     """Receipts that are attested within this time go to the chain together; a busy hub takes a minute."""
-    batch_least: int = 8
-    """Fewer are claimed one by one: a batch is two transactions, and a receipt claimed alone carries its own proof."""
+    batch_least: int = 3
+    """Fewer are claimed one by one: a batch is two transactions, and the hub pays for the first."""
     batch_most: int = 4_096
     """More do not wait for each other."""
     session_amount: int = 100 * AIT

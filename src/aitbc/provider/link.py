@@ -43,7 +43,7 @@ class Session:
         self.hub = hub
         self.hub_key = hub_key
         self.heartbeat_s = heartbeat_s
-        self._outbox: asyncio.Queue[Item] = asyncio.Queue(MAX_OUTBOX)
+        self._outbox: asyncio.Queue[Item | None] = asyncio.Queue(MAX_OUTBOX)
 
     def send(self, message: link.FromProvider) -> None:
         """Queue a message; a hub that does not read loses us."""
@@ -53,7 +53,7 @@ class Session:
         """A result and, directly behind it, its bytes."""
         self._put((result, data))
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: Item | None) -> None:
         try:
             self._outbox.put_nowait(item)
         except asyncio.QueueFull:
@@ -61,13 +61,17 @@ class Session:
             self._connection.transport.abort()
 
     def close(self) -> None:
-        """No more words; what is queued is lost, so nothing may be under way."""
-        self._connection.transport.close()
+        """No more words after what is queued: the last of them may be a result."""
+        self._put(None)
 
     async def write(self) -> None:
         """Send what is queued, in order."""
         while True:
-            message, data = await self._outbox.get()
+            item = await self._outbox.get()
+            if item is None:
+                self._connection.transport.close()  # once what was written has left
+                return
+            message, data = item
             await self._connection.send(link.encode_message(message))
             if data is not None:
                 await self._connection.send(data)
@@ -114,7 +118,7 @@ class HubLink:
             await asyncio.sleep(self._pause_s(tries) * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
 
     def leave(self) -> None:
-        """Close the link and open none until `wanted` is set again: the hub gives our models to others."""
+        """Say what is left to say, close the link and open none until `wanted` is set again: the hub gives our models to others."""
         self.wanted.clear()
         if self.session is not None:
             self.session.close()
