@@ -41,8 +41,8 @@ PAINTER = "hub.odd_engines:Painter"
 class LedgerNode(SmallNode):
     """A node whose blocks can be held back, and which can be out of reach."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, genesis: Callable[[Any], Any] = lambda devnet: devnet) -> None:
+        super().__init__(genesis)
         self.hold: Callable[[Transaction], bool] = lambda _tx: False
         """Which transactions stay pending."""
         self.reachable = True

@@ -31,7 +31,16 @@ FINAL_WAIT_S = 30
 TOO_CLOSE_MS = 30_000
 """A receipt that lapses sooner is claimed alone at once: a batch takes two transactions, one after the other."""
 
-_HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
+_HOPELESS = frozenset(
+    {
+        Reason.CLAIM_TOO_LATE,
+        Reason.LOCK_CLOSED,
+        Reason.TASK_ALREADY_PAID,
+        Reason.CALIBRATION_OVER,
+        Reason.WRONG_CALIBRATION,
+        Reason.ALREADY_CALIBRATED,
+    }
+)
 """No later claim of this receipt can succeed."""
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from aitbc.adapters.engines.reference import BUILT_IN
 from aitbc.core.types.amounts import AIT
 from aitbc.hub.providers import WEIGHTED
 from aitbc.ports import Signer
@@ -74,6 +75,10 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Have a drawn share of deliveries done again elsewhere before they are attested; needs money for a session."""
     spot_check_most_ppm: int = 1_000_000
     """The operator's bound on the share: below what the formula asks, a cheat may pay, and the log shows it."""
+    calibrate: bool = True
+    """Give newcomers the jobs that the chain draws, where genesis has a budget for it and lists this hub."""
+    reference_engines: dict[str, str] = msgspec.field(default_factory=lambda: dict(BUILT_IN))
+    """`module:Class` by model, of engines that this machine can run itself: calibration is compared with them."""
     refunds: bool = True
     """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25

@@ -15,6 +15,7 @@ from aitbc.core.jobs.reputation import Standing
 from aitbc.hub.accounts.service import Accounts
 from aitbc.hub.admin import load_admin_token
 from aitbc.hub.audits import Audits
+from aitbc.hub.calibration import Calibrations
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
@@ -112,12 +113,15 @@ class Hub:
         self.audits = Audits(self)
         await self.audits.start()
         self.claims = ClaimWorker(self, self.sender)
+        self.calibrations = Calibrations(self)
         self.accounts = Accounts(self)
         await self.accounts.start()
         await self._resume()
         self.in_background(self._sweep())
         self.in_background(self._stay_alive())
         self.in_background(self.feeder.run())
+        if self.config.calibrate:
+            self.in_background(self.calibrations.run())
         if self.config.refunds:
             self.in_background(self.refunds.run())
         if self.store.database.shared:
@@ -133,6 +137,7 @@ class Hub:
         """Leave everything on disk as it is; the next run goes on from there."""
         await self.close_streams()
         await self.claims.stop()
+        await self.calibrations.stop()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

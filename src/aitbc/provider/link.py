@@ -118,7 +118,7 @@ class HubLink:
             await asyncio.sleep(self._pause_s(tries) * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
 
     def leave(self) -> None:
-        """Say what is left to say, close the link and open none until `wanted` is set again: the hub gives our models to others."""
+        """Say what is left to say, close the link and open none until `wanted` is set again: others get our work."""
         self.wanted.clear()
         if self.session is not None:
             self.session.close()

@@ -10,6 +10,7 @@ from aitbc.adapters.nvml import Cards
 from aitbc.client.errors import ClientError
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.requests import engine_request
@@ -22,7 +23,7 @@ from aitbc.provider.engine import EngineGone, EngineProcess
 from aitbc.provider.hours import Span, hours_of, why_closed
 from aitbc.provider.joblog import EarningsLog, JsonLog
 from aitbc.provider.link import HubLink, Session
-from aitbc.provider.registration import ensure_registered
+from aitbc.provider.registration import Vouched, ensure_registered
 from aitbc.provider.warm_up import warm_up_request
 from aitbc.provider.work import Worker
 
@@ -79,6 +80,7 @@ class Provider:
             await self.engine.stop()
             raise EngineGone("no engine here serves a model that is asked for")
         self.worker.genesis_hash = genesis_hash_of(jcs(document))
+        self.worker.genesis = document
         self.worker.chain_id = document["chain_id"]
         self.claims = self._claim_keeper()
         self.link = HubLink(
@@ -236,7 +238,7 @@ class Provider:
         if session is not None and sorted(self.engine.cards) != sorted(self.eligible):
             session.send(link.Registered())
 
-    async def _ask_countersignature(self) -> link.Countersignature:
+    async def _ask_countersignature(self) -> Vouched:
         """Over whatever link there is now. Raises TimeoutError when the hub does not answer."""
         session = self.link.session if self.link is not None else None
         if session is None:
@@ -244,7 +246,8 @@ class Provider:
         self._countersignature = asyncio.get_running_loop().create_future()
         session.send(link.AskCountersignature())
         async with asyncio.timeout(COUNTERSIGN_WAIT_S):
-            return await self._countersignature
+            signed = await self._countersignature
+        return Vouched(signed.hub, signed.sig, key_to_text(session.hub_key))
 
     def _on_linked(self) -> None:
         """Once per run: make the chain say what we serve."""
