@@ -85,7 +85,8 @@ class Audits:
                         break
                     auditor, again = found
                     auditors.append(auditor)
-                    scores.append(score_ppm(claimed, again, exact=thresholds == EXACT))
+                    exact = thresholds == EXACT
+                    scores.append(await asyncio.to_thread(score_ppm, claimed, again, exact=exact))
                     step, verdict = next_step(scores, thresholds)
         except TimeoutError:
             log.warning("job %s: the check was not done in time", offer.job_id)

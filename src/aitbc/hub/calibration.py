@@ -125,7 +125,7 @@ class Calibrations:
             return False
         thresholds = thresholds_of(offer.model, offer.kind)
         claimed = compared(offer.kind, delivered.data, delivered.result.delivery.details)
-        score = score_ppm(claimed, expected, exact=thresholds == EXACT)
+        score = await asyncio.to_thread(score_ppm, claimed, expected, exact=thresholds == EXACT)
         log.info("calibration: %s scores %d of %d", offer.job_id, score, thresholds.soft_ppm)
         return score <= thresholds.soft_ppm
 
