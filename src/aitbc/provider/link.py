@@ -87,6 +87,7 @@ class HubLink:
         genesis_hash: bytes,
         cards: Callable[[], dict[str, ModelCard]],
         running: Callable[[], list[str]],
+        vram_mb: int,
         on_message: OnMessage,
         on_linked: Callable[[], None],
         on_lost: Callable[[], None],
@@ -95,6 +96,7 @@ class HubLink:
         self._genesis_hash = genesis_hash
         self._cards = cards
         self._running = running
+        self._vram_mb = vram_mb
         self._on_message = on_message
         self._on_linked = on_linked
         self._on_lost = on_lost
@@ -208,6 +210,9 @@ class HubLink:
             ],
             slots=self._config.slots,
             device=self._config.device,
+            region=self._config.region,
+            vram_mb=self._vram_mb,
+            policies=list(self._config.policies),
         )
 
     def _check_welcome(self, welcome: link.Welcome, hub: str, hello_nonce: str) -> bytes:

@@ -24,6 +24,7 @@ from aitbc.provider.hours import Span, hours_of, why_closed
 from aitbc.provider.joblog import EarningsLog, JsonLog
 from aitbc.provider.link import HubLink, Session
 from aitbc.provider.registration import Vouched, ensure_registered
+from aitbc.provider.settings import MEGABYTE
 from aitbc.provider.warm_up import warm_up_request
 from aitbc.provider.work import Worker
 
@@ -47,8 +48,8 @@ class Provider:
     def __init__(self, config: ProviderConfig, chain: Chain) -> None:
         self.config = config
         self.chain = chain
-        self.engine = EngineProcess(config)
         self.cards = Cards()
+        self.engine = EngineProcess(config, cards=self.cards)
         self.worker = Worker(
             config, chain=chain, engine=self.engine, joblog=JsonLog(config.data_dir / JOBS_FILE)
         )
@@ -88,6 +89,7 @@ class Provider:
             genesis_hash=self.worker.genesis_hash,
             cards=lambda: self.engine.cards,
             running=lambda: self.worker.running,
+            vram_mb=self.config.vram_mb or self.cards.largest_bytes // MEGABYTE,
             on_message=self._on_message,
             on_linked=self._on_linked,
             on_lost=self._on_lost,
