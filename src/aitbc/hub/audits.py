@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aitbc.adapters.engines.reference import replay_reference
 from aitbc.core.jobs.audits import (
     EXACT,
+    REPLAYED,
     AuditEntry,
     Delivered,
     Exposure,
@@ -23,6 +25,7 @@ from aitbc.core.jobs.audits import (
     compared,
     is_drawn,
     next_step,
+    replay_ppm,
     score_ppm,
     thresholds_of,
 )
@@ -31,7 +34,7 @@ from aitbc.core.jobs.lifecycle import FINAL_STATES, State
 from aitbc.core.jobs.matching import Wishes
 from aitbc.core.jobs.reasons import Refused
 from aitbc.core.jobs.reputation import passed_check
-from aitbc.core.jobs.requests import request_hash_of
+from aitbc.core.jobs.requests import engine_request, request_hash_of
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
 from aitbc.hub import attempts
 from aitbc.hub.accounts.ledger import CHECKS
@@ -39,6 +42,7 @@ from aitbc.hub.accounts.records import Payer
 from aitbc.hub.prepaid import start_prepaid
 from aitbc.hub.quotes import quoted_price
 from aitbc.hub.records import Quote, ReceiptEntry
+from aitbc.ports import EngineError
 
 if TYPE_CHECKING:
     from aitbc.hub.hub import Hub
@@ -87,6 +91,10 @@ class Audits:
                     auditors.append(auditor)
                     exact = thresholds == EXACT
                     scores.append(await asyncio.to_thread(score_ppm, claimed, again, exact=exact))
+                    if len(scores) == 1 and scores[0] > thresholds.hard_ppm:
+                        replayed = await self._replayed(attempt, delivered)
+                        if replayed is not None and replayed <= REPLAYED.hard_ppm:
+                            scores, thresholds = [replayed], REPLAYED
                     step, verdict = next_step(scores, thresholds)
         except TimeoutError:
             log.warning("job %s: the check was not done in time", offer.job_id)
@@ -137,6 +145,24 @@ class Audits:
             )
         )
         return drawn
+
+    async def _replayed(self, attempt: "attempts.Attempt", delivered: "attempts.Delivered") -> int | None:
+        """Before more auditors are asked about a text: does the model, followed here token by token, tell it?
+
+        Another machine's rounding may turn one token, and everything after it; that is no other work.
+        """
+        offer = attempt.offer
+        spec = self._hub.config.reference_engines.get(offer.model)
+        if offer.kind != "chat" or spec is None:
+            return None
+        try:
+            replay = await replay_reference(spec, engine_request(offer.request), delivered.data)
+        except EngineError as error:
+            log.warning("job %s cannot be replayed: %s", offer.job_id, error.message)
+            return None
+        if replay is None or replay.tokens < delivered.result.delivery.details.counts["out"]:
+            return None  # more tokens are billed than the text has
+        return replay_ppm(tokens=replay.tokens, differing=replay.differing)
 
     def _time_left_s(self, attempt: "attempts.Attempt") -> float:
         """Until the lock's deadline: what was delivered in time is attested in time."""

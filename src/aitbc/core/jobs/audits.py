@@ -126,6 +126,17 @@ BY_KIND = {
 """Uncalibrated: honest noise passes, other work does not, and what is in between convicts nobody."""
 
 
+REPLAYED = Thresholds(0, 20_000)
+"""Seeded replay of a text, by a hub that can run the model: honest machines differ in no token, weights of eight bits
+in 41,000 ppm at least, another seed in 125,000. `hard` is the middle."""
+
+
+def replay_ppm(*, tokens: int, differing: int) -> int:
+    """The share of tokens that differ; a single one, which a rounding may have turned, convicts nobody."""
+    score = MILLION * differing // max(1, tokens)
+    return min(score, REPLAYED.hard_ppm) if differing <= 1 else score
+
+
 def thresholds_of(model: str, kind: str) -> Thresholds:
     return THRESHOLDS.get(model, BY_KIND.get(kind, EXACT))
 
