@@ -380,6 +380,23 @@ class Estimating(Protocol):
         ...
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a text is what a model tells for a request, token by token."""
+
+    tokens: int
+    differing: int
+    """Tokens that the seeded sampler does not choose after the text before them."""
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """An engine that can follow a text which another machine says it has told."""
+
+    def replay(self, model: str, request: Mapping[str, Any], data: bytes) -> Replay:
+        """Every token is chosen after the claimed text before it, so that one that a rounding has turned is one."""
+        ...
+
+
 @runtime_checkable
 class OwnMemory(Protocol):
     """An engine whose models do not live in the machine's memory."""

@@ -463,7 +463,7 @@ def test_a_claim_that_nobody_made_is_not_found(network: SmallNetwork) -> None:
     network.hub.claims = False
     with NodeClient(network.rpc_url) as node, HubClient(network.hub_url) as hub:
         job = run_job(node, hub, network.node.signers["alice"], RED_CIRCLE)
-        with pytest.raises(ApiError, match="names no claim of rcpt_"):
+        with pytest.raises(ApiError, match="names nothing that paid rcpt_"):
             find_claim(node, job.bundle, timeout=5)
 
 

@@ -104,11 +104,8 @@ def reason_of(call: Any, *args: Any, **kwargs: Any) -> str:
 
 
 def check_books(store: AccountStore) -> dict[str, int]:
-    totals = store.totals()
-    assert totals == store.balances()
-    assert sum(totals.values()) == 0
-    assert [name for name, amount in totals.items() if amount < 0 and not ledger.may_be_negative(name)] == []
-    return totals
+    assert store.audit() == []
+    return store.balances()
 
 
 def test_a_job_from_deposit_to_change(store: AccountStore) -> None:
@@ -263,3 +260,42 @@ def test_a_file_of_another_chain_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("this is no database, only a text that is long enough to be looked at")
     with pytest.raises(StorageError):
         AccountStore(SqliteAccounts(tmp_path / "b"), genesis_hash=GENESIS)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        (
+            "UPDATE account_posting SET amount = amount + 1 WHERE account = 'chain:'",
+            "event deposit:t does not",
+        ),
+        (
+            "UPDATE account_balance SET amount = 7 WHERE account = 'free:alice'",
+            "balance of free:alice is not",
+        ),
+        ("UPDATE account_hold SET amount = 61", "what is held of held:alice is not"),
+        (
+            "DELETE FROM account_balance WHERE account = 'free:alice'",
+            "postings of free:alice have no balance",
+        ),
+        ("UPDATE account_balance SET amount = -1 WHERE account = 'held:alice'", "held:alice is below zero"),
+    ],
+)
+def test_the_audit_finds_what_does_not_add_up(store: AccountStore, tampering: str, found: str) -> None:
+    store.post(ledger.deposited(tx_id="t", account="alice", amount=100), at_ms=1)
+    store.add_session(session("lock"), at_ms=1)
+    store.reserve(hold("job", 60), deliver_by_ms=900)
+    assert store.audit() == []
+    with store._database.transaction() as sql:
+        sql.run(tampering)
+    assert any(line.startswith(found) for line in store.audit()), store.audit()
+
+
+def test_the_hub_pays_itself_for_checks_and_uses_what_the_last_one_left(store: AccountStore) -> None:
+    store.add_session(session("lock"), at_ms=1)
+    _, first = store.reserve(hold("one", 60, account=ledger.CHECKS), deliver_by_ms=900)
+    store.settle(first, price=20, usage=usage(first, 20))
+    store.reserve(hold("two", 50, account=ledger.CHECKS), deliver_by_ms=900)
+    books = check_books(store)
+    assert (books["checking:"], books["income:"], books[f"held:{ledger.CHECKS}"]) == (-70, 20, 50)
+    assert store.sessions("")[0].committed == 70

@@ -173,12 +173,12 @@ def test_an_attestation_is_on_the_disk_before_anybody_hears_of_it(
             await place.until_state(await place.begin(), "settled")
 
     asyncio.run(story())
+    assert synced.pop("running") in (NORMAL, FULL), "on a busy machine it shares the delivery's transaction"
     assert synced == {
         "quoted": NORMAL,
         "reserved": NORMAL,
         "queued": NORMAL,
         "leased": NORMAL,
-        "running": NORMAL,
         "delivered": FULL,
         "settled": NORMAL,
     }

@@ -1,14 +1,13 @@
-"""Jobs that an account pays for draw on the hub's own session lock; what nobody earned goes back."""
+"""The hub's one kind of session pays prepaid jobs and checks alike; what nobody earned of a lock goes back."""
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
+from aitbc.hub.accounts.ledger import CHECKS
+from aitbc.hub.accounts.records import Payer
+from aitbc.hub.prepaid import start_prepaid
 from aitbc.hub.quotes import QuoteRequest, make_quote
 from aitbc.hub.store import JobStore
-from aitbc.hub.store.sessions import Draft, Session
 from hub.market import Market, market
 from hub.store.conftest import Opener, kind, opener, postgres_server, postgres_url, store
 from hub.store.made import NOW
@@ -17,78 +16,68 @@ from hub.test_hub_batches import fund
 __all__ = ["Opener", "kind", "opener", "postgres_server", "postgres_url", "store"]
 
 
-async def until_settled(place: Market, job_id: str) -> Any:
-    for _ in range(500):
-        record = place.hub.store.job(job_id)
-        if record.state == "settled":
-            return record
-        await asyncio.sleep(0.02)
-    raise AssertionError(record)
+async def begin(place: Market, account: str) -> str:
+    hub = place.hub
+    asked = QuoteRequest(client=hub.signer.address, kind="chat", request={"prompt": account, "max_tokens": 4})
+    made, _ = make_quote(asked, hub.directory, now_ms=hub.now_ms(), quote_s=60, deliver_s=60, claim_s=60)
+    await start_prepaid(hub, Payer(account=account), made, tokens=0, route="test")
+    return made.job_id
 
 
-def test_two_account_holders_are_served_from_one_session(tmp_path: Path) -> None:
+def test_a_client_and_a_check_are_paid_from_one_session_and_stand_in_one_book(tmp_path: Path) -> None:
     async def story() -> None:
         async with market(tmp_path, session_amount=500_000) as place:
             await fund(place)
             await place.add_provider()
-            hub = place.hub
-            quotes = []
-            for account in ("client:1", "client:2"):
-                asked = QuoteRequest(
-                    client=hub.signer.address, kind="chat", request={"prompt": account, "max_tokens": 4}
-                )
-                made, _ = make_quote(
-                    asked, hub.directory, now_ms=hub.now_ms(), quote_s=60, deliver_s=60, claim_s=60
-                )
-                quotes.append(msgspec.structs.replace(made, account=account))
-                await hub.db(hub.store.add_quote, quotes[-1])
-            tick = asyncio.create_task(blocks(place))
-            await asyncio.gather(*[hub.sessions.start(quote) for quote in quotes])
-            records = [await until_settled(place, quote.job_id) for quote in quotes]
-            tick.cancel()
+            store = place.hub.store
+            credit = {"amount": 100_000}
+            assert (await place.admin("POST", "/admin/accounts/one/credit", credit)).status_code == 200
+            jobs = [await begin(place, account) for account in ("one", CHECKS)]
+            for _ in range(500):
+                records = [store.job(job) for job in jobs]
+                if all(record.state == "settled" for record in records):
+                    break
+                await asyncio.sleep(0.02)
+            assert [record.state for record in records] == ["settled", "settled"]
             assert len({record.lock for record in records}) == 1
             assert sorted([record.first_task for record in records]) == [0, 1]
             lock = await place.chain.lock(records[0].lock)
             assert lock is not None
-            assert (lock["session"], lock["client"]) == (True, hub.signer.address)
-            paid = [hub.store.receipt_of_job(quote.job_id).signed.attestation.price for quote in quotes]
-            assert int(lock["paid"]) == sum(paid) > 0
+            assert (lock["session"], lock["client"]) == (True, place.hub.signer.address)
+            prices = [store.receipt_of_job(job).signed.attestation.price for job in jobs]
+            assert int(lock["paid"]) == sum(prices) > 0
 
-            place.node.ahead_ms = 3_600_000
-            await asyncio.to_thread(
-                place.node.send, "alice", "TRANSFER", {"to": hub.signer.address, "amount": 1}
+            books = await place.sum_of_books()
+            assert books["income:"] == sum(prices)
+            assert books["free:one"] == 100_000 - prices[0]
+            assert -books["checking:"] == prices[1] + books[f"free:{CHECKS}"], (
+                "the rest is for the next check"
             )
-            before = place.balance("hub")
-            hub.now_ms = lambda: lock["claim_until_ms"] + 10**7
-            assert await hub.sessions.refund_once() == 1
-            assert place.balance("hub") > before
-            assert await hub.sessions.refund_once() == 0
 
     asyncio.run(story())
 
 
-async def blocks(place: Market) -> None:
-    """The chain goes on: a draw waits for the first block after its job has a number."""
-    while True:
-        await asyncio.sleep(0.1)
-        await asyncio.to_thread(
-            place.node.send, "alice", "TRANSFER", {"to": place.signers["provider"].address, "amount": 1}
-        )
+def test_what_a_client_leaves_in_its_lock_is_sent_back_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with market(tmp_path) as place:
+            await fund(place)
+            await place.add_provider()
+            quote = await place.quote()
+            lock = await place.lock(quote)
+            await place.hub.db(place.hub.store.watch_lock, lock, refund_after_ms=NOW)
+            place.node.ahead_ms = 3_600_000
+            before = place.balance("alice")
+            assert await place.hub.refunds.once() == 1
+            assert place.balance("alice") > before
+            assert await place.hub.refunds.once() == 0
+
+    asyncio.run(story())
 
 
-def test_a_session_pays_no_more_than_it_has(store: JobStore) -> None:
-    store.add_session(
-        Session(lock="aa", amount=100, tasks=3, deliver_by_ms=NOW + 10, claim_until_ms=NOW + 20)
-    )
-    draw = store.draw_on_session
-    assert draw(amount=60, tasks=2, deliver_by_ms=NOW) == Draft("aa", 0, NOW + 20)
-    assert draw(amount=41, tasks=1, deliver_by_ms=NOW) is None, "the money is spoken for"
-    assert draw(amount=1, tasks=2, deliver_by_ms=NOW) is None, "it has one task left"
-    assert draw(amount=1, tasks=1, deliver_by_ms=NOW + 11) is None, "it ends before"
-    assert draw(amount=40, tasks=1, deliver_by_ms=NOW) == Draft("aa", 2, NOW + 20)
-    store.forget_sessions(now_ms=NOW + 21)
+def test_a_lock_is_watched_until_it_is_not(store: JobStore) -> None:
     store.watch_lock("aa", refund_after_ms=NOW)
     store.watch_lock("aa", refund_after_ms=NOW + 5)
+    assert store.locks_to_refund(now_ms=NOW) == []
     assert store.locks_to_refund(now_ms=NOW + 1) == ["aa"]
     store.unwatch_lock("aa")
     assert store.locks_to_refund(now_ms=NOW + 99) == []

@@ -8,12 +8,13 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
+from aitbc.adapters.engines.tiny_lm import TinyLm
 from aitbc.core.jobs import link
-from aitbc.core.jobs.audits import replay
+from aitbc.core.jobs.audits import REPLAYED, replay
+from aitbc.core.jobs.requests import engine_request
 from hub.market import Market, market, until
 from hub.strange_provider import StrangeProvider
 from hub.test_hub_batches import fund
-from hub.test_sessions import blocks
 
 
 @asynccontextmanager
@@ -67,7 +68,6 @@ def test_a_liar_is_unpaid_and_excluded_and_the_client_is_served_by_another(tmp_p
                 at_work(two, " truth"),
                 at_work(three, " truth"),
             ):
-                tick = asyncio.create_task(blocks(place))
                 quote = await ask(place, deny=[each.signer.address for each in (one, two, three)])
                 refused = await place.until_state(quote, "queued", "failed", within=20)
                 assert refused["reason"] == "check_failed"
@@ -79,13 +79,38 @@ def test_a_liar_is_unpaid_and_excluded_and_the_client_is_served_by_another(tmp_p
                 served = await ask(place)
                 await place.until_state(served, "settled", within=20)
                 assert lies == [quote["job_id"]], "nothing more is given to it"
-                tick.cancel()
             await place.hub.audits.stop()
             log = [entry for _, entry in place.hub.store.audit_log()]
             assert replay(log) == []
             judged = [entry for entry in log if entry.what == "judged"]
             assert [entry.verdict for entry in judged] == ["false", "passed"]
             assert len(judged[0].auditors) == len(set(judged[0].auditors)) == 3
+
+    asyncio.run(story())
+
+
+def test_a_text_that_the_model_tells_is_not_convicted_by_who_tells_another(tmp_path: Path) -> None:
+    """The auditor lies, or its machine has turned a token; the hub follows the text itself before it asks two more."""
+
+    async def story() -> None:
+        async with market(tmp_path, **OPTIONS) as place:
+            await fund(place)
+            async with (
+                StrangeProvider(place, name="honest") as honest,
+                StrangeProvider(place, name="other") as other,
+                at_work(other, " another tale"),
+            ):
+                quote = await ask(place, deny=[other.signer.address])
+                task = await honest.take_task()
+                asked = engine_request(task.offer.request)
+                tale = TinyLm().run("tiny-lm", asked, lambda _event: None, lambda: False).data
+                await honest.deliver(task, *honest.make(task.offer, tale))
+                await place.until_state(quote, "settled", within=20)
+                log = [entry for _, entry in place.hub.store.audit_log()]
+                (judged,) = [entry for entry in log if entry.what == "judged"]
+                assert (judged.verdict, judged.scores, judged.thresholds) == ("passed", [0], tuple(REPLAYED))
+                assert judged.auditors == [other.signer.address]
+                assert replay(log) == []
 
     asyncio.run(story())
 
@@ -100,7 +125,6 @@ def test_an_honest_provider_is_checked_paid_and_one_check_nearer_to_trust(tmp_pa
                 at_work(one, " truth"),
                 at_work(two, " truth"),
             ):
-                tick = asyncio.create_task(blocks(place))
                 quote = await ask(place, deny=[two.signer.address])
                 events = await place.events(quote)
                 assert [event["state"] for event in events if "state" in event] == [
@@ -111,7 +135,6 @@ def test_an_honest_provider_is_checked_paid_and_one_check_nearer_to_trust(tmp_pa
                     "delivered",
                 ]
                 await place.until_state(quote, "settled", within=20)
-                tick.cancel()
                 assert place.hub.directory.get(one.signer.address).standing.streak == 1
 
     asyncio.run(story())

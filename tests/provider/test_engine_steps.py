@@ -120,6 +120,34 @@ def test_a_child_that_eats_the_machine_is_killed_and_replaced(tmp_path: Path) ->
     asyncio.run(story())
 
 
+class FullCard:
+    """Meters of one card on which every process holds as much."""
+
+    def __init__(self, held: int) -> None:
+        self.held = held
+
+    def held_by(self, _pid: int) -> list[int]:
+        return [0, self.held]
+
+
+def test_a_child_that_takes_more_of_a_card_than_its_owner_leaves_it_is_killed(tmp_path: Path) -> None:
+    async def story() -> None:
+        cards: Any = FullCard(600)
+        engine = EngineProcess(config(tmp_path, BRUSH, slots=1, engine_vram_bytes=600), cards=cards)
+        await engine.start()
+        assert (await run(engine, "job/0/1", picture(0, 5)))[0].data == b"5 strokes of 0", "just as much"
+        cards.held = 601
+        with pytest.raises(EngineError, match="601 bytes of a card; it may hold 600") as error:
+            await run(engine, "job/1/1", {**picture(0, 5000), "prompt": "slow"})
+        assert error.value.reason == "out_of_memory"
+        cards.held = 0
+        await until(lambda: engine.ready)
+        assert (await run(engine, "job/2/1", picture(1, 5)))[0].data == b"5 strokes of 1"
+        await engine.stop()
+
+    asyncio.run(story())
+
+
 def test_what_does_not_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
     async def story() -> None:
         engine = EngineProcess(config(tmp_path, BRUSH))

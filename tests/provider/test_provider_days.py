@@ -150,6 +150,17 @@ class Meters:
     def nvmlDeviceGetUtilizationRates(self, _handle: str) -> Any:
         return SimpleNamespace(gpu=50)
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> Any:
+        if handle != "card":
+            raise self.NVMLError
+        ours = SimpleNamespace(pid=7, usedGpuMemory=3)
+        return [
+            ours,
+            ours,
+            SimpleNamespace(pid=8, usedGpuMemory=9),
+            SimpleNamespace(pid=7, usedGpuMemory=None),
+        ]
+
     def nvmlDeviceGetPowerUsage(self, _handle: str) -> int:
         raise self.NVMLError
 
@@ -160,8 +171,30 @@ def test_meters_of_a_card_are_information_and_may_be_missing(monkeypatch: pytest
     assert cards.names == ["RTX 2060"]
     assert set(cards.read()[0]) == set(metrics.CARD_GAUGES)
     assert cards.read()[0]["aitbc_provider_gpu_power_watts"] == 0.0
+    assert (cards.largest_bytes, cards.held_by(7), cards.held_by(9)) == (6, [6], [0])
+    cards._handles = ["another"]
+    assert cards.held_by(7) == [0], "a driver that does not say"
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     assert nvml.Cards().names == [] and nvml.Cards().read() == []
+    assert (nvml.Cards().largest_bytes, nvml.Cards().held_by(7)) == (0, [])
+
+
+def test_what_a_provider_says_of_itself_is_what_clients_can_ask_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with market(tmp_path) as place:
+            await place.add_provider(region="eu", policies=("no-log",), vram_mb=8_192)
+            wishes: list[tuple[dict[str, Any], int]] = [
+                ({"min_vram_mb": 8_192, "regions": ["eu", "us"], "policies": ["no-log"]}, 200),
+                ({"min_vram_mb": 8_193}, 409),
+                ({"regions": ["us"]}, 409),
+                ({"policies": ["no-log", "sealed"]}, 409),
+            ]
+            for wish, status in wishes:
+                body = {"client": place.signers["alice"].address, "kind": "chat", "request": {"prompt": "x"}}
+                answer = await place.http.post("/v1/quotes", json={**body, "provider": wish})
+                assert answer.status_code == status, answer.text
+
+    asyncio.run(story())
 
 
 # init

@@ -65,6 +65,7 @@ def test_a_welcome_must_be_signed_with_the_key_of_the_hub_that_was_named(
                 genesis_hash=GENESIS_HASH,
                 cards=lambda: CARDS,
                 running=list,
+                vram_mb=0,
                 on_message=lambda _session, _message: None,
                 on_linked=lambda: None,
                 on_lost=lambda: None,

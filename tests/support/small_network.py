@@ -8,7 +8,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,14 +69,17 @@ class Refusal(Exception):
 class SmallNode:
     """The node's RPC over an executor; every transaction gets its own final block."""
 
-    def __init__(self) -> None:
+    def __init__(self, genesis: Callable[[Any], Any] = lambda devnet: devnet) -> None:
+        """`genesis`: what becomes of the devnet's."""
         self.signers = {name: KeySigner(seed) for name, seed in devnet_keys().items()}
-        self.genesis = devnet_genesis({name: signer.auth_key for name, signer in self.signers.items()})
+        self.genesis = genesis(devnet_genesis({name: one.auth_key for name, one in self.signers.items()}))
         self.executor = Executor(jcs(self.genesis), None)
         self.genesis_hash = self.executor.loaded.hash
         self.blocks: list[CommittedBlock] = [self.executor.head]
         self.places: dict[str, int] = {}
         self.claims: dict[str, str] = {}
+        self.paid: dict[str, Any] = {}
+        """Receipts as the history keeps them: a settled one has no record in the state."""
         self.ahead_ms = 0
         self.pending_only = False
         self.asks_fee: int | None = None
@@ -89,19 +92,29 @@ class SmallNode:
             tx_id = verified.id.hex()
             if self.pending_only or tx_id in self.places:
                 return tx_id
-            now_ms = max(int(time.time() * 1000) + self.ahead_ms, self._head.timestamp_ms + 1)
-            validator = self.signers["validator"]
-            built = self.executor.build([verified], proposer=validator.address, timestamp_ms=now_ms)
-            if built.refused:
-                raise built.refused[0][1]
-            certificate = self._certificate(built.hash, built.block.header.height)
-            committed = self.executor.seal(built, certificate).block
-            self.executor.publish(built, committed)
-            for paid in built.receipts:
+            for paid in self._add([verified]):
                 self.claims[paid.receipt_id] = tx_id
-            self.blocks.append(committed)
+                self.paid[paid.receipt_id] = paid
             self.places[tx_id] = len(self.blocks) - 1
             return tx_id
+
+    def idle(self) -> None:
+        """An empty block."""
+        with self._lock:
+            self._add([])
+
+    def _add(self, verified: list[Any]) -> list[Any]:
+        """A block; the receipts that it pays."""
+        now_ms = max(int(time.time() * 1000) + self.ahead_ms, self._head.timestamp_ms + 1)
+        validator = self.signers["validator"]
+        built = self.executor.build(verified, proposer=validator.address, timestamp_ms=now_ms)
+        if built.refused:
+            raise built.refused[0][1]
+        certificate = self._certificate(built.hash, built.block.header.height)
+        committed = self.executor.seal(built, certificate).block
+        self.executor.publish(built, committed)
+        self.blocks.append(committed)
+        return list(built.receipts)
 
     @property
     def _head(self) -> Any:
@@ -208,10 +221,15 @@ class SmallNode:
                     raise Refusal(404, "unknown_lock")
                 return {"id": key, **msgspec.to_builtins(record)}
             case ["GET", "rpc", "receipts", key]:
-                record = self.executor.state.get("receipts", key)
+                record = self.executor.state.get("receipts", key) or self.paid.get(key)
                 if record is None:
                     raise Refusal(404, "unknown_receipt")
                 return {"receipt_id": key, **msgspec.to_builtins(record), "txHash": self.claims[key]}
+            case ["GET", "rpc", "params"]:
+                return msgspec.to_builtins(self.executor.state.params)
+            case ["GET", "rpc", "proof", "params", key]:
+                made = self.executor.prove("params", key, height=self._head.height)
+                return {"leaf": {"key": made.proof.key.decode(), "value": made.proof.value.hex()}}
             case ["GET", "rpc", "registry"]:
                 return {"items": []}
             case ["GET", "rpc", "validators"]:

@@ -35,6 +35,23 @@ class Cards:
         """By card; a meter that a card lacks reads 0."""
         return [self._read(handle) for handle in self._handles]
 
+    def held_by(self, pid: int) -> list[int]:
+        """By card, the bytes that a process holds; 0 where the driver does not say, as in a container."""
+        return [self._held(handle, pid) for handle in self._handles]
+
+    def _held(self, handle: Any, pid: int) -> int:
+        try:
+            found = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        except self._nvml.NVMLError:
+            return 0
+        return sum([each.usedGpuMemory or 0 for each in found if each.pid == pid])
+
+    @property
+    def largest_bytes(self) -> int:
+        """Memory of the largest card; 0 without one."""
+        totals = [reading["aitbc_provider_vram_total_bytes"] for reading in self.read()]
+        return int(max(totals, default=0))
+
     def _read(self, handle: Any) -> Reading:
         nvml = self._nvml
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)

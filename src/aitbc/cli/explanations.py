@@ -349,6 +349,10 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The work was done again elsewhere and is not what was delivered.",
         "The job goes on with another provider.",
     ),
+    "calibration_failed": Explanation(
+        "A calibration job is not what the reference made of it.",
+        "Look at the engine; the next epoch draws another.",
+    ),
     "hedged": Explanation("Another provider delivered this part first.", "Nothing."),
     "infeasible": Explanation(
         "No connected provider could ever do this request.", "Ask for what the message names instead."

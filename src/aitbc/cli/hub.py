@@ -63,9 +63,9 @@ command.add_command(key_commands)
 )
 @click.option(
     "--database",
-    "queue",
+    "database",
     metavar="URL",
-    help="PostgreSQL for several hub processes on one queue; HUB_DATABASE_URL, else SQLite in the folder.",
+    help="PostgreSQL for several hub processes; HUB_DATABASE_URL or DATABASE_URL, else SQLite in the folder.",
 )
 @click.option(
     "--matching",
@@ -92,7 +92,7 @@ def start(
     spot_checks: bool,
     **flags: Any,
 ) -> int:
-    """Quote, match, check, attest and claim until Ctrl-C. DATABASE_URL: accounts in a PostgreSQL of their own."""
+    """Quote, match, check, attest and claim until Ctrl-C."""
     from aitbc.adapters.http.ports import check_port
     from aitbc.adapters.telemetry.logs import log_as_json
     from aitbc.cli.accounts import signer_of
@@ -125,8 +125,7 @@ def start(
             session_amount=session_amount,
             cors_origins=said["cors_origins"],
             policies=policies,
-            database_url=said["queue"],
-            accounts_url=said["database"],
+            database_url=said["database"],
             matching=matching,
             spot_checks=spot_checks,
         )

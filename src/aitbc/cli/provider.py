@@ -98,7 +98,7 @@ def start(
     from aitbc.provider.engine import EngineGone
     from aitbc.provider.hours import hours_of
     from aitbc.provider.main import run
-    from aitbc.provider.settings import engines_file_of, read_settings
+    from aitbc.provider.settings import MEGABYTE, engines_file_of, read_settings
 
     folder = folder_of(settings, data)
     try:
@@ -131,6 +131,11 @@ def start(
             hours=own.hours if hours is None else hours,
             keep_warm_s=own.keep_warm_s if keep_warm is None else keep_warm,
             device=device or own.device,
+            region=own.region,
+            policies=tuple(own.policies),
+            vram_mb=own.vram_mb,
+            engine_memory_bytes=own.engine_memory_mb * MEGABYTE,
+            engine_vram_bytes=own.engine_vram_mb * MEGABYTE,
         )
         note(f"provider {signer.address} for hub {settings.hub}, status on http://{host}:{port}/v1/health")
         log_as_json()

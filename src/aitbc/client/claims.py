@@ -21,7 +21,7 @@ def find_claim(node: NodeClient, bundle: Json, *, timeout: float) -> Json:
     if not isinstance(claim_tx, str) or not _claims(node.transaction(claim_tx), receipt_id):
         raise ApiError(
             "proof_missing",
-            f"the node names no claim of {receipt_id}; it may have been paid out of a batch",
+            f"the node names nothing that paid {receipt_id}",
             "ask another with --rpc",
         )
     left = max(0.0, deadline - monotonic())
@@ -42,10 +42,7 @@ def with_finality(node: NodeClient, bundle: Json) -> Json:
 
 
 def _claims(answer: Json, receipt_id: str) -> bool:
-    """Is this the good claim of the receipt?"""
+    """Does this pay the receipt, by its word? Which leaf of a SETTLE it is is looked at with the proofs."""
     tx = answer.get("tx") or {}
-    return (
-        answer.get("status") == "final"
-        and tx.get("type") == "RECEIPT_CLAIM"
-        and tx.get("payload", {}).get("receipt_id") == receipt_id
-    )
+    claims = tx.get("type") == "RECEIPT_CLAIM" and tx.get("payload", {}).get("receipt_id") == receipt_id
+    return answer.get("status") == "final" and (claims or tx.get("type") == "SETTLE")

@@ -185,10 +185,22 @@ def add_claim(
 
 
 def final_claim(node: NodeClient, claim_tx: str, timeout: float, *, genesis: Json) -> Json:
-    """The claim with its proofs, once it is final and good, and with all that leads from the genesis validators to
-    the certificate of its block; raises TransactionFailed when it failed."""
+    """What paid a receipt with its proofs, once it is final and good, and with all that leads from the genesis
+    validators to the certificate of its block; of a SETTLE with its batch. Raises TransactionFailed when it failed."""
+    deadline = monotonic() + timeout
     claim, height = claim_of_answer(claim_tx, wait_final(node, claim_tx, timeout, proof=True))
-    return {**claim, **finality_from_genesis(node, genesis, height)}
+    proved = {**claim, **finality_from_genesis(node, genesis, height)}
+    batch = batch_of(proved)
+    if batch is None:
+        return proved
+    return {**proved, "batch": final_claim(node, batch, deadline - monotonic(), genesis=genesis)}
+
+
+def batch_of(claim: Json) -> str | None:
+    """The RECEIPT_BATCH from which a claim pays; None when it is a RECEIPT_CLAIM."""
+    tx = claim["tx"]
+    batch = tx.get("payload", {}).get("batch") if tx.get("type") == "SETTLE" else None
+    return batch if isinstance(batch, str) else None
 
 
 def claim_of_answer(claim_tx: str, answer: Json) -> tuple[Json, int]:

@@ -219,7 +219,8 @@ class _AsyncTurn:
 
     async def __aenter__(self) -> None:
         try:
-            await asyncio.wait_for(self._lock.acquire(), max(0.0, self._deadline - time.monotonic()))
+            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                await self._lock.acquire()
         except TimeoutError:
             raise _too_late() from None
 

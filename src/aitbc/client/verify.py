@@ -23,6 +23,7 @@ from aitbc.client.finality import (
 )
 from aitbc.client.known_chains import KNOWN_CHAINS
 from aitbc.client.outcomes import Position, list_proof, outcome_from_plain
+from aitbc.client.verify_settled import Settled, difference, leaves_of, paid_with, refusal, settled_leaf
 from aitbc.core.codec.canonical import convert, jcs, plain_json, unhex
 from aitbc.core.codec.digests import (
     attestation_digest,
@@ -95,6 +96,8 @@ class _ClaimForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     """What the node answers at `/rpc/finality`."""
     epochs: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_EPOCHS)] = []
     """Such answers again: how trust goes from genesis to the epoch of `finality`."""
+    batch: dict[str, Any] | None = None
+    """Of a SETTLE: the RECEIPT_BATCH that it pays from, in this same form."""
 
 
 class _BundleForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +146,17 @@ class _Claim:
     epochs: list[Finality]
     tx_proof: ListProof
     outcome_proof: ListProof
+    batch: "_Claim | None" = None
+    """Of a SETTLE: what it pays from."""
+
+
+@dataclass(frozen=True)
+class _Voucher:
+    """The final block in which this receipt was paid, and whose signatures were checked before it could be."""
+
+    header: Header
+    provider: bool
+    hub: bool
 
 
 def verify_bundle(
@@ -156,7 +170,7 @@ def verify_bundle(
     except Rejected as rejected:
         return [Check("form", False, f"not a receipt file of version {BUNDLE_VERSION}: {rejected.message}")]
     claim_checks = _claim_checks(receipt, claim)
-    vouched = _vouched(claim, claim_checks)
+    vouched = _vouched(receipt, claim, claim_checks)
     return [
         Check("form", True, f"a receipt file of version {BUNDLE_VERSION}"),
         _check_genesis(receipt, trusted_genesis_hash),
@@ -222,10 +236,18 @@ def _read_claim(form: _ClaimForm, receipt: _Receipt) -> _Claim:
         epochs=[read_finality(answer) for answer in form.epochs],
         tx_proof=list_proof(form.tx_proof),
         outcome_proof=list_proof(form.outcome_proof),
+        batch=_read_batch(form.batch, receipt) if form.batch is not None else None,
     )
     require_same("transaction", transaction_to_plain(claim.tx), form.tx)
     require_same("outcome", outcome_to_plain(claim.outcome), form.outcome)
     return claim
+
+
+def _read_batch(plain: dict[str, Any], receipt: _Receipt) -> _Claim:
+    form = convert(plain, _ClaimForm)
+    if form.batch is not None or form.certificate is not None:
+        raise Rejected(Reason.MALFORMED, "a batch has `finality` and is paid from no other batch")
+    return _read_claim(form, receipt)
 
 
 def _read_finality(form: _ClaimForm, receipt: _Receipt) -> Finality:
@@ -276,12 +298,14 @@ class _Note:
 
 
 Finding = str | _Note
-ReceiptRule = Callable[[_Receipt, Header | None], Finding]
-"""What was found, in one line; raises Rejected when it does not hold. The header is that of the final block in which
-this receipt was paid: what its validators have checked as well; None when that is not proved."""
+ReceiptRule = Callable[[_Receipt, _Voucher | None], Finding]
+"""What was found, in one line; raises Rejected when it does not hold. The voucher is the final block in which this
+receipt was paid: what its validators have checked as well; None when that is not proved."""
 
 
-def _receipt_checks(receipt: _Receipt, output_bytes: bytes | None, *, vouched: Header | None) -> list[Check]:
+def _receipt_checks(
+    receipt: _Receipt, output_bytes: bytes | None, *, vouched: _Voucher | None
+) -> list[Check]:
     return [_run(name, rule, receipt, vouched) for name, rule in _RECEIPT_RULES] + [
         _check_output(receipt, output_bytes)
     ]
@@ -312,13 +336,13 @@ def _signed_by(auth_key: bytes, address: str, whose: str, vouched: Header | None
     )
 
 
-def _receipt_id(receipt: _Receipt, _vouched: Header | None) -> str:
+def _receipt_id(receipt: _Receipt, _vouched: _Voucher | None) -> str:
     wanted = receipt_id_of(receipt.core, receipt.genesis_hash)
     _require(receipt.receipt_id == wanted, f"the receipt's core has the id {wanted}")
     return wanted
 
 
-def _details(receipt: _Receipt, _vouched: Header | None) -> str:
+def _details(receipt: _Receipt, _vouched: _Voucher | None) -> str:
     core, details = receipt.core, receipt.details
     wanted = details_hash_of(details)
     _require(
@@ -342,16 +366,17 @@ def _details(receipt: _Receipt, _vouched: Header | None) -> str:
     return f"{details.model}, {details.units} compute units, {format_ait(details.price)}"
 
 
-def _provider(receipt: _Receipt, vouched: Header | None) -> Finding:
+def _provider(receipt: _Receipt, vouched: _Voucher | None) -> Finding:
     address = receipt.core.miner_addr
-    signed = _signed_by(receipt.provider_key, address, "provider", vouched)
+    header = vouched.header if vouched and vouched.provider else None
+    signed = _signed_by(receipt.provider_key, address, "provider", header)
     digest = receipt_core_digest(receipt.core, receipt.genesis_hash)
     good = verify(receipt.provider_key, digest, receipt.provider_sig)
     _require(good, f"provider_sig is not {address}'s over this receipt")
     return signed
 
 
-def _attestation(receipt: _Receipt, _vouched: Header | None) -> str:
+def _attestation(receipt: _Receipt, _vouched: _Voucher | None) -> str:
     core, attestation = receipt.core, receipt.attestation
     pairs = {
         "receipt_id": (attestation.receipt_id, receipt.receipt_id),
@@ -367,18 +392,18 @@ def _attestation(receipt: _Receipt, _vouched: Header | None) -> str:
         "candidates_hash": (attestation.candidates_hash, receipt.details.candidates_hash),
     }
     _require_pairs(pairs, "the attestation says", "the receipt says")
-    synthetic = attestation.routed == "synthetic"
     _require(
-        synthetic == (core.lock == ""),
-        "a receipt without a lock is synthetic, and only such a receipt",
+        (attestation.routed in ("synthetic", "calibration")) == (core.lock == ""),
+        "a receipt without a lock is synthetic or calibration, and only such a receipt",
     )
     return f"routed: {attestation.routed}"
 
 
-def _hub(receipt: _Receipt, vouched: Header | None) -> Finding:
+def _hub(receipt: _Receipt, vouched: _Voucher | None) -> Finding:
     """The hub may attest on this chain. That it is the lock's hub is what the claim's outcome proves."""
     hub = receipt.attestation.hub
-    signed = _signed_by(receipt.hub_key, hub, "hub", vouched)
+    header = vouched.header if vouched and vouched.hub else None
+    signed = _signed_by(receipt.hub_key, hub, "hub", header)
     digest = attestation_digest(receipt.attestation, receipt.genesis_hash)
     good = verify(receipt.hub_key, digest, receipt.attestation_sig)
     _require(good, f"attestation_sig is not {hub}'s over this attestation")
@@ -386,7 +411,7 @@ def _hub(receipt: _Receipt, vouched: Header | None) -> Finding:
     return signed if isinstance(signed, _Note) else standing
 
 
-def _standing(receipt: _Receipt, vouched: Header | None) -> Finding:
+def _standing(receipt: _Receipt, vouched: _Voucher | None) -> Finding:
     """Hubs that registered after genesis are the chain's affair: nobody can lock money for what is no hub."""
     hub, params = receipt.attestation.hub, receipt.genesis.params
     if receipt.attestation.routed == "synthetic":
@@ -397,7 +422,7 @@ def _standing(receipt: _Receipt, vouched: Header | None) -> Finding:
         return f"signed by {hub}, listed in genesis"
     if vouched is None:
         raise Rejected(Reason.BAD_PROOF, f"{hub} is not listed as a hub in genesis")
-    return _Note(f"signed by {hub}, not listed in genesis: block {vouched.height} vouches for it")
+    return _Note(f"signed by {hub}, not listed in genesis: block {vouched.header.height} vouches for it")
 
 
 def _check_output(receipt: _Receipt, output_bytes: bytes | None) -> Check:
@@ -428,15 +453,24 @@ ClaimRule = Callable[[_Receipt, _Claim], str]
 def _claim_checks(receipt: _Receipt, claim: _Claim | None) -> list[Check]:
     if claim is None:
         return [Check("claim", False, "the file has no claim: the receipt was not paid when it was written")]
-    checks = [_run(name, rule, receipt, claim) for name, rule in _CLAIM_RULES]
-    vouched = _vouched(claim, checks)
-    return [checks[0], _run("claim_signature", _claim_signature, claim, vouched), *checks[1:]]
+    settles = claim.tx.type == "SETTLE"
+    checks = [_run(name, rule, receipt, claim) for name, rule in (_SETTLE_RULES if settles else _CLAIM_RULES)]
+    vouched = _vouched(receipt, claim, checks)
+    header = vouched.header if vouched else None
+    return [checks[0], _run("claim_signature", _claim_signature, claim, header), *checks[1:]]
 
 
-def _vouched(claim: _Claim | None, checks: list[Check]) -> Header | None:
-    """The final block in which this receipt was paid, when all but the key of the claim's sender proves it."""
-    proved = all(check.ok for check in checks if check.name != "claim_signature")
-    return claim.header if claim is not None and proved else None
+def _vouched(receipt: _Receipt, claim: _Claim | None, checks: list[Check]) -> _Voucher | None:
+    """The final block in which this receipt was paid, when all but the key of the claim's sender proves it.
+
+    A claim is in no block unless both signatures are good. A SETTLE pays on the hub's word under its RECEIPT_BATCH:
+    nobody has looked at the provider's signature, and of the hub the key that signed the batch is vouched for.
+    """
+    if claim is None or not all(check.ok for check in checks if check.name != "claim_signature"):
+        return None
+    if claim.batch is None:
+        return _Voucher(claim.header, provider=True, hub=True)
+    return _Voucher(claim.header, provider=False, hub=claim.batch.tx.pubkey == receipt.hub_key)
 
 
 def _claim_content(receipt: _Receipt, claim: _Claim) -> str:
@@ -451,6 +485,7 @@ def _claim_content(receipt: _Receipt, claim: _Claim) -> str:
     }
     offered = {**witness, "pubkey": key_to_text(receipt.hub_key)}
     _require(claim.tx.type == "RECEIPT_CLAIM", f"a {claim.tx.type[:32]} claims no receipt")
+    _require(claim.batch is None, "a claim is paid from no batch")
     _require(claim.tx.payload == jcs(payload), "the claim is for another receipt")
     _require(claim.tx.witness in (jcs(witness), jcs(offered)), "the claim has another attestation")
     return f"{claim.tx_id.hex()} carries this receipt and this attestation"
@@ -485,6 +520,50 @@ def _outcome(_receipt: _Receipt, claim: _Claim) -> str:
     paid = sum(amount for kind, _, amount in outcome.events if kind == "paid")
     minted = sum(amount for kind, _, amount in outcome.events if kind == "minted")
     return f"{format_ait(paid)} paid from escrow, {format_ait(minted)} minted"
+
+
+def _settled(receipt: _Receipt, claim: _Claim) -> Settled:
+    return settled_leaf(claim.tx, receipt.receipt_id)
+
+
+def _settle_content(receipt: _Receipt, claim: _Claim) -> str:
+    settled = _settled(receipt, claim)
+    differs = difference(settled, receipt.attestation)
+    _require(not differs, differs)
+    return f"{claim.tx_id.hex()} pays receipt {settled.place + 1} of batch {settled.batch}"
+
+
+def _settle_outcome(receipt: _Receipt, claim: _Claim) -> str:
+    outcome, settled = claim.outcome, _settled(receipt, claim)
+    _require(outcome.ok, f"the settlement failed: {outcome.reason}")
+    skipped = refusal(settled, outcome)
+    _require(not skipped, f"the settlement skipped this receipt: {skipped}")
+    others = paid_with(settled, outcome) - 1
+    return f"{format_ait(settled.leaf.price)} paid from escrow, with {others} other receipts"
+
+
+def _batch(receipt: _Receipt, claim: _Claim) -> str:
+    """The hub's batch holds this receipt. That it was in a block before is what the settlement's outcome proves, and
+    `batch_block` shows it."""
+    settled, batch = _settled(receipt, claim), claim.batch
+    if batch is None:
+        raise Rejected(Reason.BAD_PROOF, "the file does not carry the batch from which the receipt was paid")
+    _require(batch.tx.type == "RECEIPT_BATCH", f"a {batch.tx.type[:32]} is no batch")
+    _require(batch.tx_id.hex() == settled.batch, f"the settlement is of batch {settled.batch[:64]}")
+    hub = receipt.attestation.hub
+    _require(batch.tx.sender == hub, f"the batch is {batch.tx.sender}'s, the attestation {hub}'s")
+    _require(verify(batch.tx.pubkey, batch.tx_id, batch.tx.sig), f"the batch is not signed by {hub}")
+    return f"receipt {settled.place + 1} of {leaves_of(settled, batch.tx)} under the root that {hub} signed"
+
+
+def _batch_block(receipt: _Receipt, claim: _Claim) -> str:
+    batch = claim.batch
+    if batch is None:
+        raise Rejected(Reason.BAD_PROOF, "the file does not carry the batch's block")
+    _transaction_proof(receipt, batch)
+    _outcome_proof(receipt, batch)
+    _require(batch.outcome.ok, f"the batch failed: {batch.outcome.reason}")
+    return _certificate(receipt, batch)
 
 
 def _certificate(receipt: _Receipt, claim: _Claim) -> str:
@@ -529,6 +608,16 @@ _CLAIM_RULES: tuple[tuple[str, ClaimRule], ...] = (
     ("outcome_proof", _outcome_proof),
     ("outcome", _outcome),
     ("certificate", _certificate),
+)
+
+_SETTLE_RULES: tuple[tuple[str, ClaimRule], ...] = (
+    ("claim", _settle_content),
+    ("transaction_proof", _transaction_proof),
+    ("outcome_proof", _outcome_proof),
+    ("outcome", _settle_outcome),
+    ("certificate", _certificate),
+    ("batch", _batch),
+    ("batch_block", _batch_block),
 )
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from aitbc.core.codec.digests import attestation_digest
+from aitbc.core.codec.keytext import key_to_text
+from aitbc.core.crypto.address import address_of
 from aitbc.core.jobs import link
 from aitbc.core.jobs.lifecycle import Event
 from aitbc.core.jobs.reasons import JobReason, Refused
@@ -197,12 +199,24 @@ class Attempt:
             return Failure(error.reason, error.message)
         return Delivered(result, data)
 
+    def _routed(self) -> Literal["random", "chosen", "calibration"]:
+        """Who chose the provider."""
+        quote = self.part.job.quote
+        if quote.calibrates:
+            return "calibration"
+        return "chosen" if quote.wishes.allow or self._hub.config.matching == ROUND_ROBIN else "random"
+
+    def _offered_key(self) -> str:
+        """Before there are coins the hub has sent nothing, so the chain knows no key of it."""
+        signer = self._hub.signer
+        first = address_of(signer.auth_key) == signer.address
+        return key_to_text(signer.auth_key) if self.part.job.quote.calibrates and first else ""
+
     def attest(self, delivered: Delivered) -> ReceiptEntry:
         """From here on the provider is owed money."""
         hub, offer, delivery = self._hub, self.offer, delivered.result.delivery
-        chosen = bool(self.part.job.quote.wishes.allow) or hub.config.matching == ROUND_ROBIN
         attestation = build_attestation(
-            offer, delivery.core, genesis_hash=hub.genesis_hash, routed="chosen" if chosen else "random"
+            offer, delivery.core, genesis_hash=hub.genesis_hash, routed=self._routed()
         )
         sig = hub.signer.sign(attestation_digest(attestation, hub.genesis_hash)).hex()
         return ReceiptEntry(
@@ -212,7 +226,7 @@ class Attempt:
             provider=offer.provider,
             provider_pubkey=self.session.pubkey,
             delivery=delivery,
-            signed=SignedAttestation(attestation=attestation, sig=sig),
+            signed=SignedAttestation(attestation=attestation, sig=sig, pubkey=self._offered_key()),
             claim_until_ms=offer.claim_until_ms,
             claim_tx="",
             state="attested",

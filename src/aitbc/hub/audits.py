@@ -1,6 +1,6 @@
 """Has a drawn share of deliveries done again by somebody else before anything is attested.
 
-The second run is an ordinary job of the hub's own account, paid from its session: whoever gets it cannot tell it from a
+The second run is an ordinary prepaid job of the hub's own account: whoever gets it cannot tell it from a
 client's. Every decision is in the log, and `core.jobs.audits.replay` makes it again. docs/spec/audits.md
 """
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aitbc.adapters.engines.reference import replay_reference
 from aitbc.core.jobs.audits import (
     EXACT,
+    REPLAYED,
     AuditEntry,
     Delivered,
     Exposure,
@@ -23,6 +25,7 @@ from aitbc.core.jobs.audits import (
     compared,
     is_drawn,
     next_step,
+    replay_ppm,
     score_ppm,
     thresholds_of,
 )
@@ -31,18 +34,23 @@ from aitbc.core.jobs.lifecycle import FINAL_STATES, State
 from aitbc.core.jobs.matching import Wishes
 from aitbc.core.jobs.reasons import Refused
 from aitbc.core.jobs.reputation import passed_check
-from aitbc.core.jobs.requests import request_hash_of
+from aitbc.core.jobs.requests import engine_request, request_hash_of
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
 from aitbc.hub import attempts
+from aitbc.hub.accounts.ledger import CHECKS
+from aitbc.hub.accounts.records import Payer
+from aitbc.hub.prepaid import start_prepaid
 from aitbc.hub.quotes import quoted_price
 from aitbc.hub.records import Quote, ReceiptEntry
+from aitbc.ports import EngineError
 
 if TYPE_CHECKING:
     from aitbc.hub.hub import Hub
 
 log = logging.getLogger("aitbc.hub")
 
-ACCOUNT = "hub:audits"
+ROUTE = "check"
+"""What the hub's usage says of such a job."""
 POLL_S = 0.02
 """How often a check looks whether the second run is done."""
 
@@ -81,7 +89,12 @@ class Audits:
                         break
                     auditor, again = found
                     auditors.append(auditor)
-                    scores.append(score_ppm(claimed, again, exact=thresholds == EXACT))
+                    exact = thresholds == EXACT
+                    scores.append(await asyncio.to_thread(score_ppm, claimed, again, exact=exact))
+                    if len(scores) == 1 and scores[0] > thresholds.hard_ppm:
+                        replayed = await self._replayed(attempt, delivered)
+                        if replayed is not None and replayed <= REPLAYED.hard_ppm:
+                            scores, thresholds = [replayed], REPLAYED
                     step, verdict = next_step(scores, thresholds)
         except TimeoutError:
             log.warning("job %s: the check was not done in time", offer.job_id)
@@ -104,7 +117,7 @@ class Audits:
 
     async def _decide(self, attempt: "attempts.Attempt", entry: ReceiptEntry) -> bool:
         hub, offer = self._hub, attempt.offer
-        if not hub.config.spot_checks or attempt.part.job.quote.account == ACCOUNT:
+        if not hub.config.spot_checks or attempt.part.job.quote.account == CHECKS:
             return False
         standing = attempt.session.standing
         unmatured = await hub.db(hub.store.unmatured_of, offer.provider)
@@ -133,6 +146,24 @@ class Audits:
         )
         return drawn
 
+    async def _replayed(self, attempt: "attempts.Attempt", delivered: "attempts.Delivered") -> int | None:
+        """Before more auditors are asked about a text: does the model, followed here token by token, tell it?
+
+        Another machine's rounding may turn one token, and everything after it; that is no other work.
+        """
+        offer = attempt.offer
+        spec = self._hub.config.reference_engines.get(offer.model)
+        if offer.kind != "chat" or spec is None:
+            return None
+        try:
+            replay = await replay_reference(spec, engine_request(offer.request), delivered.data)
+        except EngineError as error:
+            log.warning("job %s cannot be replayed: %s", offer.job_id, error.message)
+            return None
+        if replay is None or replay.tokens < delivered.result.delivery.details.counts["out"]:
+            return None  # more tokens are billed than the text has
+        return replay_ppm(tokens=replay.tokens, differing=replay.differing)
+
     def _time_left_s(self, attempt: "attempts.Attempt") -> float:
         """Until the lock's deadline: what was delivered in time is attested in time."""
         left_ms = attempt.offer.deliver_by_ms - self._hub.now_ms() - self._hub.config.dispatch_margin_ms
@@ -144,9 +175,8 @@ class Audits:
         quote = self._quote(attempt, but)
         if quote is None:
             return None
-        await hub.db(hub.store.add_quote, quote)
         try:
-            await hub.sessions.start(quote)
+            quote = await start_prepaid(hub, Payer(account=CHECKS), quote, tokens=0, route=ROUTE)
         except Refused as error:
             log.warning("job %s cannot be checked: %s", offer.job_id, error)
             return None
@@ -191,7 +221,7 @@ class Audits:
             created_ms=now_ms,
             job_class=JobClass.INTERACTIVE,
             wishes=Wishes(deny=but),
-            account=ACCOUNT,
+            account=CHECKS,
         )
 
     def _note(self, attempt: "attempts.Attempt", verdict: Verdict) -> None:

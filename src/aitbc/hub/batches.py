@@ -191,7 +191,7 @@ class Batcher:
         if skipped is None:
             await self._claims.close(entry, "claimed", "", claim_tx=settled)
         elif skipped in _PAID:
-            await self._claims.close(entry, "claimed", "", claim_tx="")
+            await self._claims.close(entry, "claimed", "", claim_tx=await self._claims.payer_of(entry))
         elif skipped in _HOPELESS:
             await self._claims.close(entry, "lapsed", skipped, claim_tx="")
         else:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import claim_witness, receipt_claim_payload
+from aitbc.core.codec.keytext import key_from_text
 from aitbc.core.codec.leaves import ROUTED
+from aitbc.core.crypto.address import address_of
 from aitbc.core.jobs.lifecycle import Event
 from aitbc.core.jobs.reasons import JobReason
 from aitbc.core.types.reasons import Reason
@@ -29,7 +31,16 @@ FINAL_WAIT_S = 30
 TOO_CLOSE_MS = 30_000
 """A receipt that lapses sooner is claimed alone at once: a batch takes two transactions, one after the other."""
 
-_HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
+_HOPELESS = frozenset(
+    {
+        Reason.CLAIM_TOO_LATE,
+        Reason.LOCK_CLOSED,
+        Reason.TASK_ALREADY_PAID,
+        Reason.CALIBRATION_OVER,
+        Reason.WRONG_CALIBRATION,
+        Reason.ALREADY_CALIBRATED,
+    }
+)
 """No later claim of this receipt can succeed."""
 
 
@@ -54,9 +65,13 @@ class ClaimWorker:
 
     def add(self, entry: ReceiptEntry) -> None:
         config = self._hub.config
-        alone = entry.signed.attestation.routed not in ROUTED  # calibration has no lock to settle from
+        no_lock = entry.signed.attestation.routed not in ROUTED  # calibration
+        rotated = (
+            address_of(key_from_text(entry.provider_pubkey)) != entry.provider
+        )  # a batch proves no such key
         if (
-            alone
+            no_lock
+            or rotated
             or entry.claim_tx
             or entry.claim_until_ms < self._hub.now_ms() + TOO_CLOSE_MS + config.batch_s * 1000
         ):
@@ -122,7 +137,8 @@ class ClaimWorker:
                 async with self._sending:
                     end = await self._try_once(entry)
                 if end is not None:
-                    await self.close(entry, *end, claim_tx=self._newest.pop(entry.receipt_id))
+                    claim_tx = self._newest.pop(entry.receipt_id)
+                    await self.close(entry, *end, claim_tx=claim_tx or await self.payer_of(entry))
                     return
             except ClientError as error:
                 log.warning("claim of %s: %s", entry.receipt_id, error.message)
@@ -173,6 +189,15 @@ class ClaimWorker:
 
     async def _is_paid(self, entry: ReceiptEntry) -> bool:
         return await self._hub.chain.receipt(entry.receipt_id) is not None
+
+    async def payer_of(self, entry: ReceiptEntry) -> str:
+        """The transaction that paid a receipt, when it is not ours; empty when the node does not say."""
+        try:
+            record = await self._hub.chain.receipt(entry.receipt_id)
+        except ClientError as error:
+            log.info("what paid %s is not known: %s", entry.receipt_id, error.message)
+            return ""
+        return str((record or {}).get("txHash", ""))
 
     async def _send(self, entry: ReceiptEntry) -> str:
         payload = receipt_claim_payload(

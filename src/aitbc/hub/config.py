@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from aitbc.adapters.engines.reference import BUILT_IN
 from aitbc.core.types.amounts import AIT
 from aitbc.hub.providers import WEIGHTED
 from aitbc.ports import Signer
@@ -20,9 +21,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     genesis: dict[str, Any] | None = None
     """The genesis document, when the caller has it; else the node is asked."""
     database_url: str = ""
-    """PostgreSQL for several hub processes on one queue (`HUB_DATABASE_URL`); empty: SQLite in the data folder."""
-    accounts_url: str = ""
-    """Where accounts are kept: postgresql://… (`DATABASE_URL`); empty: beside the queue, in a file of their own."""
+    """PostgreSQL for queue and accounts of several hub processes; empty: SQLite in the data folder."""
     matching: str = WEIGHTED
     """How providers are chosen: `weighted` (a draw that can be repeated) or `round_robin` (seed 003; mints nothing)."""
     hedging: bool = True
@@ -76,14 +75,16 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Have a drawn share of deliveries done again elsewhere before they are attested; needs money for a session."""
     spot_check_most_ppm: int = 1_000_000
     """The operator's bound on the share: below what the formula asks, a cheat may pay, and the log shows it."""
-    audit_session_s: int = 600
-    """How long a session lock of the checks takes new ones; what it did not pay comes back after that and `claim_s`."""
+    calibrate: bool = True
+    """Give newcomers the jobs that the chain draws, where genesis has a budget for it and lists this hub."""
+    reference_engines: dict[str, str] = msgspec.field(default_factory=lambda: dict(BUILT_IN))
+    """`module:Class` by model, of engines that this machine can run itself: calibration is compared with them."""
     refunds: bool = True
     """Send back what is left in locks whose time is over; each costs the hub a fee."""
     batch_s: float = 0.25
     """Receipts that are attested within this time go to the chain together; a busy hub takes a minute."""
-    batch_least: int = 8
-    """Fewer are claimed one by one: a batch is two transactions, and a receipt claimed alone carries its own proof."""
+    batch_least: int = 3
+    """Fewer are claimed one by one: a batch is two transactions, and the hub pays for the first."""
     batch_most: int = 4_096
     """More do not wait for each other."""
     session_amount: int = 100 * AIT

@@ -15,6 +15,7 @@ from aitbc.core.jobs.reputation import Standing
 from aitbc.hub.accounts.service import Accounts
 from aitbc.hub.admin import load_admin_token
 from aitbc.hub.audits import Audits
+from aitbc.hub.calibration import Calibrations
 from aitbc.hub.chain import Chain
 from aitbc.hub.claims import ClaimWorker
 from aitbc.hub.config import HubConfig
@@ -28,8 +29,8 @@ from aitbc.hub.matcher import Matcher
 from aitbc.hub.metrics import Measures
 from aitbc.hub.parts import Job
 from aitbc.hub.providers import Directory, ProviderSession
+from aitbc.hub.refunds import Refunds
 from aitbc.hub.sender import Sender
-from aitbc.hub.sessions import SessionLocks
 from aitbc.hub.speeds import Speeds
 from aitbc.hub.store import JobStore, open_store
 from aitbc.ports import StorageError
@@ -108,18 +109,21 @@ class Hub:
         self._thread.store = self.store
         self.jobs = JobService(self)
         self.sender = Sender(self)
-        self.sessions = SessionLocks(self)
+        self.refunds = Refunds(self)
         self.audits = Audits(self)
         await self.audits.start()
         self.claims = ClaimWorker(self, self.sender)
+        self.calibrations = Calibrations(self)
         self.accounts = Accounts(self)
         await self.accounts.start()
         await self._resume()
         self.in_background(self._sweep())
         self.in_background(self._stay_alive())
         self.in_background(self.feeder.run())
+        if self.config.calibrate:
+            self.in_background(self.calibrations.run())
         if self.config.refunds:
-            self.in_background(self.sessions.refund_for_ever())
+            self.in_background(self.refunds.run())
         if self.store.database.shared:
             self.in_background(self.feeder.listen())
 
@@ -133,6 +137,7 @@ class Hub:
         """Leave everything on disk as it is; the next run goes on from there."""
         await self.close_streams()
         await self.claims.stop()
+        await self.calibrations.stop()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -277,7 +282,6 @@ class Hub:
             ended_before_ms=now_ms - self.config.retention_s * 1000,
             unused_before_ms=now_ms - self.config.unused_retention_s * 1000,
         )
-        await self.db(self.store.release_expired, now_ms=now_ms)
         await self._save_standings()
         await self.feeder.mend()
         self.open_jobs = await self.db(self.store.unfinished)

@@ -21,12 +21,12 @@ from aitbc.core.jobs.lifecycle import FINAL_STATES, MAX_ATTEMPTS, Event, State, 
 from aitbc.core.jobs.matching import Ask
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Offer
-from aitbc.core.jobs.reputation import failed_check, succeeded, timed_out, was_false
+from aitbc.core.jobs.reputation import failed_check, passed_check, succeeded, timed_out, was_false
 from aitbc.core.jobs.requests import request_hash_of
 from aitbc.core.jobs.splitting import prove_part
 from aitbc.core.jobs.units import price_of, profile_of, worst_case_units
+from aitbc.hub.accounts.ledger import CHECKS
 from aitbc.hub.attempts import CANCELED, Attempt, Delivered, Ended, attested_message
-from aitbc.hub.audits import ACCOUNT as AUDITS
 from aitbc.hub.chain import check_lock, final_lock
 from aitbc.hub.matcher import Want
 from aitbc.hub.parts import RETRY_ELSEWHERE, Failure, Job, Part
@@ -43,7 +43,7 @@ from aitbc.hub.records import (
     TaskChange,
     TaskRecord,
 )
-from aitbc.hub.sessions import GRACE_MS
+from aitbc.hub.refunds import GRACE_MS
 from aitbc.hub.store.queue import Claimed
 
 if TYPE_CHECKING:
@@ -73,9 +73,13 @@ _FALSE = frozenset(
         JobReason.UNITS_ABOVE_OFFER,
         JobReason.PRICE_MISMATCH,
         JobReason.STREAM_MISMATCH,
+        JobReason.CALIBRATION_FAILED,
     }
 )
 """What no honest provider delivers; everything else may happen to anybody."""
+
+_CHECKED = frozenset({JobReason.CHECK_FAILED, JobReason.CALIBRATION_FAILED})
+"""Verdicts about work that was delivered and done again."""
 
 
 class JobService:
@@ -172,7 +176,7 @@ class JobService:
             owner=hub.process if here else "",
             at_ms=hub.now_ms(),
         )
-        if not quote.account:
+        if not quote.account and not quote.calibrates:
             await hub.db(hub.store.watch_lock, lock, refund_after_ms=quote.claim_until_ms + GRACE_MS)
         if not await hub.batched(hub.store.reserve, reservation):
             raise Refused(JobReason.JOB_OVER, "this quote has ended, or its lock pays another job; refund it")
@@ -244,7 +248,7 @@ class JobService:
             client=quote.client,
             wishes=quote.wishes,
             used=frozenset(part.avoid | busy),
-            price=price_of(part.units, quote.price_per_kilounit),
+            price=quote.price and price_of(part.units, quote.price_per_kilounit),
         )
         return Want(
             key=(part.job.id, part.index),
@@ -375,14 +379,14 @@ class JobService:
 
     def _offer(self, part: Part, granted: Granted) -> Offer:
         job, quote, request = part.job, part.job.quote, part.request
-        per_kilounit = granted.winner.price_per_kilounit
+        per_kilounit = 0 if quote.calibrates else granted.winner.price_per_kilounit
         proof = None
         if job.split:
             proof = prove_part([request_hash_of(each) for each in quote.parts], part.index)
         return Offer(
             chain_id=self._hub.chain_id,
             job_id=job.id,
-            lock=job.lock,
+            lock="" if quote.calibrates else job.lock,
             task=part.task,
             attempt=part.attempts,
             ticket=granted.ticket,
@@ -447,7 +451,7 @@ class JobService:
         (part.lost if failure.reason in RETRY_ELSEWHERE else part.avoid).add(provider)
         number = attempt.offer.attempt
         log.info("job %s: attempt %d failed, %s: %s", part.job.id, number, failure.reason, failure.message)
-        beside_a_check = part.state == State.AUDITING and failure.reason != JobReason.CHECK_FAILED
+        beside_a_check = part.state == State.AUDITING and failure.reason not in _CHECKED
         if part.running or part.over or beside_a_check:
             await self._hub.db(
                 self._hub.store.end_attempt,
@@ -506,7 +510,10 @@ class JobService:
             return
         entry = attempt.attest(delivered)
         part.stop_timer()
-        if hub.config.spot_checks and not await self._checked(attempt, delivered, entry):
+        if part.job.quote.calibrates:
+            if not await self._calibrated(attempt, delivered):
+                return
+        elif hub.config.spot_checks and not await self._checked(attempt, delivered, entry):
             return
         if part.over:
             self._too_late(attempt)
@@ -546,28 +553,46 @@ class JobService:
     async def _checked(self, attempt: Attempt, delivered: Delivered, entry: ReceiptEntry) -> bool:
         """A delivery that is drawn for a check is attested after it; False: it is false, or not ours any more."""
         part = attempt.part
-        if part.state != State.RUNNING or part.job.quote.account == AUDITS:
+        if part.state != State.RUNNING or part.job.quote.account == CHECKS:
             return True
         if delivered.result.delivery.details.status == "partial":
             return True  # where a text was stopped nobody else would stop
         for other in part.running.values():
             other.stop(CancelAsked(reason=JobReason.HEDGED))
-        part.enter(Event.CHECK_BEGUN)
-        change = self._change(part)
-        if not await self._hub.batched(self._hub.store.change_tasks, change):
-            self._drop(part)
+        if not await self._begin_check(part):
             return False
         verdict = await self._hub.audits.verdict(attempt, delivered, entry)
         if verdict != Verdict.FALSE:
             return True
         message = "the work was done again, twice, and is not what was delivered"
-        attempt.session.post(
-            link.ResultRefused(
-                task_id=attempt.granted.task_id, reason=JobReason.CHECK_FAILED, message=message
-            )
-        )
-        await self._failed(attempt, Failure(JobReason.CHECK_FAILED, message))
+        await self._check_failed(attempt, JobReason.CHECK_FAILED, message)
         return False
+
+    async def _calibrated(self, attempt: Attempt, delivered: Delivered) -> bool:
+        """A calibration job is attested when the reference says the same, and never otherwise."""
+        if not await self._begin_check(attempt.part):
+            return False
+        if await self._hub.calibrations.passed(attempt, delivered):
+            attempt.session.standing = passed_check(attempt.session.standing)
+            return True
+        message = "the work is not what the reference made of the same request"
+        await self._check_failed(attempt, JobReason.CALIBRATION_FAILED, message)
+        return False
+
+    async def _begin_check(self, part: Part) -> bool:
+        """False: the part is not ours any more."""
+        part.enter(Event.CHECK_BEGUN)
+        if await self._hub.batched(self._hub.store.change_tasks, self._change(part)):
+            return True
+        self._drop(part)
+        return False
+
+    async def _check_failed(self, attempt: Attempt, reason: JobReason, message: str) -> None:
+        attempt.session.post(
+            link.ResultRefused(task_id=attempt.granted.task_id, reason=reason, message=message)
+        )
+        elsewhere = reason == JobReason.CHECK_FAILED  # calibration is for this provider alone
+        await self._failed(attempt, Failure(reason, message, retry_useful=elsewhere))
 
     def _tell_delivered(self, part: Part, receipt_id: str) -> None:
         job = part.job

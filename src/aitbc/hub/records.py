@@ -40,6 +40,8 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     """The client's share of the queue."""
     account: str = ""
     """Whose balance or session pays; empty when the client locks money for this job."""
+    calibrates: bool = False
+    """Drawn by the chain for one provider: no lock, no price, and the claim mints from the calibration budget."""
 
     @property
     def payer(self) -> str:

@@ -1,15 +1,30 @@
 """Everything a hub can be told, with seed 003's names: one line a setting. docs/howto/configure.md"""
 
+from typing import Any
+
 from aitbc.adapters.config.loader import Setting, Table
 from aitbc.adapters.config.values import milliseconds, one_of, port, text, words
+
+
+def shared_database(value: Any) -> str:
+    """Seed 001's DATABASE_URL=sqlite:///blockchain.db is the node's file: a hub keeps its own in its data folder."""
+    url = text(value)
+    if not url or url.startswith("sqlite:///"):
+        return ""
+    if url.partition("://")[0] not in ("postgresql", "postgres"):
+        raise ValueError(
+            "postgresql://user:password@host:port/database is wanted, or nothing for the data folder"
+        )
+    return url
+
 
 HUB = Table(
     "hub",
     (
         Setting("data", ("HUB_DATA_DIR",), text, "", "Folder of its database."),
-        Setting("database", ("DATABASE_URL",), text, "", "postgresql://…: accounts there.", secret=True),
         Setting(
-            "queue", ("HUB_DATABASE_URL",), text, "", "postgresql://…: one queue for several processes.", secret=True,
+            "database", ("HUB_DATABASE_URL", "DATABASE_URL"), shared_database, "",
+            "postgresql://…: queue and accounts of several hub processes.", secret=True,
         ),
         Setting("cors_origins", ("CORS_ORIGINS",), words, (), "Web pages of others that may ask."),
         Setting("bind_host", ("BIND_HOST",), text, "127.0.0.1", "Where clients and providers come."),

@@ -1,9 +1,14 @@
 """What the provider asks of the chain, and its check that a client's money is really set aside."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from aitbc.client.calibration import calibration_of
 from aitbc.client.errors import ApiError, ClientError
+from aitbc.client.http import Call
 from aitbc.client.transactions import checked_fee
+from aitbc.core.codec.canonical import jcs
+from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.jobs.calibration import calibration_request, drawn_job
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.receipts import Offer
 from aitbc.core.jobs.splitting import is_part_of
@@ -11,6 +16,7 @@ from aitbc.core.types.amounts import format_ait
 from aitbc.core.types.transactions import Transaction
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 LOCK_WAIT_S = 3
 """Our node may be a block or two behind the hub's."""
@@ -36,6 +42,10 @@ class Chain(Protocol):
     async def registration(self, role: str, address: str) -> Json | None: ...
 
     async def estimate_fee(self, type: str, payload: Json) -> int: ...
+
+    async def head(self) -> Json: ...
+
+    async def perform(self, call: Call[T]) -> T: ...
 
     async def close(self) -> None: ...
 
@@ -85,6 +95,25 @@ async def check_lock(chain: Chain, offer: Offer) -> None:
             JobReason.LOCK_MISMATCH,
             f"the lock has {format_ait(left)} left, the offer costs up to {format_ait(offer.price)}",
         )
+
+
+async def check_calibration(chain: Chain, offer: Offer, *, genesis: Json, now_ms: int) -> None:
+    """Refuse work without a lock that is not the very job which the chain has drawn for us in this epoch."""
+    try:
+        drawn = await calibration_of(chain, genesis, now_ms=now_ms)
+    except ClientError as error:
+        raise Refused(JobReason.CHAIN_UNREACHABLE, error.message[:300]) from None
+    wanted = drawn_job(
+        genesis_hash=genesis_hash_of(jcs(genesis)),
+        epoch=drawn.epoch,
+        seed=drawn.seed,
+        provider=offer.provider,
+    )
+    if not drawn.left or offer.hub not in drawn.hubs:
+        raise Refused(JobReason.LOCK_MISMATCH, "no lock pays for this, and the chain mints for it no more")
+    own = calibration_request(offer.model, wanted.nonce)
+    if (offer.job_id, offer.price, offer.request) != (wanted.job_id, 0, own):
+        raise Refused(JobReason.LOCK_MISMATCH, f"epoch {drawn.epoch} has drawn {wanted.job_id}, not this")
 
 
 async def _wait_final(chain: Chain, tx_id: str) -> None:

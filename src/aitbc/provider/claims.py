@@ -34,7 +34,16 @@ FINAL_WAIT_S = 30
 GIVE_UP_MS = 60_000
 """After claim_until a claim that was already on its way gets this long to appear."""
 
-_HOPELESS = frozenset({Reason.CLAIM_TOO_LATE, Reason.LOCK_CLOSED, Reason.TASK_ALREADY_PAID})
+_HOPELESS = frozenset(
+    {
+        Reason.CLAIM_TOO_LATE,
+        Reason.LOCK_CLOSED,
+        Reason.TASK_ALREADY_PAID,
+        Reason.CALIBRATION_OVER,
+        Reason.WRONG_CALIBRATION,
+        Reason.ALREADY_CALIBRATED,
+    }
+)
 """No later claim of this receipt can succeed; each would cost its fee."""
 
 

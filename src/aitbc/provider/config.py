@@ -46,6 +46,12 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where price and mint go; empty for the signer's own address."""
     validator: str = ""
     device: str = "cpu"
+    region: str = ""
+    """Where the machine is, such as `eu`: clients may ask for it."""
+    policies: tuple[str, ...] = ()
+    """What is promised to clients, such as `no-log`."""
+    vram_mb: int = 0
+    """Memory of the card as the hub is told; 0: what NVIDIA's meters say of the largest, if there are any."""
     check_locks: bool = True
     """Look at the client's lock on the chain before working."""
 
@@ -58,6 +64,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """An engine that has not stopped by then is killed; cancel must reach it within a second."""
     engine_memory_bytes: int = 0
     """A child that holds more is killed, and what it did is `out_of_memory`; 0: only when the machine has none left."""
+    engine_vram_bytes: int = 0
+    """Likewise of a card's memory, where the meters tell: what the owner leaves to the engine; 0: all of it."""
     spare_memory_bytes: int = 256 * 1024 * 1024
     """With less left on the machine a child that holds more than this is killed before the kernel kills somebody."""
     claim_after_s: float = 20

@@ -13,6 +13,7 @@ import msgspec
 
 from aitbc.adapters.engines.settings import ENGINES_FILE
 from aitbc.adapters.machine import resident_bytes
+from aitbc.adapters.nvml import Cards
 from aitbc.core.jobs.reasons import Refused
 from aitbc.core.jobs.requests import engine_request
 from aitbc.ports import EngineError, EngineOutput, ModelCard
@@ -33,7 +34,7 @@ from aitbc.provider.engine_messages import (
     encode_frame,
 )
 from aitbc.provider.warm_up import warm_up_request
-from aitbc.provider.watchdog import memory_problem
+from aitbc.provider.watchdog import memory_problem, vram_problem
 
 log = logging.getLogger("aitbc.provider")
 
@@ -59,8 +60,10 @@ class _Running(msgspec.Struct, kw_only=True):
 class EngineProcess:
     """One child, as many requests as there are slots. `ready` is false while the child is being started again."""
 
-    def __init__(self, config: ProviderConfig) -> None:
+    def __init__(self, config: ProviderConfig, *, cards: Cards | None = None) -> None:
+        """`cards`: whose memory is watched."""
         self._config = config
+        self._cards = cards
         self._process: asyncio.subprocess.Process | None = None
         self._decode = msgspec.msgpack.Decoder(FromChild).decode
         self._runs: dict[str, _Running] = {}
@@ -223,7 +226,8 @@ class EngineProcess:
 
     async def _expect(self, kind: type[Any], timeout_s: float) -> Any:
         try:
-            message = await asyncio.wait_for(self._read(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                message = await self._read()
         except TimeoutError:
             raise EngineGone(_silent(timeout_s)) from None
         if isinstance(message, Failed):
@@ -266,8 +270,14 @@ class EngineProcess:
             silent_s = loop.time() - self._last_sign_s
             if self._runs and silent_s > self._config.engine_stall_s:
                 self._kill_for(EngineError("failed", _silent(self._config.engine_stall_s)))
-            elif problem := memory_problem(self.resident_bytes, self._config):
+            elif problem := self._memory_problem():
                 self._kill_for(EngineError("out_of_memory", problem))
+
+    def _memory_problem(self) -> str:
+        if self._process is None:
+            return ""
+        on_card = vram_problem(self._cards, self._process.pid, self._config)
+        return memory_problem(self.resident_bytes, self._config) or on_card
 
     def _kill_for(self, error: EngineError) -> None:
         log.error("the engine is killed: %s", error.message)
@@ -316,7 +326,8 @@ class EngineProcess:
         assert process.stdin is not None and process.stdout is not None, "the pipes were asked for"
         process.stdin.close()
         try:
-            await asyncio.wait_for(_drain(process), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await _drain(process)
         except TimeoutError:
             self._kill()
             await _drain(process)

@@ -43,7 +43,7 @@ class Session:
         self.hub = hub
         self.hub_key = hub_key
         self.heartbeat_s = heartbeat_s
-        self._outbox: asyncio.Queue[Item] = asyncio.Queue(MAX_OUTBOX)
+        self._outbox: asyncio.Queue[Item | None] = asyncio.Queue(MAX_OUTBOX)
 
     def send(self, message: link.FromProvider) -> None:
         """Queue a message; a hub that does not read loses us."""
@@ -53,7 +53,7 @@ class Session:
         """A result and, directly behind it, its bytes."""
         self._put((result, data))
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: Item | None) -> None:
         try:
             self._outbox.put_nowait(item)
         except asyncio.QueueFull:
@@ -61,13 +61,17 @@ class Session:
             self._connection.transport.abort()
 
     def close(self) -> None:
-        """No more words; what is queued is lost, so nothing may be under way."""
-        self._connection.transport.close()
+        """No more words after what is queued: the last of them may be a result."""
+        self._put(None)
 
     async def write(self) -> None:
         """Send what is queued, in order."""
         while True:
-            message, data = await self._outbox.get()
+            item = await self._outbox.get()
+            if item is None:
+                self._connection.transport.close()  # once what was written has left
+                return
+            message, data = item
             await self._connection.send(link.encode_message(message))
             if data is not None:
                 await self._connection.send(data)
@@ -83,6 +87,7 @@ class HubLink:
         genesis_hash: bytes,
         cards: Callable[[], dict[str, ModelCard]],
         running: Callable[[], list[str]],
+        vram_mb: int,
         on_message: OnMessage,
         on_linked: Callable[[], None],
         on_lost: Callable[[], None],
@@ -91,6 +96,7 @@ class HubLink:
         self._genesis_hash = genesis_hash
         self._cards = cards
         self._running = running
+        self._vram_mb = vram_mb
         self._on_message = on_message
         self._on_linked = on_linked
         self._on_lost = on_lost
@@ -114,7 +120,7 @@ class HubLink:
             await asyncio.sleep(self._pause_s(tries) * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
 
     def leave(self) -> None:
-        """Close the link and open none until `wanted` is set again: the hub gives our models to others."""
+        """Say what is left to say, close the link and open none until `wanted` is set again: others get our work."""
         self.wanted.clear()
         if self.session is not None:
             self.session.close()
@@ -204,6 +210,9 @@ class HubLink:
             ],
             slots=self._config.slots,
             device=self._config.device,
+            region=self._config.region,
+            vram_mb=self._vram_mb,
+            policies=list(self._config.policies),
         )
 
     def _check_welcome(self, welcome: link.Welcome, hub: str, hello_nonce: str) -> bytes:

@@ -18,14 +18,15 @@ def check_offer(
     price_per_kilounit: int,
     now_ms: int,
 ) -> None:
-    """Refuse an offer that is for somebody else, wrong in itself, or paid below our price."""
+    """Refuse an offer that is for somebody else, wrong in itself, or paid below our price; what has no lock is
+    looked at by `check_calibration`."""
     offer = task.offer
     _check_parties(task, provider=provider, hub=hub, chain_id=chain_id)
     card = cards.get(offer.model)
     if card is None or card.digest != offer.model_digest:
         raise Refused(JobReason.UNKNOWN_MODEL, f"we do not serve {offer.model} {offer.model_digest}"[:300])
     _check_request(offer)
-    if offer.price_per_kilounit < price_per_kilounit:
+    if offer.lock and offer.price_per_kilounit < price_per_kilounit:
         raise Refused(
             JobReason.PRICE_TOO_LOW,
             f"{offer.price_per_kilounit} for 1,000 units; we ask {price_per_kilounit}",

@@ -10,6 +10,7 @@ from aitbc.adapters.nvml import Cards
 from aitbc.client.errors import ClientError
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import genesis_hash_of
+from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.jobs import link
 from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.core.jobs.requests import engine_request
@@ -22,7 +23,8 @@ from aitbc.provider.engine import EngineGone, EngineProcess
 from aitbc.provider.hours import Span, hours_of, why_closed
 from aitbc.provider.joblog import EarningsLog, JsonLog
 from aitbc.provider.link import HubLink, Session
-from aitbc.provider.registration import ensure_registered
+from aitbc.provider.registration import Vouched, ensure_registered
+from aitbc.provider.settings import MEGABYTE
 from aitbc.provider.warm_up import warm_up_request
 from aitbc.provider.work import Worker
 
@@ -46,8 +48,8 @@ class Provider:
     def __init__(self, config: ProviderConfig, chain: Chain) -> None:
         self.config = config
         self.chain = chain
-        self.engine = EngineProcess(config)
         self.cards = Cards()
+        self.engine = EngineProcess(config, cards=self.cards)
         self.worker = Worker(
             config, chain=chain, engine=self.engine, joblog=JsonLog(config.data_dir / JOBS_FILE)
         )
@@ -79,6 +81,7 @@ class Provider:
             await self.engine.stop()
             raise EngineGone("no engine here serves a model that is asked for")
         self.worker.genesis_hash = genesis_hash_of(jcs(document))
+        self.worker.genesis = document
         self.worker.chain_id = document["chain_id"]
         self.claims = self._claim_keeper()
         self.link = HubLink(
@@ -86,6 +89,7 @@ class Provider:
             genesis_hash=self.worker.genesis_hash,
             cards=lambda: self.engine.cards,
             running=lambda: self.worker.running,
+            vram_mb=self.config.vram_mb or self.cards.largest_bytes // MEGABYTE,
             on_message=self._on_message,
             on_linked=self._on_linked,
             on_lost=self._on_lost,
@@ -236,14 +240,16 @@ class Provider:
         if session is not None and sorted(self.engine.cards) != sorted(self.eligible):
             session.send(link.Registered())
 
-    async def _ask_countersignature(self) -> link.Countersignature:
+    async def _ask_countersignature(self) -> Vouched:
         """Over whatever link there is now. Raises TimeoutError when the hub does not answer."""
         session = self.link.session if self.link is not None else None
         if session is None:
             raise TimeoutError("no link to a hub that could vouch for us")
         self._countersignature = asyncio.get_running_loop().create_future()
         session.send(link.AskCountersignature())
-        return await asyncio.wait_for(self._countersignature, COUNTERSIGN_WAIT_S)
+        async with asyncio.timeout(COUNTERSIGN_WAIT_S):
+            signed = await self._countersignature
+        return Vouched(signed.hub, signed.sig, key_to_text(session.hub_key))
 
     def _on_linked(self) -> None:
         """Once per run: make the chain say what we serve."""

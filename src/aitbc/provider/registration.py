@@ -3,11 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aitbc.client.errors import ApiError, ClientError
 from aitbc.client.transactions import build_transaction, register_payload
-from aitbc.core.jobs import link
 from aitbc.core.types.records import ModelOffer
 from aitbc.ports import ModelCard
 from aitbc.provider.chain import Chain, fee_within
@@ -21,7 +20,17 @@ RETRY_MOST_S = 30
 
 Announce = Callable[[str], None]
 """Told the id of the REGISTER as soon as the node has taken it."""
-AskCountersignature = Callable[[], Awaitable[link.Countersignature]]
+
+
+class Vouched(NamedTuple):
+    """A hub's word for a newcomer, and the key under which it is good."""
+
+    hub: str
+    sig: str
+    pubkey: str
+
+
+AskCountersignature = Callable[[], Awaitable[Vouched]]
 
 
 class RegistrationFailed(Exception):
@@ -96,6 +105,8 @@ async def _send_registration(
     if int(account["balance"]) < fee:
         signed = await ask()
         fee, witness = 0, {"hub": signed.hub, "sig": signed.sig}
+        if not (await chain.account(signed.hub))["pubkey"]:
+            witness["pubkey"] = signed.pubkey  # a hub that has sent nothing yet, on a chain without premint
     tx = build_transaction(
         "REGISTER",
         payload,

@@ -11,6 +11,9 @@ from aitbc.provider.hours import hours_of
 SETTINGS_FILE = "provider.toml"
 ENGINES_FILE = "engines.toml"
 MAX_BYTES = 64 * 1024
+MEGABYTE = 1024 * 1024
+
+Megabytes = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +23,13 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     models: list[str] = []
     engines: list[str] = []
     payout: str = ""
+    region: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    policies: Annotated[list[Annotated[str, msgspec.Meta(max_length=128)]], msgspec.Meta(max_length=16)] = []
+    vram_mb: Megabytes = 0
+    engine_memory_mb: Megabytes = 0
+    """The most that the engine may hold; 0: as long as the machine has some left."""
+    engine_vram_mb: Megabytes = 0
+    """The most that it may hold of a card; 0: all."""
     hours: str = ""
     keep_warm_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0
 

@@ -23,7 +23,7 @@ from aitbc.core.jobs.receipts import (
 )
 from aitbc.core.jobs.requests import engine_request, prompt_hash_of
 from aitbc.ports import EngineError, EngineOutput
-from aitbc.provider.chain import Chain, check_lock
+from aitbc.provider.chain import Chain, check_calibration, check_lock
 from aitbc.provider.config import ProviderConfig
 from aitbc.provider.engine import EngineProcess
 from aitbc.provider.joblog import JsonLog
@@ -55,6 +55,7 @@ class Worker:
         """Why no new task is taken; empty while they are welcome."""
         self.chain_id = ""
         self.genesis_hash = b""
+        self.genesis: dict[str, Any] = {}
         self.measures = Measures()
 
     @property
@@ -119,7 +120,9 @@ class Worker:
             price_per_kilounit=self._config.price_per_kilounit,
             now_ms=_now_ms(),
         )
-        if self._config.check_locks:
+        if not task.offer.lock:
+            await check_calibration(self._chain, task.offer, genesis=self.genesis, now_ms=_now_ms())
+        elif self._config.check_locks:
             await check_lock(self._chain, task.offer)
 
     async def _compute(self, task: link.Task, send: SendText) -> tuple[link.Result, bytes]:

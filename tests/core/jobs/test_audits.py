@@ -2,6 +2,7 @@
 
 import random
 import struct
+import zlib
 from typing import Any
 
 import msgspec
@@ -103,6 +104,21 @@ def floats(*values: float) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
 
+def picture(*grey: int, level: int = 6) -> bytes:
+    """One row of grey pixels as a PNG."""
+    row = b"\x00" + b"".join([bytes([value] * 3) for value in grey])
+    return chunks(
+        (b"IHDR", struct.pack(">II", len(grey), 1) + bytes([8, 2, 0, 0, 0])),
+        (b"IDAT", zlib.compress(row, level)),
+        (b"IEND", b""),
+    )
+
+
+def chunks(*parts: tuple[bytes, bytes]) -> bytes:
+    made = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", 0) for kind, data in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+
+
 @pytest.mark.parametrize(
     ("claimed", "again", "exact", "score"),
     [
@@ -119,7 +135,9 @@ def floats(*values: float) -> bytes:
         (work("embedding", floats(float("nan"), 0)), work("embedding", floats(1, 0)), False, MILLION),
         (work("embedding", floats(float("inf"), 0)), work("embedding", floats(1, 0)), False, MILLION),
         (work("embedding", floats(0, 0)), work("embedding", floats(0, 1)), False, MILLION),
-        (work("image", b"\x00\x00"), work("image", b"\x00\x33"), False, 100_000),
+        (work("image", picture(0, 0)), work("image", picture(0, 0x33)), False, 100_000),
+        (work("image", picture(7, 7)), work("image", picture(7, 7, level=0)), False, 0),
+        (work("image", picture(0)), work("image", picture(0, 0)), False, MILLION),
         (work("image", b"\x00"), work("image", b""), False, MILLION),
         (work("sound", b"a"), work("sound", b"b"), False, MILLION),
     ],

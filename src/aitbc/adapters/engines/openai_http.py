@@ -141,7 +141,8 @@ class OpenAiHttp:
             return
         self._changed.clear()
         try:
-            await asyncio.wait_for(self._changed.wait(), STEP_S)
+            async with asyncio.timeout(STEP_S):
+                await self._changed.wait()
         except TimeoutError:
             return
 

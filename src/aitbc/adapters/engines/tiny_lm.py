@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from aitbc.ports import EngineError, EngineOutput, Estimate, ModelCard
+from aitbc.ports import EngineError, EngineOutput, Estimate, ModelCard, Replay
 
 Floats = npt.NDArray[np.float32]
 
@@ -119,6 +119,39 @@ class TinyLm:
             notes=notes_on_cut(kept=len(kept), whole=len(prompt_tokens)),
             partial=stopped,
         )
+
+    def replay(self, model: str, request: Mapping[str, Any], data: bytes) -> Replay:
+        """A text that ends early without the mark, or goes on after the last token, differs in all that is wrong."""
+        require(model == MODEL, f"model must be {MODEL!r}")
+        asked = StoryRequest.from_request(request)
+        tokenizer, network = self._parts
+        prompt = asked.prompt.rstrip(" ")
+        room = network.context - asked.max_tokens - 1
+        dice = np.random.Generator(np.random.Philox(key=asked.seed))
+        memory = network.empty_memory()
+        logits = network.extend(memory, [END_OF_STORY, *tokenizer.encode(prompt)[-room:]])[-1]
+        logits[END_OF_STORY] = -np.inf
+        told, at, steps, differing = data, 0, 0, 0
+        while steps < asked.max_tokens:
+            token = choose_token(
+                logits, temperature_milli=asked.temperature_milli, top_k=asked.top_k, draw=dice.random()
+            )
+            spelled = tokenizer.spellings[token]
+            if not steps and prompt != asked.prompt and spelled.startswith(b" "):
+                told = b" " + data  # the prompt already ended in a space
+            steps += 1
+            if at == len(told):
+                if token != END_OF_STORY:  # cut short: what is missing differs
+                    steps, differing = asked.max_tokens, differing + asked.max_tokens - steps + 1
+                break
+            if token == END_OF_STORY or not told.startswith(spelled, at):
+                differing += 1
+                token = tokenizer.first_token(told[at:])
+            at += len(tokenizer.spellings[token])
+            if steps < asked.max_tokens:
+                logits = network.extend(memory, [token])[-1]
+        beyond = len(told) - at
+        return Replay(tokens=steps + beyond, differing=differing + beyond)
 
     def encode(self, text: str) -> list[int]:
         return self._parts[0].encode(text)
@@ -271,6 +304,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         return [token for word in WORD.findall(text.encode()) for token in self._tokens_of_word(word)]
+
+    def first_token(self, text: bytes) -> int:
+        """Of the encoding of a text that is not empty."""
+        word = WORD.match(text)
+        return self._tokens_of_word(word[0])[0] if word else text[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return b"".join(self.spellings[token] for token in tokens).decode(errors="replace")

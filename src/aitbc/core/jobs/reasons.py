@@ -58,6 +58,7 @@ class JobReason(StrEnum):
     DEADLINE_MISSED = "deadline_missed"
     CLAIM_LAPSED = "claim_lapsed"
     CHECK_FAILED = "check_failed"
+    CALIBRATION_FAILED = "calibration_failed"
     HEDGED = "hedged"
     HUB_RESTARTED = "hub_restarted"
     HUB_ERROR = "hub_error"

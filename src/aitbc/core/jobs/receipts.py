@@ -230,7 +230,7 @@ def _details_of_offer(offer: Offer) -> dict[str, Any]:
         "prompt_hash": prompt_hash_of(offer.request),
         "candidates_hash": offer.candidates_hash,
         "unit_type": UNIT_TYPES[offer.kind],
-        "pay": {"mode": "lock", "id": offer.lock},
+        "pay": {"mode": "lock" if offer.lock else "calibration", "id": offer.lock},
         "verify": VERIFY_DELIVERY,
         "nonce": offer.request["nonce"],
     }

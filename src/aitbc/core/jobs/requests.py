@@ -17,10 +17,16 @@ MAX_SEED = 2**53 - 1
 NONCE_CHARACTERS = 32
 """16 random bytes in hexadecimal: no two requests share a hash, so no old result can be sold again."""
 
+CALIBRATION_NONCE_CHARACTERS = 64
+"""The nonce that the chain draws for a calibration job: 32 bytes."""
+
 
 MAX_REQUEST_BYTES = 48 * 1024
 """Of the canonical JSON, where a control character takes six bytes: with the rest of an offer it stays below the
 provider link's 64 KiB for a text frame."""
+
+
+_NONCES = (NONCE_CHARACTERS, CALIBRATION_NONCE_CHARACTERS)
 
 
 class IntegerField(NamedTuple):
@@ -36,7 +42,7 @@ def normalise_request(profile: Profile, fields: Mapping[str, Any], *, nonce: str
 
     Refuses unknown fields, wrong types and values out of range, saying what is allowed.
     """
-    assert len(nonce) == NONCE_CHARACTERS, "the hub draws a nonce of 16 bytes"
+    assert len(nonce) in _NONCES, "the hub draws a nonce of 16 bytes, the chain one of 32"
     parameters = _parameters(profile)
     what = "input" if isinstance(profile, EmbeddingProfile) else "prompt"
     unknown = sorted(set(fields) - {what, *[parameter.name for parameter in parameters]})
@@ -76,7 +82,7 @@ def check_normalised(profile: Profile, request: Mapping[str, Any]) -> None:
     own = ("kind", "model", "nonce")
     fields = {name: value for name, value in request.items() if name not in own}
     nonce = request.get("nonce")
-    if not isinstance(nonce, str) or len(nonce) != NONCE_CHARACTERS:
+    if not isinstance(nonce, str) or len(nonce) not in _NONCES:
         raise Refused(JobReason.BAD_REQUEST, f"a request carries a nonce of {NONCE_CHARACTERS} characters")
     if normalise_request(profile, fields, nonce=nonce) != dict(request):
         raise Refused(JobReason.BAD_REQUEST, "the request is not in its canonical form")

@@ -1,4 +1,4 @@
-"""Where accounts are kept: SQLite in the hub's folder, or the PostgreSQL that DATABASE_URL names.
+"""Where accounts are kept: SQLite in the hub's folder, or the PostgreSQL that holds the queue.
 
 Several hubs may share one PostgreSQL: every change is one transaction whose conditions are in its statements.
 """
@@ -126,6 +126,4 @@ class PostgresAccounts:
 
 def open_accounts(url: str, *, default: Path) -> Database:
     """Raises StorageError with what to do."""
-    if url.startswith(("postgresql://", "postgres://")):
-        return PostgresAccounts(url)
-    return SqliteAccounts(default)
+    return PostgresAccounts(url) if url else SqliteAccounts(default)

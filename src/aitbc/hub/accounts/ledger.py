@@ -2,13 +2,16 @@
 
 A ledger account is `<what>:<whose>`. `free` and `held` belong to a payer (an account, or a session's lock) and are
 never negative; `chain` is what came in from the chain, `granted` what the operator gave, `income` what jobs cost,
-`escrow` what lies in locks that clients made. Nothing is ever changed or deleted: what is wrong is put right by another
-event.
+`escrow` what lies in locks that clients made, `checking` what the hub pays itself to have work done again. Nothing is
+ever changed or deleted: what is wrong is put right by another event.
 """
 
 from typing import NamedTuple
 
-CHAIN, GRANTED, INCOME, ESCROW = "chain:", "granted:", "income:", "escrow:"
+CHAIN, GRANTED, INCOME, ESCROW, CHECKING = "chain:", "granted:", "income:", "escrow:", "checking:"
+
+CHECKS = "hub:checks"
+"""The account in whose name the hub has work done again. No key and no address can have this name."""
 
 
 class Posting(NamedTuple):
@@ -53,6 +56,11 @@ def session_opened(*, lock: str, amount: int) -> Event:
 def session_ended(*, lock: str, rest: int) -> Event:
     """Its claim time is over; what was not earned is the chain's to give back."""
     return _event(f"ended:{lock}", (free(lock), -rest), (ESCROW, rest))
+
+
+def checks_paid(*, job_id: str, amount: int) -> Event:
+    """The hub's own account gets what it lacks for a check: a cost that the same job earns again as income."""
+    return _event(f"check:{job_id}", (CHECKING, -amount), (free(CHECKS), amount))
 
 
 def reserved(*, job_id: str, purse: str, amount: int) -> Event:

@@ -85,7 +85,7 @@ class Accounts:
 
     def _url(self) -> str:
         """Processes that share a queue share its accounts, too."""
-        return self._hub.config.accounts_url or self._hub.config.database_url
+        return self._hub.config.database_url
 
     async def stop(self) -> None:
         await self.keeper.stop()

@@ -129,6 +129,10 @@ class AccountStore:
                 _add_hold(sql, hold)
                 return own, hold
             balance = _balance(sql, ledger.free(hold.account))
+            if hold.account == ledger.CHECKS and balance < hold.amount:
+                lacking = ledger.checks_paid(job_id=hold.job_id, amount=hold.amount - balance)
+                _post(sql, lacking, hold.created_ms)
+                balance = hold.amount
             if balance < hold.amount:
                 raise Refused(
                     JobReason.PAYMENT_REQUIRED,
@@ -260,18 +264,38 @@ class AccountStore:
             )
         return [_record(Usage, row) for row in rows]
 
-    def totals(self) -> dict[str, int]:
-        """Every ledger account's balance, added up anew from its postings."""
-        with self._database.transaction() as sql:
-            rows = sql.rows(
-                "SELECT account, CAST(SUM(amount) AS BIGINT) FROM account_posting GROUP BY account"
-            )
-        return {account: int(amount) for account, amount in rows}
-
     def balances(self) -> dict[str, int]:
         """The running balances."""
         with self._database.transaction() as sql:
             return dict(sql.rows("SELECT account, amount FROM account_balance"))
+
+    def audit(self) -> list[str]:
+        """What is wrong with the books; empty when every event adds up to nothing, every balance is the sum of its
+        postings, no payer owes, and what is held is what open holds say."""
+        checks = {
+            "event {} does not add up to nothing": (
+                "SELECT event FROM account_posting GROUP BY event HAVING SUM(amount) <> 0"
+            ),
+            "balance of {} is not the sum of its postings": (
+                "SELECT b.account FROM account_balance b LEFT JOIN account_posting p ON p.account = b.account"
+                " GROUP BY b.account, b.amount HAVING COALESCE(SUM(p.amount), 0) <> b.amount"
+            ),
+            "postings of {} have no balance": (
+                "SELECT DISTINCT account FROM account_posting WHERE account NOT IN"
+                " (SELECT account FROM account_balance)"
+            ),
+            "{} is below zero": (
+                "SELECT account FROM account_balance WHERE amount < 0"
+                " AND substr(account, 1, 5) IN ('free:', 'held:')"
+            ),
+            "what is held of {} is not what its jobs hold": (
+                "SELECT b.account FROM account_balance b LEFT JOIN account_hold h ON h.state = 'held'"
+                " AND b.account = 'held:' || h.purse WHERE substr(b.account, 1, 5) = 'held:'"
+                " GROUP BY b.account, b.amount HAVING COALESCE(SUM(h.amount), 0) <> b.amount"
+            ),
+        }
+        with self._database.transaction() as sql:
+            return [text.format(name) for text, query in checks.items() for (name,) in sql.rows(query)]
 
     def _keys(self, where: str, values: tuple[Any, ...]) -> list[ApiKey]:
         with self._database.transaction() as sql:

@@ -14,6 +14,7 @@ from aitbc.core.jobs.reasons import JobReason, Refused
 from aitbc.hub.accounts.records import Payer
 from aitbc.hub.gateway.errors import ClientGone, JobEnded
 from aitbc.hub.gateway.policy import check_policies
+from aitbc.hub.prepaid import start_prepaid
 from aitbc.hub.quotes import QuoteRequest, make_quote
 from aitbc.hub.records import Quote, ReceiptEntry
 
@@ -206,20 +207,7 @@ def most_tokens(quote: Quote) -> int:
 
 
 async def _start(hub: "Hub", payer: Payer, quote: Quote, *, tokens: int, route: str) -> Work:
-    seat = await hub.accounts.reserve(payer, quote, tokens=tokens, route=route)
-    quote = msgspec.structs.replace(
-        quote,
-        client=seat.client,
-        claim_until_ms=seat.claim_until_ms,
-        account=payer.account,
-    )
-    try:
-        hub.jobs.refuse_when_full()
-        await hub.db(hub.store.add_quote, quote)
-        await hub.jobs.enqueue(quote, lock=seat.lock, first_task=seat.place, randomness=seat.randomness)
-    except BaseException:
-        await hub.accounts.release(quote, message="not_started")
-        raise
+    quote = await start_prepaid(hub, payer, quote, tokens=tokens, route=route)
     return Work(hub, quote.job_id, quote)
 
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from aitbc.client.errors import ClientError
 from aitbc.client.finality import trust_genesis
-from aitbc.client.jobs import claim_of_answer, finality_fields
+from aitbc.client.jobs import batch_of, claim_of_answer, finality_fields
 from aitbc.client.light import follow_async
 from aitbc.client.verify import BUNDLE_VERSION
 from aitbc.core.jobs.reasons import JobReason, Refused
@@ -39,7 +39,7 @@ class ReceiptFile(msgspec.Struct, frozen=True):
 
 
 async def get_receipt(request: Request) -> Response:
-    """A receipt file. With `?proof=1`: with the claim that paid it, down to the certificate of its block; 409
+    """A receipt file. With `?proof=1`: with the claim or the batch that paid it, down to its block's certificate; 409
     `not_delivered` while no claim of it is final."""
     hub: Hub = request.app.state.hub
     receipt_id = request.path_params["receipt_id"][:128]
@@ -60,18 +60,34 @@ async def get_receipt(request: Request) -> Response:
 
 
 async def _claim(hub: Hub, entry: ReceiptEntry) -> dict[str, Any]:
-    if entry.state != "claimed" or not entry.claim_tx:
+    """The claim; of a receipt that was paid out of a batch the SETTLE, and in it the batch."""
+    if entry.state != "claimed":
         raise Refused(JobReason.NOT_DELIVERED, f"no claim of this receipt is final yet; it is {entry.state}")
     try:
-        answer = await hub.chain.transaction(entry.claim_tx, proof=True)
-        claim, height = claim_of_answer(entry.claim_tx, answer)
-        followed = await follow_async(hub.chain, trust_genesis(hub.genesis), height)
+        claim_tx = entry.claim_tx or await _paid_by(hub, entry)
+        claim = await _proved(hub, claim_tx)
+        batch = batch_of(claim)
+        return claim if batch is None else {**claim, "batch": await _proved(hub, batch)}
     except ClientError as error:
         raise unreachable(error) from error
     except Rejected as error:
         raise Refused(
             JobReason.CHAIN_UNREACHABLE, f"the hub's node gives no good proof: {error.message}"[:300]
         ) from None
+
+
+async def _paid_by(hub: Hub, entry: ReceiptEntry) -> str:
+    """The transaction of somebody else: its provider's, or a SETTLE that anybody may send."""
+    record = await hub.chain.receipt(entry.receipt_id)
+    if record is None:
+        raise Refused(JobReason.NOT_DELIVERED, "the hub's node does not know yet what paid this receipt")
+    return str(record["txHash"])
+
+
+async def _proved(hub: Hub, tx_id: str) -> dict[str, Any]:
+    """A final transaction, down to the certificate of its block."""
+    claim, height = claim_of_answer(tx_id, await hub.chain.transaction(tx_id, proof=True))
+    followed = await follow_async(hub.chain, trust_genesis(hub.genesis), height)
     return {**claim, **finality_fields(followed)}
 
 

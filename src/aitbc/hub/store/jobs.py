@@ -38,14 +38,6 @@ class Jobs(BaseStore):
             )
             self._tell(session, [(quote.job_id, quote.created_ms, {"state": State.QUOTED})])
 
-    def replace_quote(self, quote: Quote) -> None:
-        """Before it is taken: with the deadlines of what will pay it."""
-        with self._transaction() as session:
-            session.run(
-                "UPDATE job SET quote = ? WHERE job_id = ? AND state = ?",
-                (encode(quote), quote.job_id, State.QUOTED),
-            )
-
     def job(self, job_id: str) -> JobRecord | None:
         with self._transaction() as session:
             rows = session.rows(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job_id,))  # noqa: S608

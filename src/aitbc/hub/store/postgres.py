@@ -73,8 +73,8 @@ class PostgresDatabase:
                 session.run(
                     f"ALTER TABLE {table} SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)"
                 )
-            session.run("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-        version = session.rows("SELECT value FROM meta WHERE name = 'schema'")
+            session.run("INSERT INTO hub_meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+        version = session.rows("SELECT value FROM hub_meta WHERE name = 'schema'")
         if version != [(str(SCHEMA_VERSION),)]:
             raise StorageError(
                 f"{self.name} has a hub of schema {version}; this version reads {SCHEMA_VERSION}"

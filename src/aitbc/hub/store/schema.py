@@ -1,6 +1,6 @@
 """The hub's tables, once, for both databases: amounts and times are 64-bit integers, records are JSON in bytes.
 
-Accounts and keys of API users have tables of their own, in files of their own; nothing here refers to them.
+Accounts, sessions and money have tables of their own (`hub.accounts.schema`); nothing here refers to them.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ SQLITE = Dialect(serial="INTEGER PRIMARY KEY AUTOINCREMENT", blob="BLOB", skip_l
 POSTGRES = Dialect(serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", blob="BYTEA", skip_locked=True)
 
 TABLES = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE hub_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     # A hub process that is alive; what belongs to one that is not is taken over.
     "CREATE TABLE process (id TEXT PRIMARY KEY, alive_until_ms BIGINT NOT NULL)",
     # Work that one process at a time does for all, such as sending transactions with the hub's nonce.
@@ -61,22 +61,8 @@ TABLES = (
     # Spot checks: what was decided and why.
     "CREATE TABLE audit (id {serial}, receipt_id TEXT NOT NULL, body TEXT NOT NULL)",
     "CREATE INDEX audit_of_receipt ON audit (receipt_id) WHERE receipt_id <> ''",
-    # The hub's own escrow for the jobs of account holders, and locks whose rest goes back when their time is over.
-    """CREATE TABLE session (
-        lock TEXT PRIMARY KEY, amount BIGINT NOT NULL, reserved BIGINT NOT NULL DEFAULT 0, tasks BIGINT NOT NULL,
-        next_task BIGINT NOT NULL DEFAULT 0, deliver_by_ms BIGINT NOT NULL, claim_until_ms BIGINT NOT NULL)""",
+    # Clients' locks whose rest goes back when their time is over.
     "CREATE TABLE watched (lock TEXT PRIMARY KEY, refund_after_ms BIGINT NOT NULL)",
-    # Money: a hold sets an amount aside, entries move it; entries are only ever added.
-    """CREATE TABLE hold (
-        business_id TEXT PRIMARY KEY, payer TEXT NOT NULL, amount BIGINT NOT NULL CHECK (amount >= 0),
-        state TEXT NOT NULL, expires_ms BIGINT NOT NULL)""",
-    "CREATE INDEX hold_open ON hold (expires_ms) WHERE state = 'open'",
-    """CREATE TABLE ledger (
-        id {serial}, business_id TEXT NOT NULL, line BIGINT NOT NULL, account TEXT NOT NULL, kind TEXT NOT NULL,
-        amount BIGINT NOT NULL, at_ms BIGINT NOT NULL, UNIQUE (business_id, line))""",
-    "CREATE INDEX ledger_by_account ON ledger (account, id)",
-    # The projection of the ledger: one row an account, made by the transaction that adds the entries.
-    "CREATE TABLE balance (account TEXT PRIMARY KEY, amount BIGINT NOT NULL)",
 )
 
 
@@ -93,7 +79,7 @@ FROM_1 = (
 """Before the new tables are made."""
 
 COPY_FROM_1 = (
-    "INSERT INTO meta SELECT name, value FROM meta_1",
+    "INSERT INTO hub_meta SELECT name, value FROM meta_1",
     "INSERT INTO job SELECT job_id, quote, state, reason, message, lock, 0, randomness, attempts, expires_ms, ended_ms"
     " FROM job_1",
     """INSERT INTO task (job_id, task, cap, class, vfinish, state, reason, message, attempts, deliver_by_ms, units)
