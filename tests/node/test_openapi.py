@@ -82,6 +82,21 @@ def test_every_operation_has_its_own_name_a_summary_and_its_parameters(document:
     assert len(set(names)) == len(names)
 
 
+def test_every_reference_leads_somewhere(document: Json) -> None:
+    def references(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [one for each in value.values() for one in references(each)]
+        return [one for each in value for one in references(each)] if isinstance(value, list) else []
+
+    found = references(document)
+    assert found
+    for reference in found:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
 def test_what_operations_are_linked_to_exists(document: Json) -> None:
     operations = [operation for found in document["paths"].values() for operation in found.values()]
     names = {operation["operationId"] for operation in operations}
