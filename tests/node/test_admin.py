@@ -148,6 +148,8 @@ def test_several_validators_approve_a_change_and_one_submits_it(tmp_path: Path) 
     assert signed["approval"]["validator"] == members[1].address
     assert code(asked(0, wish)) == (400, "not_enough_approvals")
     assert code(asked(0, {**wish, "value": 4, "approvals": [signed["approval"]]})) == (400, "bad_approval")
+    unknown = {"key": "no_such", "value": 1, "submit": False}
+    assert code(asked(1, unknown)) == (400, "unknown_param"), "nothing is signed that no update can set"
     stranger = {"validator": EVE.address, "sig": signed["approval"]["sig"]}
     assert code(asked(0, {**wish, "approvals": [stranger]})) == (400, "bad_approval")
     answer = asked(0, {**wish, "approvals": [signed["approval"]]})

@@ -9,10 +9,11 @@ import msgspec
 from fastapi import APIRouter, Request
 
 from aitbc.adapters.http.problems import Problem, read_body
-from aitbc.core.codec.canonical import convert, jcs, plain_json
+from aitbc.core.codec.canonical import convert, jcs, parse_jcs, plain_json
 from aitbc.core.codec.digests import param_update_digest, transaction_id
 from aitbc.core.ledger.fees import required_fee
 from aitbc.core.ledger.state import Overlay
+from aitbc.core.ledger.transactions.param_update import Approvals, ParamUpdate, check
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.addresses import numeric_where
 from aitbc.core.types.amounts import Amount
@@ -90,6 +91,7 @@ async def param_set(request: Request) -> Json:
         raise Rejected(Reason.MISSING_FIELD, "give `key` and `value`, or `set`")
     state = service.runtime.executor.state
     payload = jcs({"number": Overlay(state).number("updates.count") + 1, "set": changes})
+    check(parse_jcs(payload, ParamUpdate), Approvals(bitmap=1, sigs=[]), service.runtime.genesis_hash)
     own = signer.sign(param_update_digest(payload, service.runtime.genesis_hash)).hex()
     if not wish.submit:
         approval = {"validator": _member_of(service, signer).address, "sig": own}

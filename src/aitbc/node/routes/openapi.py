@@ -4,7 +4,7 @@ refusal. A new route needs a line here; tests compare answers with it and provok
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from fastapi import FastAPI
@@ -68,7 +68,7 @@ ANSWERS: dict[str, Answer] = {
     "proof_of_ancestor": Answer(shapes.AncestorProof, PAGE),
     "proof_of_record": Answer(shapes.RecordProof, PAGE),
     "mint_faucet": Answer(shapes.TxHash, (*BODY, 403, 404, 503)),
-    "param_set": Answer(shapes.TxHash, (*BODY, 403, 409, 503)),
+    "param_set": Answer(shapes.TxHash | shapes.SignedUpdate, (*BODY, 403, 409, 503)),
     "add_peer": Answer(shapes.PeerAdded, (*BODY, 403, 409)),
     "health": Answer(shapes.Health, (), {503: shapes.Health}),
     "live": Answer(shapes.Live, (), {503: shapes.Live}),
@@ -194,6 +194,9 @@ def _content(shape: Any, schemas: "Schemas") -> Json:
 
 Schemas = Callable[[Any], Json]
 
+ALTERNATIVES = (shapes.TxHash | shapes.TransactionAnswer, shapes.TxHash | shapes.SignedUpdate)
+"""Answers that have one of two shapes, by what was asked."""
+
 
 def _schemas() -> tuple[Schemas, Json]:
     kinds: list[Any] = [shapes.Problem]
@@ -205,8 +208,8 @@ def _schemas() -> tuple[Schemas, Json]:
     _, components = msgspec.json.schema_components([*records, *kinds_of(kinds)], ref_template=PLACE)
 
     def schema(kind: Any) -> Json:
-        if kind == shapes.TxHash | shapes.TransactionAnswer:
-            return {"anyOf": [schema(shapes.TxHash), schema(shapes.TransactionAnswer)]}
+        if kind in ALTERNATIVES:
+            return {"anyOf": [schema(one) for one in get_args(kind)]}
         (found,), _ = msgspec.json.schema_components([kind], ref_template=PLACE)
         return dict(found)
 
@@ -215,4 +218,4 @@ def _schemas() -> tuple[Schemas, Json]:
 
 def kinds_of(kinds: Sequence[Any]) -> list[Any]:
     """Those that a schema can be made of as they are: a union of two records has no tag to tell them apart by."""
-    return [kind for kind in kinds if kind != shapes.TxHash | shapes.TransactionAnswer]
+    return [kind for kind in kinds if kind not in ALTERNATIVES]

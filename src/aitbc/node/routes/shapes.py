@@ -163,6 +163,18 @@ class TxHash(Shape, frozen=True, kw_only=True):
     txHash: Hash
 
 
+class UpdateApproval(Shape, frozen=True, kw_only=True):
+    validator: str
+    sig: str
+
+
+class SignedUpdate(Shape, frozen=True, kw_only=True):
+    """With `submit: false`."""
+
+    payload: dict[str, Any]
+    approval: UpdateApproval
+
+
 class ItemError(Shape, frozen=True, kw_only=True):
     code: str
     detail: str
