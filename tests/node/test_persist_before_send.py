@@ -14,6 +14,7 @@ from aitbc.adapters.storage.memory import MemoryStore
 from aitbc.core.consensus.engine import StatementsSigned, TimerFired
 from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.core.replica import Effect, Fetch, Input
+from aitbc.core.types.blocks import Block, Candidate, Certificate, CommittedBlock
 from aitbc.node.agreement import Scribe
 from aitbc.node.runtime import NodeRuntime, SystemClock
 from support.chain import Chain
@@ -100,6 +101,29 @@ def play(script: Script, story: Callable[[Watch], Coroutine[Any, Any, None]]) ->
 def ask(what: str) -> Fetch:
     """Tells nobody anything about this validator."""
     return Fetch(what.encode(), 0)
+
+
+def test_what_was_decided_before_a_range_was_written_is_signed_before_the_guard_forgets() -> None:
+    """Once the guard refused, and with it stopped, a vote that waited for the log while fetched blocks made its slot
+    final (`aitbc sim --whole`, the deserter's seed 52)."""
+    script: Script = {"one": [log(1), sign(1)], "two": [log(2), sign(2)]}
+
+    async def story(watch: Watch) -> None:
+        watch.hear("one")
+        await watch.news()
+        watch.hear("two")
+        watch.node.network = None
+        header = Chain().executor.head.block.header
+        certificate = Certificate("final", Candidate(0, 2, 1, bytes(32), bytes(32)), 1, [])
+        watch.node._moved_to(CommittedBlock(Block(header, []), bytes(32), [], certificate))
+        watch.turns.release(2)
+        assert "signed 2" in await watch.until("signed 2")
+        assert watch.node.failure is None
+        async with asyncio.timeout(SOON_S):
+            while watch.scribe.floor != (0, 2):
+                await asyncio.sleep(0.001)
+
+    play(script, story)
 
 
 def test_everything_waits_for_what_it_rests_on() -> None:

@@ -99,6 +99,14 @@ _INCIDENTS = {
 }
 
 
+class _RaiseFloor(NamedTuple):
+    """The guard may forget slots up to this one, in its turn among the effects: what was decided before is signed
+    before, or the guard would take it for somebody else's."""
+
+    epoch: int
+    slot: int
+
+
 class _Range(NamedTuple):
     """Final blocks that wait to be executed and written, their transactions that are being verified meanwhile, and who
     waits for them."""
@@ -655,6 +663,9 @@ class NodeRuntime:
                 self._announce(effect.block)
             case Drop():
                 self._drop(effect)
+            case _RaiseFloor():
+                assert self.scribe is not None, "only who votes has a guard"
+                self.scribe.raise_floor(effect.epoch, effect.slot)
             case Log() | SignStatements():
                 raise AssertionError("written before")
             case _:
@@ -857,7 +868,7 @@ class NodeRuntime:
         assert head.certificate is not None, "blocks are written up to a certificate"
         candidate = head.certificate.candidate
         if self.scribe is not None:
-            self.scribe.raise_floor(candidate.epoch, candidate.slot)
+            self._perform([_RaiseFloor(candidate.epoch, candidate.slot)])
         if self.network is not None:
             self.network.set_status(height=head.block.header.height, head_hash=head.hash)
 

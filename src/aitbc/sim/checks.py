@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from aitbc.core.consensus.engine import Fault, Finalize, Statement
 from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.core.consensus.simplex.messages import CANDIDATE, FINAL, SKIP, check_any_certificate
-from aitbc.core.types.blocks import ZERO_HASH
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.types.blocks import ZERO_HASH, Certificate
+from aitbc.core.types.reasons import BrokenInvariant, Rejected, Stops
+from aitbc.ports import StorageError
 from aitbc.sim import keys
 from aitbc.sim.blocks import START_MS
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from aitbc.sim.cluster import Cluster
     from aitbc.sim.node import Node
     from aitbc.sim.process import Process
+
+
+BUGS = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    BrokenInvariant,
+    Rejected,
+    Stops,
+    StorageError,
+)
+"""What a node of a mistaken program dies of."""
 
 
 class Broken(AssertionError):
@@ -52,6 +67,8 @@ class Checks:
 
     def on_finalize(self, node: Node, effect: Finalize, path: list[bytes]) -> None:
         """The certificate is one that anybody can check, and it is this block's."""
+        if not node.is_honest:
+            return
         certificate = effect.certificate
         epoch = self._cluster.epochs[certificate.candidate.epoch]
         try:
@@ -84,6 +101,8 @@ class Checks:
 
     def on_fault(self, node: Process, fault: Fault) -> None:
         """Evidence hits the guilty only, and a ledger will take it."""
+        if not node.is_honest:
+            return
         name = self._cluster.name_of(fault.validator)
         if self._cluster.place_of(fault.validator) not in self._cluster.plan.guilty:
             raise Broken(f"evidence: {node.address} accuses {name}, who is innocent")
@@ -100,6 +119,11 @@ class Checks:
                 raise Broken(f"evidence: this {statement.kind or CANDIDATE} is not signed by {name}")
         self.accused.add(name)
         self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
+
+    def on_epoch_end(self, node: Process, certificate: Certificate | None) -> None:
+        """Whoever asks for the end of an epoch gets a certificate of its last block."""
+        if node.is_honest and certificate is None:
+            raise Broken(f"epoch: {node.address} has an epoch's last block without a certificate of its own")
 
     def after_healing(self, tx: Any, honest: list[Any]) -> None:
         """Everybody has the transaction that came after the faults, in one block of one chain."""

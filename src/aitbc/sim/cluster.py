@@ -7,13 +7,14 @@ to follow the story; with `verbose` every message and timer too.
 import heapq
 import random
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 from aitbc.core.consensus.simplex.guard import GuardRefuses
 from aitbc.sim.actors import ACTORS
 from aitbc.sim.blocks import START_MS
-from aitbc.sim.checks import Broken, Checks
+from aitbc.sim.checks import BUGS, Broken, Checks
 from aitbc.sim.epochs import GENESIS_HASH, Epochs
 from aitbc.sim.faults import FAULTS_MS, HEAL_MS, Plan, Trouble
 from aitbc.sim.node import Node, TxGossip
@@ -38,6 +39,8 @@ class Cluster:
         self.events = 0
         self.rejected = 0
         self.trace: list[str] = []
+        self.fallen: list[str] = []
+        """Guilty ones that died of a bug, and of which."""
         self._heap: list[tuple[int, int, Process | None, int, str, Any]] = []
         self._order = 0
         self._is_healed = False
@@ -91,6 +94,9 @@ class Cluster:
     def honest(self) -> list[Any]:
         return [node for node in self.nodes if node.is_honest]
 
+    def peer_is_honest(self, address: str) -> bool:
+        return all(node.is_honest for node in self._by_address[address])
+
     # The run
 
     def play(self) -> None:
@@ -132,16 +138,22 @@ class Cluster:
     def _happen(self, node: Process, kind: str, what: Any) -> None:
         if self.verbose and kind == "message":
             self.note(node, f"hears {what[1].message!r} from {what[0]}")
-        try:
-            node.happen(kind, what)
-        except (Died, GuardRefuses):
-            self._died(node)
+        self.guarded(node, lambda: node.happen(kind, what))
 
-    def guarded(self, node: Process, act: Any) -> None:
+    def guarded(self, node: Process, act: Callable[[], object]) -> None:
+        """A bug ends the run, but for one of who is guilty: its own lies may be too much for its program. That says
+        nothing of anybody else's."""
         try:
             act()
         except (Died, GuardRefuses):
             self._died(node)
+        except BUGS as bug:
+            if node.is_honest or isinstance(bug, Broken):
+                raise
+            self.fallen.append(f"{node.address}: {type(bug).__name__}: {bug}")
+            self.note(node, f"is no more: {type(bug).__name__}: {bug}")
+            node.die()
+            node.is_gone = True
 
     def _died(self, node: Process) -> None:
         self.note(node, "dies in a write")
@@ -154,7 +166,7 @@ class Cluster:
                 self._work()
                 self._push(self.now + 1 + self.draw.randrange(2 * self.plan.work_ms), None, "work", None)
         elif kind == "boot":
-            if not what.is_up:
+            if not what.is_up and not what.is_gone:
                 self.note(what, "boots")
                 self.guarded(what, what.boot)
         elif kind == "resume":

@@ -18,6 +18,7 @@ ATTACKS = (
     "certificate_hoarder",
     "outdated",
     "silent",
+    "deserter",
 )
 LEDGER_ATTACKS = ("invalid_receipt_leader", "repeating_leader", "oversize_leader", "body_swapper")
 """These need real blocks."""

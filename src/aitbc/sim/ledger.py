@@ -12,6 +12,7 @@ from aitbc.core.crypto.address import address_of
 from aitbc.core.ledger.elector import Mode
 from aitbc.core.ledger.genesis import Authority, ConsensusSettings, Genesis, GenesisAccount, genesis_document
 from aitbc.core.ledger.params import Activation, Params
+from aitbc.core.sync.ranges import Sizes
 from aitbc.core.types.amounts import AIT
 from aitbc.core.types.transactions import Transaction
 from aitbc.sim import keys
@@ -25,6 +26,9 @@ STAKE = 1_000 * AIT
 LEAST_SET = 1
 """Fewer are not left where there were more: who follows a validator that is a set of its own hears of the next block
 only when there is one, which is not soon enough for what is asked of everybody after healing."""
+MAX_EPOCHS_BEHIND = 3
+"""Who is further behind asks for ranges: to walk an epoch takes three round trips, and a real one has hundreds of
+blocks."""
 FEE = 2_000
 """Of every transaction here: more than the longest of them costs."""
 
@@ -68,6 +72,10 @@ class LedgerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Do validators change their keys?"""
     governing: bool
     """Do the authorities change parameters and, without stakes, their own list?"""
+    sizes: Sizes
+    """From how far behind ranges are asked for, and how large these are."""
+    tick_ms: int
+    """Between two looks at how far the others are: a second in a node; with less, ranges and agreement overlap."""
 
 
 def draw_ledger(plan: Plan, weak: frozenset[int]) -> LedgerPlan:
@@ -85,6 +93,18 @@ def draw_ledger(plan: Plan, weak: frozenset[int]) -> LedgerPlan:
         stakes=tuple(stakes),
         rotating=plan.changing_sets and bool(draw.randrange(2)),
         governing=plan.changing_sets,
+        sizes=_sizes(draw, plan.epoch_length),
+        tick_ms=draw.choice((50, 200, 1_000)),
+    )
+
+
+def _sizes(draw: random.Random, epoch_length: int) -> Sizes:
+    """Little, so that short runs have ranges; in a long epoch, sometimes more than it has blocks."""
+    return Sizes(
+        min_behind=min(draw.choice((2, 6, 20)), MAX_EPOCHS_BEHIND * epoch_length),
+        headers=draw.choice((4, 16)),
+        blocks=draw.choice((1, 4, 16)),
+        batch=draw.choice((1, 8)),
     )
 
 

@@ -65,6 +65,8 @@ class Process:
         self.life = 0
         self.is_up = False
         self.is_honest = True
+        self.is_gone = False
+        """Died of its own program, for good."""
         self.disk = self.new_disk()
 
     # What a kind of process says of itself

@@ -5,9 +5,7 @@ from typing import Any
 
 import msgspec
 
-from aitbc.core.types.reasons import BrokenInvariant, Rejected, Stops
-from aitbc.ports import StorageError
-from aitbc.sim.checks import Broken
+from aitbc.sim.checks import BUGS, Broken
 from aitbc.sim.cluster import Cluster
 from aitbc.sim.faults import ATTACKS, WHOLE_ATTACKS, Plan, draw_plan
 from aitbc.sim.network.actors import ATTACKS as NETWORK_ATTACKS
@@ -15,18 +13,6 @@ from aitbc.sim.network.plan import NetworkPlan, draw_network_plan
 from aitbc.sim.network.run import NetworkRun
 from aitbc.sim.whole_cluster import WholeCluster
 
-BUGS = (
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    BrokenInvariant,
-    Rejected,
-    Stops,
-    StorageError,
-)
-"""What a node of a mistaken program dies of."""
 TRACE_LINES = 60
 """The end of a failed run's story, as it is printed."""
 
@@ -43,6 +29,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """Of everything that happened: equal for equal seeds."""
     trace: list[str]
+    fallen: list[str] = []
+    """Guilty ones that died of a bug, and of which: no broken promise, but worth a look."""
 
 
 def play_seed(
@@ -81,6 +69,7 @@ def play_plan(
         accused=sorted(cluster.checks.accused),
         digest=cluster.digest(),
         trace=cluster.trace,
+        fallen=cluster.fallen,
     )
 
 

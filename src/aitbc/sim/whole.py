@@ -7,11 +7,12 @@ depends on them, blocks on disk before readers see them, answers of bounded size
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import msgspec
 
 from aitbc.adapters.storage.memory import MemoryStore
+from aitbc.core.chain.builder import BuiltBlock, WrongBody
 from aitbc.core.codec.digests import header_hash
 from aitbc.core.consensus.engine import ReportFault, SendEpochEnd, SetTimer, SignStatements
 from aitbc.core.consensus.simplex.guard import raise_floor
@@ -40,17 +41,20 @@ from aitbc.core.replica import (
     ParentLost,
     Relay,
     Replica,
+    Synced,
     Tell,
     TransactionsSubmitted,
 )
 from aitbc.core.start import address_of_validator, replica_at_head, votes_otherwise
-from aitbc.core.types.blocks import Block
-from aitbc.core.types.reasons import Rejected
+from aitbc.core.sync.ranges import Apply
+from aitbc.core.types.blocks import Block, Certificate
+from aitbc.core.types.reasons import BrokenInvariant, Rejected
 from aitbc.core.types.records import Commit as StoreCommit
 from aitbc.core.types.transactions import Transaction
 from aitbc.sim import keys
 from aitbc.sim.disk import Disk
 from aitbc.sim.process import Died, Envelope, Process
+from aitbc.sim.ranges import Fact, Height, RangeAnswer, RangeAsk, Ranges, answer_of
 
 if TYPE_CHECKING:
     from aitbc.sim.whole_cluster import WholeCluster
@@ -62,7 +66,7 @@ MAX_LOG_BYTES = 20_000
 MAX_UNDECIDED = 4
 """Few, so that the executor forgets blocks that are needed again."""
 
-Job = Execute | Check | Commit
+Job = Execute | Check | Commit | Apply
 """What only the executor's thread does."""
 
 
@@ -81,6 +85,23 @@ class TxGossip(msgspec.Struct, frozen=True):
     tx: Transaction
     ticket: int = 0
     """Of the client who waits for an answer; 0: a peer passed it on."""
+
+
+class RaiseFloor(NamedTuple):
+    """The guard may forget slots up to this one, in its turn: what was decided before is signed before."""
+
+    epoch: int
+    slot: int
+
+
+class RangeWritten(NamedTuple):
+    """What became of an `Apply`."""
+
+    work: Apply
+    blocks: list[tuple[BuiltBlock, StoreCommit]]
+    """Those that the chain did not have yet."""
+    wrong: int | None = None
+    """The height of a block that had another's transactions; nothing was written then."""
 
 
 class WholeDisk(Disk):
@@ -112,7 +133,7 @@ class Whole(Process):
     def begin(self) -> None:
         self.jobs: deque[Job] = deque()
         """Of the executor's thread, the first under way."""
-        self.commits: deque[Commit] = deque()
+        self.commits: deque[Commit | Apply] = deque()
         """One after the other: each is on disk before the next is begun."""
         self.made: dict[bytes, Block] = {}
         """Blocks that only liars hand out."""
@@ -122,6 +143,7 @@ class Whole(Process):
         self.guard, records, vote_after_ms = self.remember()
         self.voting_as = address_of_validator(self.executor, self.auth_key)
         self.replica = self.new_replica(records, vote_after_ms)
+        self.ranges = Ranges(self, sizes=self.cluster.ledger.sizes, tick_ms=self.cluster.ledger.tick_ms)
         self.cluster.checks.on_boot(self)
         self._perform(self.replica.start(self.now_ms()))
 
@@ -173,10 +195,17 @@ class Whole(Process):
             self._take_transaction(message)
         elif isinstance(message, BlockRequest):
             self.serve(sender, message)
+        elif isinstance(message, Height | RangeAsk | RangeAnswer):
+            self.ranges.hear(sender, message)
+        elif self.ranges.is_fetching:
+            return  # what agreement says is of no use before the blocks are here that everybody else has
         elif isinstance(message, BlockReply):
             self.step(BlocksCame([(header_hash(block.header), block) for _, block in message.blocks]))
         else:
             self._hear(sender, envelope)
+
+    def catch_up(self, fact: Fact) -> None:
+        self.ranges.happen(fact)
 
     def _hear(self, sender: str, envelope: Envelope) -> None:
         engine, message = self.engine, envelope.message
@@ -202,8 +231,10 @@ class Whole(Process):
 
     # Effects
 
-    def perform_one(self, effect: Effect) -> None:
+    def perform_one(self, effect: Effect | RaiseFloor) -> None:
         match effect:
+            case RaiseFloor():
+                self.guard = raise_floor(self.guard, effect.epoch, effect.slot)
             case Log():
                 self.write_log(effect.records)
             case SignStatements():
@@ -213,16 +244,15 @@ class Whole(Process):
             case Execute() | Check():
                 self._queue(effect)
             case Commit():
-                self.commits.append(effect)
-                if len(self.commits) == 1:
-                    self._queue(effect)
+                self.to_commit(effect)
             case Tell():
                 self._tell(effect)
             case Relay():
                 for tx in effect.txs:
                     self.cluster.broadcast(self, Envelope(TxGossip(tx.tx)))
             case Fetch():
-                self.cluster.send_to_anybody(self, Envelope(BlockRequest(effect.hash, effect.above)))
+                if not self.ranges.is_fetching:
+                    self.cluster.send_to_anybody(self, Envelope(BlockRequest(effect.hash, effect.above)))
             case SendEpochEnd():
                 self._send_epoch_end(effect)
             case ReportFault():
@@ -256,8 +286,9 @@ class Whole(Process):
     def _send_epoch_end(self, effect: SendEpochEnd) -> None:
         head = self.disk.store.head_at((effect.epoch + 1) * self.cluster.plan.epoch_length)
         if head is not None:
-            assert head.certificate is not None, "the last block of an epoch is final by itself"
-            self.send(effect.peer, head.certificate)
+            self.cluster.checks.on_epoch_end(self, head.certificate)
+            if head.certificate is not None:
+                self.send(effect.peer, head.certificate)
 
     # The executor's thread
 
@@ -268,7 +299,7 @@ class Whole(Process):
 
     def _begin_job(self) -> None:
         delay = self.cluster.work_delay()
-        if isinstance(self.jobs[0], Commit):
+        if isinstance(self.jobs[0], Commit | Apply):
             delay += self.cluster.disk_delay(self)
         self.cluster.after(delay, self, "job_done", None)
 
@@ -276,19 +307,25 @@ class Whole(Process):
         job = self.jobs.popleft()
         match job:
             case Execute():
-                fact: Input = self.build(job)
+                fact: Input | None = self.build(job)
             case Check():
                 fact = self.judge(job)
             case Commit():
-                fact = self.commit(job)
+                self._later("committed", self.commit(job))
+                fact = None
+            case Apply():
+                self._later("range_written", self.write_range(job))
+                fact = None
             case _:
                 assert_never(job)
         if self.jobs:
             self._begin_job()
-        if isinstance(fact, Committed):
-            self.cluster.after(self.cluster.work_delay(), self, "committed", fact)
-        else:
+        if fact is not None:
             self.step(fact)
+
+    def _later(self, kind: str, fact: Any) -> None:
+        """The host's loop hears of it a moment after the executor's thread is done."""
+        self.cluster.after(self.cluster.work_delay(), self, kind, fact)
 
     def build(self, job: Execute) -> Built | ParentLost:
         try:
@@ -308,8 +345,18 @@ class Whole(Process):
             self.cluster.note(self, f"refuses {job.hash.hex()[:8]}: {rejection.reason}")
             return Checked(job.hash, None, rejection)
 
-    def commit(self, job: Commit) -> Committed:
-        """On disk whole or not at all, then visible, then the guard may forget."""
+    def to_commit(self, work: Commit | Apply) -> None:
+        """One after the other, what agreement decided and what was fetched."""
+        self.commits.append(work)
+        if len(self.commits) == 1:
+            self._queue(work)
+
+    def commit(self, job: Commit) -> Committed | None:
+        """On disk whole or not at all, then visible, then the guard may forget. None: it is void, because a range was
+        written meanwhile."""
+        if job.blocks[0].block.header.parent != self.executor.head.hash:
+            self.cluster.note(self, f"drops the commit of {job.blocks[-1].hash.hex()[:8]}")
+            return None
         self.cluster.checks.on_commit(self, job)
         last = job.blocks[-1]
         commits = [
@@ -318,26 +365,72 @@ class Whole(Process):
         self.maybe_die()
         self.store_blocks(commits)
         self.maybe_die()
-        self.publish(job, commits)
-        candidate = job.certificate.candidate
-        self.guard = raise_floor(self.guard, candidate.epoch, candidate.slot)
+        self.publish(job.blocks, commits)
+        self._moved_to(job.certificate)
         return Committed([commit.block for commit in commits])
+
+    def _moved_to(self, certificate: Certificate) -> None:
+        """The newest block on disk is this one's."""
+        self.perform([RaiseFloor(certificate.candidate.epoch, certificate.candidate.slot)])
+
+    def write_range(self, work: Apply) -> RangeWritten:
+        """Execute and write what is new of blocks that a quorum made final; branches above the head are void."""
+        written: list[tuple[BuiltBlock, StoreCommit]] = []
+        new = [final for final in work.blocks if final.block.header.height > self.height]
+        if not new:
+            return RangeWritten(work, [])
+        self.executor.branches.clear()
+        for final in new:
+            try:
+                built = self.executor.apply(final.block)
+            except WrongBody:
+                self.executor.branches.clear()
+                return RangeWritten(work, [], final.block.header.height)
+            except Rejected as error:
+                raise BrokenInvariant(f"a block that a quorum made final is {error}") from None
+            written.append((built, self.executor.seal(built, final.certificate)))
+        self.maybe_die()
+        self.store_blocks([commit for _, commit in written])
+        self.maybe_die()
+        self.publish([built for built, _ in written], [commit for _, commit in written])
+        certificate = work.blocks[-1].certificate
+        assert certificate is not None, "blocks are written up to a certificate"
+        self._moved_to(certificate)
+        return RangeWritten(work, written)
 
     def store_blocks(self, commits: list[StoreCommit]) -> None:
         self.disk.store.commit(*commits)
 
-    def publish(self, job: Commit, commits: list[StoreCommit]) -> None:
-        for built, commit in zip(job.blocks, commits, strict=True):
+    def publish(self, blocks: list[BuiltBlock], commits: list[StoreCommit]) -> None:
+        for built, commit in zip(blocks, commits, strict=True):
             self.executor.publish(built, commit.block)
             self.cluster.checks.on_published(self, built, commit.block)
 
-    def committed(self, fact: Committed) -> None:
-        self.step(fact)
+    def committed(self, fact: Committed | None) -> None:
+        if fact is not None:
+            self.step(fact)
+        self._next_commit()
+        if self.height % self.cluster.plan.epoch_length == 0:
+            self._check_key()
+
+    def range_written(self, fact: RangeWritten) -> None:
+        if fact.wrong is not None:  # nothing stands below what was handed over behind it
+            self.commits = deque(
+                work for work in self.commits if work is fact.work or not isinstance(work, Apply)
+            )
+        elif fact.blocks:
+            self.step(Synced([(built, commit.block) for built, commit in fact.blocks]))
+            self._check_key()
+        self._next_commit()
+        if fact.wrong is not None:
+            self.ranges.wrong_body(fact.wrong)
+        else:
+            self.ranges.applied(fact.work.blocks[-1].block.header.height)
+
+    def _next_commit(self) -> None:
         self.commits.popleft()
         if self.commits:
             self._queue(self.commits[0])
-        if self.height % self.cluster.plan.epoch_length == 0:
-            self._check_key()
 
     def _check_key(self) -> None:
         """Who votes with another key now, or under another address, stops and starts again; so does, by its operator's
@@ -363,6 +456,12 @@ class Whole(Process):
             name = block.header.parent
         if blocks:
             self.cluster.send(self, peer, Envelope(BlockReply(blocks)))
+
+    def answer_range(self, peer: str, asked: RangeAsk) -> None:
+        """A peer asks for a part of the chain by height."""
+        self.cluster.send(
+            self, peer, Envelope(RangeAnswer(asked.asker, asked.ticket, answer_of(self, asked)))
+        )
 
     def _stored(self, name: bytes) -> Block | None:
         committed = self.disk.store.block_by_hash(name)

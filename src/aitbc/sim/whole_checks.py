@@ -84,6 +84,8 @@ class WholeChecks(Checks):
 
     def on_commit(self, node: Whole, effect: Commit) -> None:
         """The certificate is one that anybody can check, of the last block, under the set of its epoch."""
+        if not node.is_honest:
+            return
         certificate, last = effect.certificate, effect.blocks[-1]
         try:
             check_any_certificate(certificate, self._cluster.epochs[certificate.candidate.epoch], keys.verify)
@@ -129,10 +131,15 @@ class WholeChecks(Checks):
         height = committed.block.header.height
         for tx, outcome in zip(committed.block.txs, committed.outcomes, strict=True):
             if self.placed.setdefault(outcome.tx_id, height) != height:
-                raise Broken(f"a transaction of {tx.sender} is in block {height} again")
+                raise Broken(f"again: a transaction of {tx.sender} is in block {height} too")
             if tx.nonce != self.nonces.get(tx.sender, 0) + 1:
                 raise Broken(f"nonces: {tx.nonce} of {tx.sender} in block {height}")
             self.nonces[tx.sender] = tx.nonce
+
+    def on_blame(self, node: Whole, peer: str, message: str) -> None:
+        """Nobody honest tells what is wrong of the chain."""
+        if node.is_honest and self._cluster.peer_is_honest(peer):
+            raise Broken(f"blame: {node.address} blames {peer}, who is honest: {message}")
 
     @staticmethod
     def _count_supply(node: Whole) -> None:

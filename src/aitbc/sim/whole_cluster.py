@@ -17,8 +17,6 @@ from aitbc.sim.process import Envelope
 from aitbc.sim.whole import TxGossip, Whole
 from aitbc.sim.whole_checks import WholeChecks
 
-EPOCH_WALK_MS = 1_200
-"""Who slept for many epochs walks them one by one: end, a few pages of blocks, next set."""
 STEP_MS = 500
 """After healing clients look after their transactions so often."""
 
@@ -46,12 +44,10 @@ class WholeCluster(Cluster):
         self.run(FAULTS_MS)
         self.heal()
         self.run(FAULTS_MS + RESTART_MS)
-        heights = [node.height for node in self.honest]
-        behind = (max(heights) - min(heights)) // self.plan.epoch_length
         traveller = Client(self, TRAVELLER, self.draw)
         self.clients.append(traveller)
         tx_id = traveller.send(("TRANSFER", {"to": CUSTOMERS[1].address, "amount": 1}, None))
-        end = FAULTS_MS + HEAL_MS + behind * EPOCH_WALK_MS
+        end = FAULTS_MS + HEAL_MS
         while self.now < end:
             for client in self.clients:
                 client.settle()

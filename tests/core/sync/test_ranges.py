@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from aitbc.adapters.storage import ranges as served
 from aitbc.adapters.storage.memory import MemoryStore
+from aitbc.adapters.storage.ranges import read_blocks, read_ends, read_headers
 from aitbc.core.chain.builder import WrongBody
 from aitbc.core.codec.digests import candidate_id, vote_digest
 from aitbc.core.codec.wire import pack
@@ -31,8 +33,6 @@ from aitbc.core.sync.ranges import (
 )
 from aitbc.core.types.blocks import Block, Candidate, Certificate
 from aitbc.core.types.reasons import Rejected
-from aitbc.node import ranges as served
-from aitbc.node.ranges import read_blocks, read_ends, read_headers
 from support.chain import Chain, genesis
 from support.people import ALICE, BOB, VALIDATOR
 

@@ -100,12 +100,30 @@ class _Body(NamedTuple):
     giver: bytes
 
 
+class Sizes(NamedTuple):
+    """How much is asked for and written at a time; simulations take less, so that little is enough for a story."""
+
+    min_behind: int = MIN_BEHIND
+    headers: int = HEADERS_ASKED
+    blocks: int = RANGE
+    batch: int = BATCH_BLOCKS
+
+
 class RangeSync:
     """`head` is the newest block on disk."""
 
-    def __init__(self, *, chain: Chain, height: int, block_hash: bytes, validators: list[Validator]) -> None:
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        height: int,
+        block_hash: bytes,
+        validators: list[Validator],
+        sizes: Sizes = Sizes(),  # noqa: B008 - it is frozen
+    ) -> None:
         """`validators`: the set of the block after the head."""
         self._chain = chain
+        self._sizes = sizes
         self._ticket = 0
         self._questions: dict[int, _Question] = {}
         self._peers: dict[bytes, int] = {}
@@ -273,7 +291,7 @@ class RangeSync:
         if question.start != self.target:
             return
         is_live = not self._ends and not self._links
-        if not proved or (is_live and proved[-1].height - self._height < MIN_BEHIND):
+        if not proved or (is_live and proved[-1].height - self._height < self._sizes.min_behind):
             self._sulking[question.key] = now_ms + SULK_MS
             return
         for end in proved:
@@ -293,8 +311,9 @@ class RangeSync:
             return
         for height, link in enumerate(self._told, self._top[0] + 1):
             self._links[height] = link
-        for start in range(self._top[0] + 1, end.height + 1, RANGE):
-            self._unasked.append((start, min(RANGE, end.height + 1 - start)))
+        step = self._sizes.blocks
+        for start in range(self._top[0] + 1, end.height + 1, step):
+            self._unasked.append((start, min(step, end.height + 1 - start)))
         self._top = (end.height, end.hash)
         self._ends.popleft()
         self._forget_told()
@@ -360,7 +379,7 @@ class RangeSync:
     def _ask_for_ends(self, now_ms: int, effects: list[SyncEffect]) -> None:
         if self._is_asking(ENDS) or len(self._ends) >= ENDS_AHEAD:
             return
-        behind = MIN_BEHIND if self.state is SyncState.LIVE else 1
+        behind = self._sizes.min_behind if self.state is SyncState.LIVE else 1
         willing = {key: far for key, far in self._peers.items() if key not in self._sulking}
         furthest = max(willing, key=lambda key: (willing[key], key), default=None)
         if furthest is not None and willing[furthest] >= self.target + behind:
@@ -374,7 +393,7 @@ class RangeSync:
             self._forget_told()
             self._teller = self._free_peer(end.height, ASKED_OF_PEER + 1)
         if self._teller is not None:
-            count = min(HEADERS_ASKED, end.height + 1 - self._next_header)
+            count = min(self._sizes.headers, end.height + 1 - self._next_header)
             effects.append(self._ask(now_ms, self._teller, HEADERS, self._next_header, count))
 
     def _ask_for_blocks(self, now_ms: int, effects: list[SyncEffect]) -> None:
@@ -421,7 +440,7 @@ class RangeSync:
                 last = height
             size += self._bodies[height].size
             height += 1
-            if last > written and (size > BATCH_BYTES or height - written > BATCH_BLOCKS):
+            if last > written and (size > BATCH_BYTES or height - written > self._sizes.batch):
                 break
         return range(written + 1, last + 1)
 

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from aitbc.adapters.storage.ranges import read_blocks, read_ends, read_headers
 from aitbc.core.executor import Executor
 from aitbc.core.peer.kinds import ENDS, HEADERS, Kind
 from aitbc.core.peer.peers import Replied, Requested, Unreplied
 from aitbc.core.types.reasons import Rejected
 from aitbc.node.catching_up import SYNC_KINDS
-from aitbc.node.ranges import read_blocks, read_ends, read_headers
 from aitbc.node.talk.wires import Wires
 from aitbc.ports import Store
 

@@ -2,6 +2,7 @@
 
 from aitbc.sim.actors.bad_root import BadRootLeader
 from aitbc.sim.actors.body_swapper import BodySwapper
+from aitbc.sim.actors.deserter import Deserter
 from aitbc.sim.actors.equivocator import Equivocator
 from aitbc.sim.actors.hoarder import CertificateHoarder
 from aitbc.sim.actors.invalid_receipt import InvalidReceiptLeader
@@ -20,6 +21,7 @@ ACTORS: dict[str, type[Process]] = {
     "bad_root_leader": BadRootLeader,
     "body_swapper": BodySwapper,
     "certificate_hoarder": CertificateHoarder,
+    "deserter": Deserter,
     "equivocator": Equivocator,
     "invalid_receipt_leader": InvalidReceiptLeader,
     "mutator": Mutator,

@@ -1,4 +1,4 @@
-"""What this node tells others of its chain by height: ends of epochs, headers, blocks. docs/spec/sync.md
+"""What a store tells other nodes of its chain by height: ends of epochs, headers, blocks. docs/spec/sync.md
 
 Run where reading large parts of the disk may take a while.
 """
