@@ -10,11 +10,15 @@ import pytest
 from aitbc.adapters.agreement.memory import MemoryGuard, MemoryLog
 from aitbc.adapters.signer.remote import SignerAway
 from aitbc.adapters.storage.memory import MemoryStore
-from aitbc.core.codec.digests import vote_digest
+from aitbc.core.chain.bad_block import BlockFault
+from aitbc.core.codec.digests import candidate_id, header_hash, vote_digest, wid_of
 from aitbc.core.codec.keytext import key_to_text
 from aitbc.core.consensus.engine import Fault, SignedStatement
+from aitbc.core.crypto.merkle import list_root
 from aitbc.core.ledger.genesis import ConsensusSettings, GenesisAccount
+from aitbc.core.ledger.state import Overlay
 from aitbc.core.types.amounts import AIT
+from aitbc.core.types.blocks import Block, Candidate
 from aitbc.core.types.transactions import Transaction
 from aitbc.node import evidence
 from aitbc.node.agreement import OwnKey, Scribe
@@ -121,6 +125,54 @@ def test_an_offence_is_punished_once() -> None:
         (charge,) = node.accuser.charges.values()
         assert charge.progress is Progress.PUNISHED
         assert node.executor.state.account(VALIDATOR.address).nonce == 1
+
+    play(chain_with(AIT), story)
+
+
+def block_fault_of_bob(chain: Chain, *, extra: int = 0) -> BlockFault:
+    """BOB led with a block in which ALICE pays and has not signed."""
+    tx = chain.sign(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}, nonce=1)
+    forged = msgspec.structs.replace(tx, sig=bytes(64), payload=tx.payload + b" " * extra)
+    root = list_root([wid_of(forged, chain.genesis_hash)])
+    header = msgspec.structs.replace(chain.executor.loaded.block.block.header, txs_root=root)
+    candidate = Candidate(0, 5, 4, bytes(32), header_hash(header))
+    names = {"chain_id": header.chain_id, "genesis_hash": chain.genesis_hash}
+    digest = vote_digest(
+        kind="candidate", epoch=0, slot=5, candidate=candidate_id(candidate, **names), **names
+    )
+    return BlockFault(
+        validator=BOB.address,
+        candidate=candidate,
+        signature=BOB.sign(digest),
+        block=Block(header, [forged]),
+        index=0,
+    )
+
+
+def test_who_led_with_an_invalid_transaction_is_jailed_beside_being_slashed_for_votes() -> None:
+    async def story(node: NodeRuntime, chain: Chain) -> None:
+        await bond_bob(node, chain)
+        await asyncio.gather(
+            node.accuser.report(block_fault_of_bob(chain)), node.accuser.report(fault_of_bob(chain))
+        )
+        block, votes = node.accuser.charges.values()
+        assert (block.kinds, block.progress) == (["candidate"], Progress.PUNISHED)
+        assert (votes.kinds, votes.progress) == (["notar", "notar"], Progress.PUNISHED)
+        kept = 500 * AIT - 500 * AIT * node.executor.state.params.slash_bp // 10_000
+        bond = Overlay(node.executor.state).bond("validator", BOB.address)
+        assert (bond.amount, bond.offences) == (kept, 2), "slashed once, for the votes"
+
+    play(chain_with(AIT), story)
+
+
+def test_what_is_too_large_to_be_shown_is_told_to_the_operator_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(node: NodeRuntime, chain: Chain) -> None:
+        await node.accuser.report(block_fault_of_bob(chain, extra=9_000))
+        (charge,) = node.accuser.charges.values()
+        assert charge.progress is Progress.NOT_OURS
+        assert "does not fit into evidence" in caplog.text
 
     play(chain_with(AIT), story)
 

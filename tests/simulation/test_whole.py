@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from aitbc.sim.faults import LEDGER_ATTACKS, WHOLE_ATTACKS, calm_plan, draw_plan
+from aitbc.sim.ledger import validator_at
 from aitbc.sim.run import play_seed, replay_command
 from aitbc.sim.whole_cluster import WholeCluster
 from simulation.mutants import WHOLE_MUTANTS, Mutant, hunt
@@ -58,6 +59,21 @@ def test_seeds_that_once_hurt(seed: int, attack: str, story: str) -> None:
 def test_exchanged_bodies_hurt_nobody(seed: int) -> None:
     """Every node died of a broken invariant when somebody passed a good block on with other transactions."""
     play(range(seed, seed + 1), nodes=4, attack="body_swapper")
+
+
+def test_who_leads_with_what_no_state_makes_valid_is_jailed_and_loses_nothing_by_that() -> None:
+    cluster = WholeCluster(draw_plan(1_005, nodes=4, attack="invalid_transaction_leader"))
+    cluster.play()
+    (place,) = cluster.plan.guilty
+    assert cluster.checks.accused == {f"v{place}"}
+    guilty = validator_at(place).address
+    shown = [
+        outcome.events
+        for committed in cluster.checks.blocks.values()
+        for tx, outcome in zip(committed.block.txs, committed.outcomes, strict=True)
+        if tx.type == "EVIDENCE" and b'"block"' in tx.payload
+    ]
+    assert shown and all(events == [("jailed", guilty, 0)] for events in shown)
 
 
 def test_clients_use_most_of_what_the_ledger_has() -> None:

@@ -10,7 +10,8 @@ from typing import assert_never
 
 import msgspec
 
-from aitbc.core.chain.builder import BuiltBlock, WrongBody
+from aitbc.core.chain.bad_block import BlockFault
+from aitbc.core.chain.builder import BuiltBlock, InvalidTransaction, WrongBody
 from aitbc.core.chain.mempool import NOBODY
 from aitbc.core.codec.wire import pack
 from aitbc.core.consensus.engine import (
@@ -27,6 +28,7 @@ from aitbc.core.consensus.engine import (
     MessageArrived,
     Persist,
     ReportFault,
+    ReportRefused,
     Send,
     SendEpochEnd,
     SetHead,
@@ -216,11 +218,18 @@ class Drop(msgspec.Struct, frozen=True):
     rejection: Rejected
 
 
+class ReportBlock(msgspec.Struct, frozen=True):
+    """A leader can be punished for its block."""
+
+    fault: BlockFault
+
+
 Effect = (
     SetTimer
     | SignStatements
     | SendEpochEnd
     | ReportFault
+    | ReportBlock
     | Log
     | Tell
     | Relay
@@ -238,6 +247,8 @@ FETCH = "fetch:"
 FETCH_MS, FETCH_MAX_MS = 500, 2_000
 """docs/spec/simplex.md, rule 7: half a second, then half as long again each time, up to two seconds."""
 MAX_SUSPECTS = 20_000
+MAX_INVALID = 64
+"""Blocks that wait for what agreement says of them: a few are undecided at a time."""
 
 
 class Replica:
@@ -288,6 +299,8 @@ class Replica:
         """Hash → milliseconds until somebody else is asked."""
         self._suspects: dict[bytes, VerifiedTransaction] = {}
         """Refused on an undecided block: judged again on the next final one."""
+        self._invalid: dict[bytes, int] = {}
+        """Block → the place of a transaction in it that no state makes valid."""
 
     def start(self, now_ms: int) -> list[Effect]:
         return self._perform(now_ms, self.engine.start(now_ms))
@@ -435,8 +448,30 @@ class Replica:
         elif isinstance(message.rejection, WrongBody):
             self._undecided.exchanged(message.hash)
         elif message.rejection is not None:
+            if isinstance(message.rejection, InvalidTransaction):
+                self._note_invalid(message.hash, message.rejection.index)
             self._undecided.refused(message.hash, message.rejection.reason)
         return self._go_on(now_ms)
+
+    def _note_invalid(self, block_hash: bytes, index: int) -> None:
+        self._invalid[block_hash] = index
+        if len(self._invalid) > MAX_INVALID:
+            del self._invalid[next(iter(self._invalid))]
+
+    def _report(self, refused: ReportRefused) -> list[Effect]:
+        """With its block, if that holds what can be shown to be invalid."""
+        name = refused.candidate.block_hash
+        index, block = self._invalid.get(name), self._undecided.body(name)
+        if index is None or block is None:
+            return []
+        fault = BlockFault(
+            validator=refused.validator,
+            candidate=refused.candidate,
+            signature=refused.signature,
+            block=block,
+            index=index,
+        )
+        return [ReportBlock(fault)]
 
     def _take_in(self, built: BuiltBlock) -> None:
         """A block was executed: what it holds waits for its fate."""
@@ -565,6 +600,8 @@ class Replica:
                     asked |= bool(self._owed)
                 case SetTimer() | SignStatements() | SendEpochEnd() | ReportFault():
                     result.append(effect)
+                case ReportRefused():
+                    result += self._report(effect)
                 case _:
                     assert_never(effect)
         return result + self._go_on(now_ms) if asked else result

@@ -41,7 +41,7 @@ def consensus_view(runtime: NodeRuntime) -> Json:
                 "validator": charge.fault.validator,
                 "epoch": charge.fault.epoch,
                 "slot": charge.fault.slot,
-                "kinds": [charge.fault.first.kind, charge.fault.second.kind],
+                "kinds": charge.kinds,
                 "evidence": str(charge.progress),
                 "txHash": charge.tx_id.hex() if charge.tx_id else None,
             }

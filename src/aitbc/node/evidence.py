@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aitbc.adapters.signer.remote import SignerAway
+from aitbc.core.chain.bad_block import BlockFault, payload_of
 from aitbc.core.codec.canonical import jcs
 from aitbc.core.codec.digests import offence_digest
 from aitbc.core.consensus.engine import Fault, SignedStatement
@@ -46,24 +47,33 @@ class Progress(StrEnum):
     PUNISHED = "punished"
     TOO_OLD = "too_old"
     NOT_OURS = "not_ours"
-    """Seen, but not reported by this node: it has no key, or is the accused."""
+    """Seen, but not reported by this node: it has no key, is the accused, or what shows it fits into no transaction."""
 
 
 class Charge:
     """One offence and what became of it."""
 
-    def __init__(self, fault: Fault, offence: str, send_at_ms: int) -> None:
+    def __init__(self, fault: Fault | BlockFault, offence: str, send_at_ms: int) -> None:
         self.fault = fault
         self.offence = offence
         """Key of its mark in the registry."""
+        self.payload = b""
+        """Of the EVIDENCE; empty while it is being made."""
         self.send_at_ms = send_at_ms
         self.progress = Progress.WAITING
         self.tx_id: bytes | None = None
         self.nonce = 0
 
     @property
+    def kinds(self) -> list[str]:
+        """Of the statements that contradict each other; of an invalid block there is one."""
+        if isinstance(self.fault, BlockFault):
+            return ["candidate"]
+        return [self.fault.first.kind, self.fault.second.kind]
+
+    @property
     def is_open(self) -> bool:
-        return self.progress in (Progress.WAITING, Progress.UNPAID, Progress.SENT)
+        return bool(self.payload) and self.progress in (Progress.WAITING, Progress.UNPAID, Progress.SENT)
 
 
 class Accuser:
@@ -75,18 +85,18 @@ class Accuser:
         self.charges: dict[str, Charge] = {}
         self._working = False
 
-    async def report(self, fault: Fault) -> None:
+    async def report(self, fault: Fault | BlockFault) -> None:
         """Log it, and see it punished if this node is one to do so."""
         log.warning(
-            "%s signed two statements that contradict each other: %s and %s in slot %d of epoch %d",
+            "%s %s in slot %d of epoch %d",
             fault.validator,
-            fault.first.kind,
-            fault.second.kind,
+            _deed(fault),
             fault.slot,
             fault.epoch,
             extra={"component": "consensus", "event": "fault", "validator": fault.validator},
         )
-        offence = f"offence:{offence_digest('votes', fault.validator, str(fault.epoch)).hex()}"
+        kind = "votes" if isinstance(fault, Fault) else "block"
+        offence = f"offence:{offence_digest(kind, fault.validator, str(fault.epoch)).hex()}"
         if offence in self.charges:
             return
         if len(self.charges) >= MAX_CHARGES:
@@ -101,10 +111,28 @@ class Accuser:
             )
         elif self._signer is None:
             charge.progress = Progress.NOT_OURS
-        elif not self._working:
+        elif await self._make_payload(charge) and not self._working:
             await self._work(self._signer)
 
-    def _wait_ms(self, fault: Fault) -> int:
+    async def _make_payload(self, charge: Charge) -> bool:
+        """On another thread: what shows a transaction to be in a block hashes all of it."""
+        fault, genesis_hash = charge.fault, self._runtime.executor.loaded.hash
+        if isinstance(fault, Fault):
+            charge.payload = _payload(fault)
+            return True
+        try:
+            charge.payload = await asyncio.to_thread(payload_of, fault, genesis_hash)
+        except Rejected as rejection:
+            charge.progress = Progress.NOT_OURS
+            log.error(
+                "%s",
+                rejection.message,
+                extra={"component": "evidence", "event": "unshown", "validator": fault.validator},
+            )
+            return False
+        return True
+
+    def _wait_ms(self, fault: Fault | BlockFault) -> int:
         """Nobody is always the first: the fault's slot says who is."""
         engine = self._runtime.engine()
         position = engine.epoch.position_of(self._runtime.address)
@@ -193,7 +221,7 @@ class Accuser:
     def _can_pay(self, charge: Charge, signer: TransactionSigner) -> bool:
         state = self._runtime.executor.state
         account = state.account(signer.address)
-        fee = required_fee(state.params, len(_payload(charge.fault)), signer.auth_key)
+        fee = required_fee(state.params, len(charge.payload), signer.auth_key)
         if account.auth and account.auth != signer.auth_key:
             trouble = (
                 "its account has another key than the one it votes with: send EVIDENCE from another account"
@@ -219,7 +247,7 @@ class Accuser:
         return msgspec.structs.replace(unsigned, sig=sig)
 
     def _unsigned(self, charge: Charge, signer: TransactionSigner) -> Transaction:
-        executor, payload = self._runtime.executor, _payload(charge.fault)
+        executor, payload = self._runtime.executor, charge.payload
         return Transaction(
             type="EVIDENCE",
             sender=signer.address,
@@ -229,6 +257,12 @@ class Accuser:
             pubkey=signer.auth_key,
             sig=b"",
         )
+
+
+def _deed(fault: Fault | BlockFault) -> str:
+    if isinstance(fault, BlockFault):
+        return f"led with a block whose transaction {fault.index} is invalid"
+    return f"signed two statements that contradict each other: {fault.first.kind} and {fault.second.kind}"
 
 
 def _payload(fault: Fault) -> bytes:

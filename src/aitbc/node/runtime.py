@@ -47,6 +47,7 @@ from aitbc.core.replica import (
     ParentLost,
     Relay,
     Replica,
+    ReportBlock,
     Synced,
     Tell,
     TransactionsSubmitted,
@@ -655,7 +656,7 @@ class NodeRuntime:
                     self.network.fetch(effect.hash, effect.above)
             case SendEpochEnd():
                 self._spawn(self._send_epoch_end(effect))
-            case ReportFault():
+            case ReportFault() | ReportBlock():
                 self._spawn(self.accuser.report(effect.fault))
             case Answer():
                 self._answer(effect)

@@ -120,6 +120,13 @@ class Checks:
         self.accused.add(name)
         self._cluster.note(node, f"accuses {name}: {kinds[0]} and {kinds[1]} in slot {fault.slot}")
 
+    def on_refused(self, node: Process, validator: str) -> None:
+        """Nobody honest leads with what is not valid."""
+        if node.is_honest and self._cluster.place_of(validator) not in self._cluster.plan.guilty:
+            raise Broken(
+                f"evidence: {node.address} refuses what {self._cluster.name_of(validator)}, who is innocent, led with"
+            )
+
     def on_epoch_end(self, node: Process, certificate: Certificate | None) -> None:
         """Whoever asks for the end of an epoch gets a certificate of its last block."""
         if node.is_honest and certificate is None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aitbc.core.codec.canonical import jcs
+from aitbc.core.chain.bad_block import BlockFault, payload_of
+from aitbc.core.codec.canonical import jcs, plain_json
 from aitbc.core.codec.digests import (
     attestation_digest,
     param_update_digest,
@@ -345,12 +346,14 @@ class Watchman(Client):
 
     def __init__(self, cluster: WholeCluster, who: Holder, draw: random.Random) -> None:
         super().__init__(cluster, who, draw)
-        self.faults: list[Fault] = []
+        self.faults: list[Fault | BlockFault] = []
 
     def wish(self) -> Wish | None:
         if not self.faults:
             return None
         fault = self.faults.pop()
+        if isinstance(fault, BlockFault):
+            return ("EVIDENCE", plain_json(payload_of(fault, self.cluster.genesis_hash)), None)
         votes = {
             "validator": fault.validator,
             "epoch": fault.epoch,

@@ -20,7 +20,13 @@ ATTACKS = (
     "silent",
     "deserter",
 )
-LEDGER_ATTACKS = ("invalid_receipt_leader", "repeating_leader", "oversize_leader", "body_swapper")
+LEDGER_ATTACKS = (
+    "invalid_receipt_leader",
+    "invalid_transaction_leader",
+    "repeating_leader",
+    "oversize_leader",
+    "body_swapper",
+)
 """These need real blocks."""
 WHOLE_ATTACKS = (*ATTACKS, *LEDGER_ATTACKS)
 

@@ -21,6 +21,7 @@ from aitbc.core.consensus.engine import (
     MessageArrived,
     Persist,
     ReportFault,
+    ReportRefused,
     Send,
     SendEpochEnd,
     SetHead,
@@ -207,6 +208,8 @@ class Node(Process):
                 self._send_epoch_end(effect)
             case ReportFault():
                 self.cluster.checks.on_fault(self, effect.fault)
+            case ReportRefused():
+                self.cluster.checks.on_refused(self, effect.validator)
             case _:
                 assert_never(effect)
 

@@ -41,6 +41,7 @@ from aitbc.core.replica import (
     ParentLost,
     Relay,
     Replica,
+    ReportBlock,
     Synced,
     Tell,
     TransactionsSubmitted,
@@ -257,6 +258,9 @@ class Whole(Process):
                 self._send_epoch_end(effect)
             case ReportFault():
                 self.cluster.checks.on_fault(self, effect.fault)
+                self.cluster.found_out(effect.fault)
+            case ReportBlock():
+                self.cluster.checks.on_block_fault(self, effect.fault)
                 self.cluster.found_out(effect.fault)
             case Answer():
                 (rejection,) = effect.verdicts

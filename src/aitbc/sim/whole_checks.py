@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aitbc.core.chain.bad_block import BlockFault, payload_of
 from aitbc.core.chain.branches import MAX_UNDECIDED
 from aitbc.core.chain.builder import BuiltBlock
+from aitbc.core.codec.canonical import parse_jcs
 from aitbc.core.codec.digests import validators_hash
 from aitbc.core.consensus.epoch import Epoch
-from aitbc.core.consensus.simplex.messages import FINAL, check_any_certificate
+from aitbc.core.consensus.simplex.messages import CANDIDATE, FINAL, check_any_certificate
 from aitbc.core.executor import Executor
 from aitbc.core.ledger.state import check_whole_supply
+from aitbc.core.ledger.transactions.evidence import Evidence, check
 from aitbc.core.replica import Commit, Drop
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import BrokenInvariant, Reason, Rejected
@@ -135,6 +138,25 @@ class WholeChecks(Checks):
             if tx.nonce != self.nonces.get(tx.sender, 0) + 1:
                 raise Broken(f"nonces: {tx.nonce} of {tx.sender} in block {height}")
             self.nonces[tx.sender] = tx.nonce
+
+    def on_block_fault(self, node: Whole, fault: BlockFault) -> None:
+        """Who led with an invalid block is guilty, and what shows it is evidence to a ledger."""
+        if not node.is_honest:
+            return
+        self.on_refused(node, fault.validator)
+        genesis_hash, epoch = self._cluster.genesis_hash, self._cluster.epochs[fault.epoch]
+        try:
+            check(parse_jcs(payload_of(fault, genesis_hash), Evidence), None, genesis_hash)
+        except Rejected as rejection:
+            raise Broken(f"evidence: that against {fault.validator} is none: {rejection}") from None
+        position = epoch.position_of(fault.validator)
+        assert position is not None, "only members lead"
+        digest = epoch.digest_of(CANDIDATE, fault.slot, epoch.id_of(fault.candidate))
+        if not keys.verify(epoch.validators[position].auth_key, digest, fault.signature):
+            raise Broken(f"evidence: this candidate is not signed by {fault.validator}")
+        name = self._cluster.name_of(fault.validator)
+        self.accused.add(name)
+        self._cluster.note(node, f"accuses {name}: an invalid transaction in slot {fault.slot}")
 
     def on_blame(self, node: Whole, peer: str, message: str) -> None:
         """Nobody honest tells what is wrong of the chain."""

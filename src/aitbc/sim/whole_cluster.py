@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aitbc.core.chain.bad_block import BlockFault
 from aitbc.core.consensus.engine import Fault
 from aitbc.core.consensus.epoch import Epoch
 from aitbc.core.ledger.genesis import load_genesis, parse_genesis
@@ -37,7 +38,7 @@ class WholeCluster(Cluster):
         self.clients = everybody(self)
         self._owners: dict[bytes, Client] = {}
         self._tickets: dict[int, tuple[Client, bytes]] = {}
-        self._found_out: set[tuple[str, int]] = set()
+        self._found_out: set[tuple[type, str, int]] = set()
 
     def play(self) -> None:
         self.start()
@@ -103,10 +104,11 @@ class WholeCluster(Cluster):
         client.refused[tx_id] = rejection
         self.note(node, f"refuses {tx_id.hex()[:8]} of {client.who.name}: {rejection.reason}")
 
-    def found_out(self, fault: Fault) -> None:
-        """Once for each validator and epoch somebody brings it to the ledger."""
-        if (fault.validator, fault.epoch) not in self._found_out:
-            self._found_out.add((fault.validator, fault.epoch))
+    def found_out(self, fault: Fault | BlockFault) -> None:
+        """Once of a kind for each validator and epoch somebody brings it to the ledger."""
+        key = (type(fault), fault.validator, fault.epoch)
+        if key not in self._found_out:
+            self._found_out.add(key)
             for watchman in self.clients:
                 if isinstance(watchman, Watchman):
                     watchman.faults.append(fault)

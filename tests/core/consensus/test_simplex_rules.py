@@ -23,6 +23,7 @@ from aitbc.core.consensus.engine import (
     MessageArrived,
     Persist,
     ReportFault,
+    ReportRefused,
     Send,
     SendEpochEnd,
     SetHead,
@@ -259,6 +260,13 @@ def test_an_invalid_block_is_skipped_at_once_and_its_leader_named() -> None:
     incident = node.engine.record.incidents[0]
     assert (incident.what, incident.leader, incident.reason) == ("invalid", "v0", Reason.ROOT_MISMATCH)
     assert node.engine.record.member(0).invalid == 1
+    (told,) = only(node.seen, ReportRefused)
+    assert isinstance(told, ReportRefused) and (told.validator, told.candidate) == ("v0", A)
+    digest = node.epoch.digest_of("candidate", 1, node.epoch.id_of(A))
+    assert keys.verify(keys.key_of(0), digest, told.signature), "so that it can be proved"
+    node.on(TimerFired("standstill"))
+    node.executed(A, height=1, reason=Reason.ROOT_MISMATCH)
+    assert not list(only(node.seen, ReportRefused)), "once for each slot"
 
 
 def test_a_leader_that_gives_up_is_not_waited_for() -> None:

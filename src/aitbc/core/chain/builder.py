@@ -34,7 +34,7 @@ from aitbc.core.types.blocks import (
 from aitbc.core.types.nakamoto import NakamotoSettings, reward_at
 from aitbc.core.types.reasons import Reason, Rejected, Stops
 from aitbc.core.types.records import Change, HistoryNode, PaidReceipt
-from aitbc.core.types.transactions import Outcome, Transaction, VerifiedTransaction
+from aitbc.core.types.transactions import Outcome, VerifiedTransaction
 
 
 class ChainTip(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ def apply_block(
     _check_author(tip, header, state)
     if len(block.txs) > MAX_BLOCK_TXS or len(pack(block)) > MAX_BLOCK_BYTES:
         raise Rejected(Reason.TOO_LARGE, "the block is larger than the protocol allows")
-    txs = list(verified) or [_verified(tx, tip.genesis_hash, known, verifier) for tx in block.txs]
+    txs = list(verified) or _all_verified(block, tip.genesis_hash, known, verifier)
     assert len(txs) == len(block.txs), "what was verified is what the block holds"
     if len({tx.id for tx in txs}) != len(txs):
         raise Rejected(Reason.DUPLICATE_TRANSACTION, "the block holds a transaction twice")
@@ -146,6 +146,15 @@ def apply_block(
     return built
 
 
+class InvalidTransaction(Rejected):
+    """The block holds a transaction that no state makes valid: who leads with it can be punished."""
+
+    def __init__(self, rejection: Rejected, index: int) -> None:
+        super().__init__(rejection.reason, rejection.message)
+        self.index = index
+        """Its place in the block."""
+
+
 class WrongBody(Rejected):
     """These are not the transactions that the header names: somebody exchanged them; the block itself may be good."""
 
@@ -158,9 +167,17 @@ def has_its_body(block: Block, genesis_hash: bytes) -> bool:
         return False
 
 
-def _verified(tx: Transaction, genesis_hash: bytes, known: Known, verifier: Verifier) -> VerifiedTransaction:
+def _all_verified(
+    block: Block, genesis_hash: bytes, known: Known, verifier: Verifier
+) -> list[VerifiedTransaction]:
     """Each envelope is verified once: one with the same id and another signature or witness has another `wid`."""
-    return known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash, verifier)
+    found = []
+    for index, tx in enumerate(block.txs):
+        try:
+            found.append(known(wid_of(tx, genesis_hash)) or verify_transaction(tx, genesis_hash, verifier))
+        except Rejected as rejection:
+            raise InvalidTransaction(rejection, index) from None
+    return found
 
 
 def _context(

@@ -11,7 +11,7 @@ import msgspec
 from aitbc.core.consensus.epoch import Anchor, Epoch
 from aitbc.core.consensus.simplex.messages import Message, Verified
 from aitbc.core.consensus.simplex.wal import LogRecord
-from aitbc.core.types.blocks import Certificate
+from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.core.types.reasons import Reason
 
 
@@ -198,6 +198,16 @@ class ReportFault(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
+class ReportRefused(msgspec.Struct, frozen=True, tag=True):
+    """A leader's candidate is not valid: the host, which has the block, knows whether that can be proved. Once for each
+    slot."""
+
+    validator: str
+    candidate: Candidate
+    signature: bytes
+    """The leader's, over its candidate."""
+
+
 class PenalisePeer(msgspec.Struct, frozen=True, tag=True):
     """Of engines whose peers are links. Under Simplex nobody knows whose link a validator's is, on purpose: who knows
     could flood a leader in its slot. There evidence punishes, and the record tells the operator."""
@@ -218,6 +228,7 @@ EngineEffect = (
     | SetHead
     | Finalize
     | ReportFault
+    | ReportRefused
 )
 
 

@@ -6,6 +6,7 @@ from aitbc.sim.actors.deserter import Deserter
 from aitbc.sim.actors.equivocator import Equivocator
 from aitbc.sim.actors.hoarder import CertificateHoarder
 from aitbc.sim.actors.invalid_receipt import InvalidReceiptLeader
+from aitbc.sim.actors.invalid_transaction import InvalidTransactionLeader
 from aitbc.sim.actors.mutator import Mutator
 from aitbc.sim.actors.outdated import Outdated
 from aitbc.sim.actors.oversize import OversizeLeader
@@ -24,6 +25,7 @@ ACTORS: dict[str, type[Process]] = {
     "deserter": Deserter,
     "equivocator": Equivocator,
     "invalid_receipt_leader": InvalidReceiptLeader,
+    "invalid_transaction_leader": InvalidTransactionLeader,
     "mutator": Mutator,
     "outdated": Outdated,
     "oversize_leader": OversizeLeader,

@@ -29,6 +29,7 @@ from aitbc.core.consensus.engine import (
     MessageArrived,
     Persist,
     ReportFault,
+    ReportRefused,
     Send,
     SendEpochEnd,
     SetHead,
@@ -524,7 +525,10 @@ class Simplex(Tables):
             self._vote(NOTAR, slot, slot.proposal.id)
 
     def _refuse(self, slot: Slot, reason: Reason) -> None:
-        """An invalid candidate is not waited for any longer."""
+        """An invalid candidate is not waited for any longer, and its leader is told of."""
+        if not slot.is_refused:
+            slot.is_refused = True
+            self._report_refused(slot)
         if self._may_skip(slot) and not self._is_over:
             leader, late_ms = self._epoch.leader_of(slot.number), self._late_ms()
             self.record.refused(
@@ -831,6 +835,11 @@ class Simplex(Tables):
         if position not in self._accused:
             self._accused.add(position)
             self._effects.append(ReportFault(fault))
+
+    def _report_refused(self, slot: Slot) -> None:
+        assert slot.proposal is not None, "what is refused was proposed"
+        validator = self._leader_address(slot.number)
+        self._effects.append(ReportRefused(validator, slot.proposal.candidate, slot.proposal.signature))
 
     # Recovery
 

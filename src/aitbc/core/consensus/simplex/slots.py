@@ -18,6 +18,7 @@ class Slot:
     __slots__ = (
         "candidates",
         "certificates",
+        "is_refused",
         "number",
         "power",
         "proposal",
@@ -32,6 +33,8 @@ class Slot:
         self.number = number
         self.proposal: VerifiedProposal | None = None
         """The first of the leader's."""
+        self.is_refused = False
+        """Was it found to be invalid?"""
         self.candidates: dict[bytes, Candidate] = {}
         """By id, from the proposal and from certificates: at most one more than there are quorums."""
         self.votes: dict[str, dict[int, VerifiedVote]] = {NOTAR: {}, SKIP: {}, FINAL: {}}

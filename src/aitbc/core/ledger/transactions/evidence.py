@@ -189,7 +189,7 @@ def _judge_block(context: BlockContext, state: Overlay, block: BadBlock) -> list
     )
     if not any(context.verify(key, digest, unhex(block.sig)) for key in keys):
         raise Failed(Reason.BAD_EVIDENCE_SIGNATURE, f"the candidate is not signed by {block.validator}")
-    if _is_valid(_transaction_of(block), context.genesis_hash):
+    if _is_valid(context, _transaction_of(block)):
         raise Failed(Reason.NO_CONFLICT, "the transaction is valid in itself: nobody is punished for it")
     offence = offence_digest("block", block.validator, str(block.epoch))
     return punish(
@@ -203,12 +203,12 @@ def _judge_block(context: BlockContext, state: Overlay, block: BadBlock) -> list
     )
 
 
-def _is_valid(tx: Transaction, genesis_hash: bytes) -> bool:
+def _is_valid(context: BlockContext, tx: Transaction) -> bool:
     """Whatever the state."""
     from aitbc.core.ledger.admission import verify_transaction  # which knows all types, this one too
 
     try:
-        verify_transaction(tx, genesis_hash)
+        verify_transaction(tx, context.genesis_hash, context.verify)
     except Rejected:
         return False
     return True
