@@ -10,8 +10,10 @@ import pytest
 from aitbc.sim.blocks import START_MS
 from aitbc.sim.cluster import Cluster
 from aitbc.sim.faults import ATTACKS, calm_plan
-from aitbc.sim.run import play_seed, replay_command
-from simulation.mutants import MUTANTS, Mutant, hunt
+from aitbc.sim.run import play_plan, play_seed, replay_command
+from simulation.engine_mutants import MUTANTS
+from simulation.planted import Mutant, hunt, is_found
+from simulation.stories import ENGINE_STORIES, Story, plans_for
 
 
 def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn") -> list[str]:
@@ -21,6 +23,7 @@ def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn"
         report = play_seed(seed, nodes=nodes, attack=attack)
         command = replay_command(report, nodes=nodes, attack=attack)
         assert report.failure is None, f"{report.failure}\n{command}\n" + "\n".join(report.trace[-30:])
+        assert not report.fallen, f"{report.fallen}\n{command}"
         accused += report.accused
     return accused
 
@@ -51,29 +54,16 @@ def test_small_sets_only_need_everybody(nodes: int) -> None:
     play(range(3_000, 3_010), nodes=nodes, attack=None)
 
 
-STORIES = [
-    (84, 4, None, "a node that was paused twice must hear its signatures in the order it asked for them"),
-    (28, 4, None, "who lost its disk walks seventeen epochs while the others have nothing to say"),
-    (
-        191,
-        4,
-        "drawn",
-        "who was refused a block for half a minute must not wait half a minute for the next try",
-    ),
-    (302, 4, None, "epochs of a single block, and a node that is eighty of them behind"),
-    (
-        8,
-        1,
-        None,
-        "a guard made anew is not a guard that was always there, whatever the second restart thinks",
-    ),
-]
+@pytest.mark.parametrize("story", ENGINE_STORIES, ids=lambda story: story.file)
+def test_what_once_hurt_hurts_no_more(story: Story) -> None:
+    assert play_plan(story.plan).failure is None, story.tells
 
 
-@pytest.mark.parametrize(("seed", "nodes", "attack", "story"), STORIES)
-def test_seeds_that_once_hurt(seed: int, nodes: int, attack: str | None, story: str) -> None:
-    play(range(seed, seed + 1), nodes=nodes, attack=attack)
-    assert play_seed(seed, attack=None).failure is None, story
+@pytest.mark.parametrize("story", [one for one in ENGINE_STORIES if one.mutant], ids=lambda story: story.file)
+def test_a_story_would_find_its_mistake_again(story: Story) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == story.mutant)
+    report = play_plan(story.plan, node_class=mutant.node)
+    assert is_found(mutant, report), "tell the story with a plan that `hunt` finds it by"
 
 
 def intervals(cluster: Cluster, since_ms: int) -> list[int]:
@@ -103,7 +93,9 @@ def test_a_dead_leader_costs_one_timeout_and_soon_none() -> None:
 
 
 def test_one_seed_one_run_under_any_hash_seed() -> None:
-    code = "from aitbc.sim.run import play_seed; print([play_seed(s).digest for s in (3, 5, 19)])"
+    code = (
+        "from aitbc.sim.run import play_seed; print([play_seed(s, verbose=True).digest for s in (3, 5, 19)])"
+    )
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -134,7 +126,7 @@ QUICK = (
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name in QUICK], ids=lambda mutant: mutant.name)
 def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
-    assert hunt(mutant) is not None, "it survived"
+    assert hunt(mutant, plans=plans_for(mutant)) is not None, "it survived"
 
 
 @pytest.mark.long
@@ -142,7 +134,7 @@ def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_planted_mistake_is_found(mutant: Mutant) -> None:
     """`make mutants` prints by which seed."""
-    assert hunt(mutant) is not None, "it survived"
+    assert hunt(mutant, plans=plans_for(mutant)) is not None, "it survived"
 
 
 @pytest.mark.long

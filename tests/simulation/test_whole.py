@@ -9,9 +9,11 @@ import pytest
 
 from aitbc.sim.faults import LEDGER_ATTACKS, WHOLE_ATTACKS, calm_plan, draw_plan
 from aitbc.sim.ledger import validator_at
-from aitbc.sim.run import play_seed, replay_command
+from aitbc.sim.run import play_plan, play_seed, replay_command
 from aitbc.sim.whole_cluster import WholeCluster
-from simulation.mutants import WHOLE_MUTANTS, Mutant, hunt
+from simulation.planted import Mutant, hunt, is_found
+from simulation.stories import WHOLE_STORIES, Story, plans_for
+from simulation.whole_mutants import WHOLE_MUTANTS
 
 
 def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn") -> None:
@@ -20,6 +22,7 @@ def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn"
         report = play_seed(seed, nodes=nodes, attack=attack, whole=True)
         command = replay_command(report, nodes=nodes, attack=attack, whole=True)
         assert report.failure is None, f"{report.failure}\n{command}\n" + "\n".join(report.trace[-30:])
+        assert not report.fallen, f"{report.fallen}\n{command}"
 
 
 @pytest.mark.parametrize("start", range(0, 24, 6))
@@ -36,23 +39,16 @@ def test_a_leader_of_invalid_blocks_breaks_nothing(attack: str) -> None:
     play(range(1_000, 1_002), nodes=4, attack=attack)
 
 
-STORIES = [
-    (30, "drawn", "a branch that has just lost must not make a node forget what is being written"),
-    (28, "drawn", "who is switched off takes no transactions"),
-    (55, "drawn", "who is in every second set only walks many epochs when it wakes up"),
-    (292, "drawn", "blocks are told to be written in the order in which they were"),
-    (296, "drawn", "a block that was written and never shown is final, and known only once"),
-    (281, "drawn", "two nodes in a new epoch do not answer each other's certificates of old ones for ever"),
-    (334, "drawn", "a log with a block that is too large is read all the same"),
-    (356, "drawn", "who gets another key while out of the set comes back with that one"),
-    (10_195, "drawn", "a log is not rewritten while the only copy of a final block is in it"),
-    (916, "drawn", "a slot that was notarized and skipped leaves a question that nobody has to answer"),
-]
+@pytest.mark.parametrize("story", WHOLE_STORIES, ids=lambda story: story.file)
+def test_what_once_hurt_hurts_no_more(story: Story) -> None:
+    assert play_plan(story.plan, whole=True).failure is None, story.tells
 
 
-@pytest.mark.parametrize(("seed", "attack", "story"), STORIES)
-def test_seeds_that_once_hurt(seed: int, attack: str, story: str) -> None:
-    assert play_seed(seed, attack=attack, whole=True).failure is None, story
+@pytest.mark.parametrize("story", [one for one in WHOLE_STORIES if one.mutant], ids=lambda story: story.file)
+def test_a_story_would_find_its_mistake_again(story: Story) -> None:
+    mutant = next(mutant for mutant in WHOLE_MUTANTS if mutant.name == story.mutant)
+    report = play_plan(story.plan, node_class=mutant.node, whole=True)
+    assert is_found(mutant, report), "tell the story with a plan that `hunt` finds it by"
 
 
 @pytest.mark.parametrize("seed", [1_000, 1_001])
@@ -102,7 +98,8 @@ def test_when_nothing_goes_wrong_everything_that_was_sent_is_final() -> None:
 
 def test_one_seed_one_run_under_any_hash_seed() -> None:
     code = (
-        "from aitbc.sim.run import play_seed; print([play_seed(s, whole=True).digest for s in (2, 12, 18)])"
+        "from aitbc.sim.run import play_seed\n"
+        "print([play_seed(s, whole=True, verbose=True).digest for s in (2, 12, 18)])"
     )
     digests = {
         subprocess.run(
@@ -124,7 +121,7 @@ QUICK = ("log a candidate without its block", "show a block before it is on disk
     "mutant", [m for m in WHOLE_MUTANTS if m.name in QUICK], ids=lambda mutant: mutant.name
 )
 def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
-    assert hunt(mutant) is not None, "it survived"
+    assert hunt(mutant, plans=plans_for(mutant)) is not None, "it survived"
 
 
 @pytest.mark.long
@@ -132,7 +129,7 @@ def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
 @pytest.mark.parametrize("mutant", WHOLE_MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_planted_mistake_is_found(mutant: Mutant) -> None:
     """`make mutants` prints by which seed."""
-    assert hunt(mutant) is not None, "it survived"
+    assert hunt(mutant, plans=plans_for(mutant)) is not None, "it survived"
 
 
 @pytest.mark.long

@@ -112,10 +112,14 @@ def _peers(peers: Sequence[Json]) -> list[str]:
 
 def _faults(consensus: Json) -> list[str]:
     return [
-        f"FAULT: {fault['validator']} signed {' and '.join(fault['kinds'])} in slot {fault['slot']} of epoch"
+        f"FAULT: {fault['validator']} {_deed(fault['kinds'])} in slot {fault['slot']} of epoch"
         f" {fault['epoch']}; evidence: {fault['evidence']}"
         for fault in consensus["faults"]
     ]
+
+
+def _deed(kinds: list[str]) -> str:
+    return f"signed {' and '.join(kinds)}" if len(kinds) == 2 else "led with an invalid transaction"
 
 
 def _events(consensus: Json) -> list[str]:

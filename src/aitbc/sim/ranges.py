@@ -34,6 +34,10 @@ class Height(msgspec.Struct, frozen=True):
     """The newest final block that a peer says it has."""
 
     height: int
+    teller: int
+    """Twins have one address."""
+    life: int
+    """Of its process: a new one knows of no question."""
 
 
 class RangeAsk(msgspec.Struct, frozen=True):
@@ -65,6 +69,10 @@ class Ranges:
         self._tick_ms, self._sizes = tick_ms, sizes
         self._told = (-1, 0)
         """The height that it said last, and when."""
+        self._open: dict[int, str] = {}
+        """Ticket → who was asked."""
+        self._lives: dict[int, int] = {}
+        """Node → its life."""
         self._said: dict[str, tuple[int, int]] = {}
         """Peer → the height that it told last, and when."""
         loaded = node.executor.loaded
@@ -82,6 +90,9 @@ class Ranges:
             sizes=sizes,
         )
         self._after(0, Fact("tick"))
+
+    def _height(self) -> Envelope:
+        return Envelope(Height(self._node.height, self._asker, self._node.life))
 
     @property
     def _asker(self) -> int:
@@ -107,7 +118,7 @@ class Ranges:
             case Fact("tick"):
                 self._tick()
             case Fact("no answer", ticket):
-                self._perform(self._sync.unanswered(self._now(), ticket))
+                self._give_up(ticket)
             case _:
                 raise AssertionError(f"no such fact: {fact}")
 
@@ -120,7 +131,7 @@ class Ranges:
         height, at = self._told
         if node.height != height or node.cluster.now - at >= HEIGHT_MS:
             self._told = (node.height, node.cluster.now)
-            node.cluster.broadcast(node, Envelope(Height(node.height)))
+            node.cluster.broadcast(node, self._height())
         if not self.is_fetching and node.height != self._sync.height:
             self._sync.moved(*self._head())
         self._perform(self._sync.tick(self._now(), self._finals()))
@@ -133,10 +144,13 @@ class Ranges:
         match message:
             case Height():
                 self._said[sender] = (message.height, self._node.cluster.now)
-                if (
-                    self._node.height - message.height >= self._sizes.min_behind
-                ):  # as in the greeting of a new link
-                    self._node.cluster.send(self._node, sender, Envelope(Height(self._node.height)))
+                if self._lives.setdefault(message.teller, message.life) != message.life:
+                    self._lives[message.teller] = message.life
+                    self._link_broke(sender)
+                if self._node.height - message.height >= self._sizes.min_behind:
+                    self._node.cluster.send(
+                        self._node, sender, self._height()
+                    )  # as a new link's greeting does
             case RangeAsk():
                 self._node.answer_range(sender, message)
             case RangeAnswer() if message.asker == self._asker:
@@ -144,7 +158,16 @@ class Ranges:
             case RangeAnswer():
                 return
 
+    def _link_broke(self, peer: str) -> None:
+        for ticket in [ticket for ticket, asked in self._open.items() if asked == peer]:
+            self._give_up(ticket)
+
+    def _give_up(self, ticket: int) -> None:
+        self._open.pop(ticket, None)
+        self._perform(self._sync.unanswered(self._now(), ticket))
+
     def _take(self, message: RangeAnswer) -> None:
+        self._open.pop(message.ticket, None)
         work = self._sync.checker(message.ticket, message.answer)
         if work is None:
             self._perform(self._sync.tick(self._now(), self._finals()))
@@ -172,6 +195,7 @@ class Ranges:
             match effect:
                 case Ask():
                     asked = RangeAsk(self._asker, effect.kind.name, effect.ticket, effect.message)
+                    self._open[effect.ticket] = effect.key.decode()
                     node.cluster.send(node, effect.key.decode(), Envelope(asked))
                     self._after(effect.kind.timeout_ms, Fact("no answer", effect.ticket))
                 case Apply():

@@ -51,7 +51,7 @@ from aitbc.core.sync.ranges import Apply
 from aitbc.core.types.blocks import Block, Certificate
 from aitbc.core.types.reasons import BrokenInvariant, Rejected
 from aitbc.core.types.records import Commit as StoreCommit
-from aitbc.core.types.transactions import Transaction
+from aitbc.core.types.transactions import Transaction, VerifiedTransaction
 from aitbc.sim import keys
 from aitbc.sim.disk import Disk
 from aitbc.sim.process import Died, Envelope, Process
@@ -484,6 +484,12 @@ class Whole(Process):
             return None
         known = [self.executor.transactions.verify(tx) for tx in block.txs[1:]]
         return self._make(block.header.parent, block.header.timestamp_ms + 1, known)
+
+    def block_with(self, block: Block, more: list[VerifiedTransaction]) -> Block | None:
+        """The same block with more in it, whatever that is worth."""
+        known = [self.executor.transactions.verify(tx) for tx in block.txs]
+        name = self._make(block.header.parent, block.header.timestamp_ms + 1, [*known, *more])
+        return self.made[name] if name is not None else None
 
     def child_of(self, parent: bytes) -> bytes | None:
         return self._make(parent, self.now_ms(), [])

@@ -41,6 +41,9 @@ STALL_MS = 2_000
 """After this another peer is asked too; the first answer counts."""
 SULK_MS = 60_000
 """Who said that it is far ahead and proved nothing is not asked again for so long."""
+SILENT_MS = 2_000
+"""Who gave no answer about that, because its link broke perhaps, is asked again after this, and after twice as long
+each further time, up to `SULK_MS`: with one peer there is nobody else."""
 
 
 class SyncState(StrEnum):
@@ -130,6 +133,8 @@ class RangeSync:
         """Peer → the height of the newest final block that it says it has."""
         self._sulking: dict[bytes, int] = {}
         """Peer → until when it is not asked for proofs."""
+        self._silent: Counter[bytes] = Counter()
+        """Peer → how often in a row it gave no answer about proofs; of those that are connected."""
         self._begin(height, block_hash, validators)
 
     def _begin(self, height: int, block_hash: bytes, validators: list[Validator]) -> None:
@@ -178,6 +183,8 @@ class RangeSync:
         """Call every second or so, with who is connected and how far each says it is."""
         self._peers = dict(peers)
         self._sulking = {key: until for key, until in self._sulking.items() if until > now_ms}
+        for key in [key for key in self._silent if key not in peers and key not in self._sulking]:
+            del self._silent[key]
         for ticket, question in list(self._questions.items()):
             if question.key not in self._peers:
                 self._give_up(ticket)
@@ -258,7 +265,9 @@ class RangeSync:
         if question is None:
             return []
         if question.kind is ENDS:
-            self._sulking[question.key] = now_ms + SULK_MS
+            wait_ms = SILENT_MS << min(self._silent[question.key], 5)
+            self._sulking[question.key] = now_ms + min(wait_ms, SULK_MS)
+            self._silent[question.key] += 1
         self._peers.pop(question.key, None)  # until the next tick
         self._give_up(ticket)
         return self._go_on(now_ms)
@@ -290,6 +299,7 @@ class RangeSync:
     def _take_ends(self, now_ms: int, question: _Question, proved: Sequence[Proved]) -> None:
         if question.start != self.target:
             return
+        del self._silent[question.key]
         is_live = not self._ends and not self._links
         if not proved or (is_live and proved[-1].height - self._height < self._sizes.min_behind):
             self._sulking[question.key] = now_ms + SULK_MS
@@ -354,6 +364,7 @@ class RangeSync:
     def _go_on(self, now_ms: int) -> list[SyncEffect]:
         effects: list[SyncEffect] = []
         self._ask_for_ends(now_ms, effects)
+        self._link_neighbours()
         self._ask_for_headers(now_ms, effects)
         self._ask_for_blocks(now_ms, effects)
         self._apply(effects)
@@ -384,6 +395,18 @@ class RangeSync:
         furthest = max(willing, key=lambda key: (willing[key], key), default=None)
         if furthest is not None and willing[furthest] >= self.target + behind:
             effects.append(self._ask(now_ms, furthest, ENDS, self.target, 0))
+
+    def _link_neighbours(self) -> None:
+        """A proved block right above the newest one with a known header needs nobody to tell its header."""
+        while self._ends and not self._told and self._ends[0][0].height == self._top[0] + 1:
+            end, _ = self._ends.popleft()
+            self._links[end.height] = Link(end.hash, end.certificate)
+            start, count = self._unasked[-1] if self._unasked else (0, 0)
+            if start + count == end.height and count < self._sizes.blocks:
+                self._unasked[-1] = (start, count + 1)
+            else:
+                self._unasked.append((end.height, 1))
+            self._top = (end.height, end.hash)
 
     def _ask_for_headers(self, now_ms: int, effects: list[SyncEffect]) -> None:
         if not self._ends or self._is_asking(HEADERS) or self._top[0] - self._height >= HEADERS_AHEAD:
