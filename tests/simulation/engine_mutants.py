@@ -158,10 +158,6 @@ def tell_nobody_certificates(self: Any) -> Any:
     return [effect for effect in effects if not isinstance(effect, Send)]
 
 
-def ask_for_every_old_epoch(self: Any, peer: str, number: int, *, asks: bool) -> None:
-    Simplex._hear_other_epoch(self, peer, number, asks=True)
-
-
 # Hosts
 
 
@@ -283,10 +279,5 @@ MUTANTS = [
     ),
     Mutant("commit a block without its ancestors", "agreement", host(_finalize=commit_without_ancestors)),
     Mutant("ask ever later for a block", "liveness", host(fetch_again=fetch_again_ever_later)),
-    Mutant(
-        "answer every certificate of an old epoch",
-        "liveness",
-        rules(_hear_other_epoch=ask_for_every_old_epoch),
-    ),
     Mutant("find every block valid", "validity", host(_verdict=blind_verdict), "bad_root_leader"),
 ]

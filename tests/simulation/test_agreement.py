@@ -14,6 +14,7 @@ from aitbc.sim.run import play_plan, play_seed, replay_command
 from simulation.engine_mutants import MUTANTS
 from simulation.planted import Mutant, hunt, is_found
 from simulation.stories import ENGINE_STORIES, Story, plans_for
+from simulation.whole_mutants import WHOLE_MUTANTS
 
 
 def play(seeds: range, *, nodes: int | None = None, attack: str | None = "drawn") -> list[str]:
@@ -114,6 +115,17 @@ def test_looking_closely_changes_nothing() -> None:
     assert (brief.events, brief.blocks) == (verbose.events, verbose.blocks)
     assert [line for line in verbose.trace if " hears " not in line] == brief.trace
     assert len(verbose.trace) > 10 * len(brief.trace)
+
+
+CHECKERS = {
+    *("agreement", "validity", "certificate", "double vote", "guard", "evidence", "epoch", "liveness"),
+    *("durability", "state", "supply", "lost", "answers", "bounds", "mempool", "epochs", "blame"),
+}
+"""First words of what a run fails with."""
+
+
+def test_each_checker_has_a_mistake_that_it_must_find() -> None:
+    assert {mutant.promise for mutant in [*MUTANTS, *WHOLE_MUTANTS]} >= CHECKERS
 
 
 QUICK = (

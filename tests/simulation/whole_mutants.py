@@ -19,12 +19,10 @@ from aitbc.core.consensus.simplex.rules import Simplex
 from aitbc.core.consensus.simplex.slots import Slot
 from aitbc.core.consensus.simplex.tables import Block
 from aitbc.core.ledger.admission import check_form
-from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.kinds import EndsAsked
 from aitbc.core.replica import Answer, Check, Checked, Commit, Committed, Drop, Log, Replica, Tell
 from aitbc.core.types.blocks import ZERO_HASH
 from aitbc.core.types.reasons import Reason, Rejected
-from aitbc.core.undecided import Undecided
 from aitbc.sim import keys
 from aitbc.sim.process import Died
 from aitbc.sim.whole import Whole
@@ -188,14 +186,6 @@ def raise_the_floor_at_once(self: Any, certificate: Any) -> None:
     self.guard = raise_floor(self.guard, certificate.candidate.epoch, certificate.candidate.slot)
 
 
-def commit_void_ones(self: Any, job: Commit) -> Committed:
-    last = job.blocks[-1]
-    commits = [self.executor.seal(built, job.certificate if built is last else None) for built in job.blocks]
-    self.store_blocks(commits)
-    self.publish(job.blocks, commits)
-    return Committed([commit.block for commit in commits])
-
-
 def never_fetching(node: Any) -> None:
     node.ranges = type("Deaf", (), {"hear": nothing, "happen": nothing, "is_fetching": False})()
 
@@ -263,28 +253,6 @@ def believe_every_signature(self: Any, job: Check) -> Checked:
         return Checked(job.hash, None, rejection)
 
 
-def forget_what_is_being_written(node: Any) -> None:
-    node.replica._undecided.deciding = nothing
-
-
-def never_give_up_a_question(node: Any) -> None:
-    undecided = node.replica._undecided
-
-    def decided(block: Any) -> None:
-        ages, undecided._asked_at = undecided._asked_at, {}
-        Undecided.decided(undecided, block)
-        undecided._asked_at = ages
-
-    undecided.decided = decided
-
-
-def the_first_key(self: Any) -> bytes:
-    """Whatever its account has by now."""
-    known = [member.auth_key for member in validators_of(self.executor.state)]
-    own = [keys.key_of(self.place, number) for number in range(self.generation + 1)]
-    return next((key for key in own if key in known), own[0])
-
-
 WHOLE_MUTANTS = [
     mutant._replace(whole=True)
     for mutant in [
@@ -332,7 +300,7 @@ WHOLE_MUTANTS = [
         ),
         Mutant("forget what undecided blocks hold", "mempool", replicas(_hold=nothing), None, 4),
         Mutant("keep in the mempool what is final", "mempool", parts(keep_what_is_final), None, 1),
-        Mutant("ask for a block once", "liveness", replicas(_fetch=fetch_once), None, 4),
+        Mutant("ask for a block once", "liveness", replicas(_fetch=fetch_once), "deserter", 4),
         Mutant("go on with the old set", "epochs", replicas(_epoch_began=old_set), None, 5),
         Mutant("vote on with the old key", "certificate", whole(_check_key=nothing), None, 2),
         Mutant(
@@ -377,15 +345,6 @@ WHOLE_MUTANTS = [
             "invalid_transaction_leader",
             4,
         ),
-        Mutant(
-            "forget what is being written",
-            "bug: AssertionError",
-            parts(forget_what_is_being_written),
-            None,
-            4,
-        ),
-        Mutant("never give up a question", "bounds", parts(never_give_up_a_question), None, 4),
-        Mutant("begin with the first key", "liveness", whole(_key=the_first_key), None, 5),
         Mutant("hand out nothing from the disk", "liveness", whole(_stored=from_disk_nothing), None, 4),
     ]
 ]

@@ -24,7 +24,9 @@ from aitbc.core.sync.ranges import (
     ASKED_OF_PEER,
     MAX_ASKED,
     MIN_BEHIND,
+    SILENT_MS,
     STALL_MS,
+    SULK_MS,
     Apply,
     Ask,
     Blame,
@@ -254,6 +256,35 @@ def test_a_new_node_gets_the_whole_chain_from_several_peers(elsewhere: tuple[Cha
     assert 1 < play.most_asked <= MAX_ASKED
     reopened = Executor(chain.document, play.store.load())
     assert reopened.head.hash == chain.executor.head.hash, "and it is there after a restart"
+
+
+def test_proofs_block_by_block_need_no_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an epoch is one block long: to ask for each header would cost a way there and back for each block."""
+    monkeypatch.setattr(served, "MAX_STEP", 1)
+    chain, store = grown(70, certified_every=1)
+    peer = Peer(store, 70)
+    play = Play(chain.document, {b"a": peer})
+    play.run(10_000)
+    assert (play.height, play.executor.state.root()) == (70, chain.executor.state.root())
+    assert HEADERS.name not in peer.asked
+    assert peer.asked.count(BLOCKS.name) <= 3, "one question for what came together"
+
+
+def test_who_gives_no_answer_about_proofs_is_asked_again_each_time_later(
+    elsewhere: tuple[Chain, MemoryStore],
+) -> None:
+    """A link that broke is no lie; once the only peer of a node was left alone for a minute."""
+    sync = Play(elsewhere[0].document, {b"a": Peer(elsewhere[1])}).sync
+    now_ms, waited = 0, []
+    for _ in range(7):
+        asked_ms = now_ms
+        while not (
+            asks := [effect for effect in sync.tick(now_ms, {b"a": 1_000}) if isinstance(effect, Ask)]
+        ):
+            now_ms += 500
+        waited.append(now_ms - asked_ms)
+        assert sync.unanswered(now_ms, asks[0].ticket) == []
+    assert waited == [0, SILENT_MS, 4_000, 8_000, 16_000, 32_000, SULK_MS]
 
 
 def _groups(states: list[SyncState]) -> list[tuple[SyncState, int]]:

@@ -363,8 +363,8 @@ class RangeSync:
 
     def _go_on(self, now_ms: int) -> list[SyncEffect]:
         effects: list[SyncEffect] = []
-        self._ask_for_ends(now_ms, effects)
         self._link_neighbours()
+        self._ask_for_ends(now_ms, effects)
         self._ask_for_headers(now_ms, effects)
         self._ask_for_blocks(now_ms, effects)
         self._apply(effects)
