@@ -79,6 +79,8 @@ WHOLE_STORIES = [
         "a log is not rewritten while the only copy of a final block is in it",
         "rewrite the log before a final block is on disk",
     ),
+    Story("signed_before_it_was_logged", "nothing is signed before it is in the log", "sign, then log"),
+    Story("asked_once", "who gets no block asks somebody else", "ask for a block once"),
     Story(
         "pushed_out_of_a_block",
         "what an undecided block holds is not pushed out for what pays better",

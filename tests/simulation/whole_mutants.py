@@ -345,6 +345,6 @@ WHOLE_MUTANTS = [
             "invalid_transaction_leader",
             4,
         ),
-        Mutant("hand out nothing from the disk", "liveness", whole(_stored=from_disk_nothing), None, 4),
+        Mutant("hand out nothing from the disk", "liveness", whole(_stored=from_disk_nothing), "deserter", 4),
     ]
 ]
