@@ -117,6 +117,14 @@ def test_looking_closely_changes_nothing() -> None:
     assert len(verbose.trace) > 10 * len(brief.trace)
 
 
+def test_a_bad_actor_that_dies_of_what_it_sees_breaks_no_promise() -> None:
+    """Honest nodes that find every block valid make its program stop; that is not how they are to be found out."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "find every block valid")
+    reports = [play_seed(seed, nodes=4, attack=mutant.attack, node_class=mutant.node) for seed in range(12)]
+    assert any(report.fallen for report in reports)
+    assert {report.failure.split(":")[0] for report in reports if report.failure} == {"validity"}
+
+
 CHECKERS = {
     *("agreement", "validity", "certificate", "double vote", "guard", "evidence", "epoch", "liveness"),
     *("durability", "state", "supply", "lost", "answers", "bounds", "mempool", "epochs", "blame"),

@@ -186,10 +186,6 @@ def raise_the_floor_at_once(self: Any, certificate: Any) -> None:
     self.guard = raise_floor(self.guard, certificate.candidate.epoch, certificate.candidate.slot)
 
 
-def never_fetching(node: Any) -> None:
-    node.ranges = type("Deaf", (), {"hear": nothing, "happen": nothing, "is_fetching": False})()
-
-
 def tell_another_height(self: Any, peer: str, asked: Any) -> None:
     """Off by one."""
     if not isinstance(asked.message, EndsAsked):
@@ -317,7 +313,6 @@ WHOLE_MUTANTS = [
             "deserter",
             4,
         ),
-        Mutant("ask nobody for ranges", "liveness", parts(never_fetching), "drawn", 4),
         Mutant(
             "tell ranges that begin a block too late",
             "blame",

@@ -21,6 +21,7 @@ from aitbc.sim.node import Node, TxGossip
 from aitbc.sim.process import Died, Envelope, Process
 
 RESTART_MS = 200
+ENDS_A_LIFE = (Died, GuardRefuses, *BUGS)
 EPOCH_WALK_MS = 400
 """Who slept for many epochs walks them here one by one: end, blocks, next set. A real host asks for ranges."""
 
@@ -138,22 +139,29 @@ class Cluster:
     def _happen(self, node: Process, kind: str, what: Any) -> None:
         if self.verbose and kind == "message":
             self.note(node, f"hears {what[1].message!r} from {what[0]}")
-        self.guarded(node, lambda: node.happen(kind, what))
+        try:
+            node.happen(kind, what)
+        except ENDS_A_LIFE as end:
+            self._ended(node, end)
 
     def guarded(self, node: Process, act: Callable[[], object]) -> None:
-        """A bug ends the run, but for one of who is guilty: its own lies may be too much for its program. That says
-        nothing of anybody else's."""
         try:
             act()
-        except (Died, GuardRefuses):
+        except ENDS_A_LIFE as end:
+            self._ended(node, end)
+
+    def _ended(self, node: Process, end: Exception) -> None:
+        """A bug ends the run, but for one of who is guilty: its own lies may be too much for its program. That says
+        nothing of anybody else's."""
+        if isinstance(end, Died | GuardRefuses):
             self._died(node)
-        except BUGS as bug:
-            if node.is_honest or isinstance(bug, Broken):
-                raise
-            self.fallen.append(f"{node.address}: {type(bug).__name__}: {bug}")
-            self.note(node, f"is no more: {type(bug).__name__}: {bug}")
-            node.die()
-            node.is_gone = True
+            return
+        if node.is_honest or isinstance(end, Broken):
+            raise end
+        self.fallen.append(f"{node.address}: {type(end).__name__}: {end}")
+        self.note(node, f"is no more: {type(end).__name__}: {end}")
+        node.die()
+        node.is_gone = True
 
     def _died(self, node: Process) -> None:
         self.note(node, "dies in a write")
