@@ -511,6 +511,8 @@ class NodeRuntime:
             if room < 0:
                 return blocks
             block_hash = body.header.parent
+        if len(blocks) >= most:
+            return blocks  # all of it was in memory: it waits for nobody who reads the disk
 
         def stored() -> list[Block]:
             name, found, left = block_hash, list[Block](), room

@@ -18,7 +18,7 @@ from aitbc.core.executor import Executor
 from aitbc.core.ledger.genesis import ConsensusSettings
 from aitbc.core.ledger.validators import validators_of
 from aitbc.core.peer.kinds import BLOCKS, ENDS, HEADERS, Blocks, Ends, Headers
-from aitbc.core.sync import answers
+from aitbc.core.sync import answers, ranges
 from aitbc.core.sync.answers import Chain as Rules
 from aitbc.core.sync.ranges import (
     ASKED_OF_PEER,
@@ -396,3 +396,45 @@ def test_whoever_comes_and_goes_the_chain_arrives(elsewhere: tuple[Chain, Memory
         play.run(until_ms)
     assert play.executor.head.hash == chain.executor.head.hash
     assert b"honest" not in {key for key, _ in play.blamed}
+
+
+class Stingy(Peer):
+    """Its answers hold few blocks, as those about full ones do."""
+
+    def answer(self, ask: Ask) -> Any:
+        honest = super().answer(ask)
+        return Blocks(honest.blocks[:5]) if ask.kind is BLOCKS else honest
+
+    def delay_ms(self, ask: Ask) -> int:
+        return 10 + 200 * (ask.kind is BLOCKS and ask.message.start == 1)
+
+
+def test_what_is_held_never_keeps_the_lowest_block_from_being_asked_for(
+    elsewhere: tuple[Chain, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several peers gave so much of what is higher that nothing was asked for any more."""
+    monkeypatch.setattr(ranges, "MAX_HELD_BYTES", 3_000)
+    chain, store = elsewhere
+    play = Play(chain.document, {bytes([name]): Stingy(store) for name in range(6)})
+    play.run(120_000)
+    assert play.executor.head.hash == chain.executor.head.hash
+
+
+class Mute(Peer):
+    """Says that it is furthest, and answers no question about proofs."""
+
+    def says(self) -> int:
+        return 10**9
+
+    def answer(self, ask: Ask) -> Any:
+        return "silence" if ask.kind is ENDS else super().answer(ask)
+
+
+def test_a_crowd_that_proves_nothing_does_not_keep_others_from_being_asked(
+    elsewhere: tuple[Chain, MemoryStore],
+) -> None:
+    chain, store = elsewhere
+    crowd: dict[bytes, Peer] = {bytes([name]): Mute(store) for name in range(12)}
+    play = Play(chain.document, {**crowd, b"honest": Peer(store)})
+    play.run(40_000)
+    assert play.executor.head.hash == chain.executor.head.hash

@@ -4,6 +4,7 @@ No clock, no thread, no socket: facts come in, effects leave. Whatever a peer cl
 asked for a proof; agreement is left alone until a quorum's certificate shows that the node is behind.
 """
 
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -151,8 +152,8 @@ class RangeSync:
         """What it has told so far; good once it leads to the proved block."""
         self._links: dict[int, Link] = {}
         """By height: final blocks that are not written."""
-        self._unasked: deque[tuple[int, int]] = deque()
-        """(start, count): ranges of them to ask for."""
+        self._unasked: list[tuple[int, int]] = []
+        """(start, count), the lowest first: ranges of them to ask for."""
         self._bodies: dict[int, _Body] = {}
         self._held = 0
         """Bytes of these."""
@@ -190,6 +191,8 @@ class RangeSync:
                 self._give_up(ticket)
             elif now_ms - question.asked_ms >= STALL_MS and not question.is_late:
                 question.is_late = True
+                if question.kind is ENDS:
+                    self._note_silence(now_ms, question.key)
                 self._ask_again(question)
         return self._go_on(now_ms)
 
@@ -264,10 +267,8 @@ class RangeSync:
         question = self._questions.get(ticket)
         if question is None:
             return []
-        if question.kind is ENDS:
-            wait_ms = SILENT_MS << min(self._silent[question.key], 5)
-            self._sulking[question.key] = now_ms + min(wait_ms, SULK_MS)
-            self._silent[question.key] += 1
+        if question.kind is ENDS and not question.is_late:
+            self._note_silence(now_ms, question.key)
         self._peers.pop(question.key, None)  # until the next tick
         self._give_up(ticket)
         return self._go_on(now_ms)
@@ -288,7 +289,7 @@ class RangeSync:
         for other, body in list(self._bodies.items()):
             if body.giver == giver:
                 self._forget_body(other)
-                self._unasked.appendleft((other, 1))
+                insort(self._unasked, (other, 1))
         self._applying.clear()
         self._sulking[giver] = now_ms + SULK_MS
         self._peers.pop(giver, None)
@@ -336,7 +337,7 @@ class RangeSync:
         came = question.start + len(blocks)
         rest = question.start + question.count - came
         if rest and not question.is_late:
-            self._unasked.appendleft((came, rest))
+            insort(self._unasked, (came, rest))
 
     def _forget_told(self) -> None:
         self._teller = None
@@ -357,7 +358,7 @@ class RangeSync:
         if question.kind is HEADERS:
             self._forget_told()
         elif question.kind is BLOCKS:
-            self._unasked.appendleft((question.start, question.count))
+            insort(self._unasked, (question.start, question.count))
 
     # What to do next
 
@@ -392,9 +393,15 @@ class RangeSync:
             return
         behind = self._sizes.min_behind if self.state is SyncState.LIVE else 1
         willing = {key: far for key, far in self._peers.items() if key not in self._sulking}
-        furthest = max(willing, key=lambda key: (willing[key], key), default=None)
-        if furthest is not None and willing[furthest] >= self.target + behind:
-            effects.append(self._ask(now_ms, furthest, ENDS, self.target, 0))
+        able = [key for key, far in willing.items() if far >= self.target + behind]
+        if able:  # who was silent comes after everybody else, whatever it says of itself
+            chosen = max(able, key=lambda key: (-self._silent[key], willing[key], key))
+            effects.append(self._ask(now_ms, chosen, ENDS, self.target, 0))
+
+    def _note_silence(self, now_ms: int, key: bytes) -> None:
+        wait_ms = SILENT_MS << min(self._silent[key], 5)
+        self._sulking[key] = now_ms + min(wait_ms, SULK_MS)
+        self._silent[key] += 1
 
     def _link_neighbours(self) -> None:
         """A proved block right above the newest one with a known header needs nobody to tell its header."""
@@ -420,21 +427,30 @@ class RangeSync:
             effects.append(self._ask(now_ms, self._teller, HEADERS, self._next_header, count))
 
     def _ask_for_blocks(self, now_ms: int, effects: list[SyncEffect]) -> None:
-        edge = max(self._height + WINDOW, self._next_certificate())
-        while self._unasked and self._held < MAX_HELD_BYTES:
+        edge, gap = max(self._height + WINDOW, self._next_certificate()), self._gap()
+        while self._unasked:
             start, count = self._unasked[0]
+            if self._held >= MAX_HELD_BYTES and start > gap:
+                return  # what is held waits for what is lower, which is on its way
             under_way = sum(question.kind is BLOCKS for question in self._questions.values())
             if start > edge or under_way >= MAX_ASKED:
                 return
             missing = [height for height in range(start, start + count) if self._is_missing(height)]
             if not missing:
-                self._unasked.popleft()
+                self._unasked.pop(0)
                 continue
             key = self._free_peer(missing[-1], ASKED_OF_PEER)
             if key is None:
                 return
-            self._unasked.popleft()
+            self._unasked.pop(0)
             effects.append(self._ask(now_ms, key, BLOCKS, missing[0], missing[-1] + 1 - missing[0]))
+
+    def _gap(self) -> int:
+        """The lowest height without a block: nothing above it can be written before."""
+        height = self._height + 1
+        while height in self._bodies:
+            height += 1
+        return height
 
     def _is_missing(self, height: int) -> bool:
         return height in self._links and height not in self._bodies

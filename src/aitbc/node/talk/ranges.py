@@ -1,7 +1,9 @@
 """Ranges of the chain that peers ask for, and the questions of this node's own catching up. docs/spec/sync.md"""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from aitbc.adapters.storage.ranges import read_blocks, read_ends, read_headers
@@ -14,6 +16,9 @@ from aitbc.node.talk.wires import Wires
 from aitbc.ports import Store
 
 T = TypeVar("T")
+
+READ_FOR_PEER = 2
+"""Of one peer's questions are read at a time, of the 16 long reads that may be under way."""
 
 log = logging.getLogger("aitbc.node")
 
@@ -34,6 +39,8 @@ class Ranges:
         self._wires, self._host = wires, host
         self._asked: dict[int, Callable[[Any], None]] = {}
         """Who waits for an answer, by ticket."""
+        self._turns: dict[bytes, tuple[asyncio.Semaphore, int]] = {}
+        """Peers that have asked, and how many of their questions are open: at most what a link may have open."""
 
     def ask(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
         """`done` hears the answer, or None when there will be none."""
@@ -52,6 +59,21 @@ class Ranges:
     def requested(self, effect: Requested) -> None:
         self._wires.spawn(self._answer(effect))
 
+    @asynccontextmanager
+    async def _turn_of(self, key: bytes) -> AsyncIterator[None]:
+        """Ranges are long reads on one thread: a peer that asks for many takes the place of nobody else."""
+        turns, waiting = self._turns.get(key, (asyncio.Semaphore(READ_FOR_PEER), 0))
+        self._turns[key] = (turns, waiting + 1)
+        try:
+            async with turns:
+                yield
+        finally:
+            turns, waiting = self._turns[key]
+            if waiting == 1:
+                del self._turns[key]
+            else:
+                self._turns[key] = (turns, waiting - 1)
+
     async def _answer(self, effect: Requested) -> None:
         executor, message = self._host.executor, effect.message
         length, height = executor.loaded.genesis.consensus.epoch_length, executor.head.block.header.height
@@ -63,7 +85,8 @@ class Ranges:
             return read(store, start=message.start, count=message.count)
 
         try:
-            answer = await self._host.read_range(work)
+            async with self._turn_of(effect.key):
+                answer = await self._host.read_range(work)
         except Rejected as rejection:
             log.debug("%s", rejection.message, extra={"component": "p2p"})
             self._wires.refuse(effect)
