@@ -338,7 +338,7 @@ MUTANTS = [
     Mutant("feed no signatures", NodeRuntime, "_write_down", answers(nothing)),
     Mutant("tell before it is written", NodeRuntime, "_perform", never_wait),
     Mutant("let what is told overtake", runtime, "_FREE", runtime._FREE | Tell),
-    Mutant("go on after an error", NodeRuntime, "_fail", go_on_after_an_error),
+    Mutant("go on after an error", NodeRuntime, "fail", go_on_after_an_error),
 ]
 
 

@@ -93,6 +93,29 @@ def test_what_waits_for_the_next_head_is_bounded() -> None:
     assert len(host.taken) == MAX_LATER
 
 
+class Failing:
+    def __init__(self) -> None:
+        self.failed = asyncio.Event()
+
+    def fail(self, error: BaseException) -> None:
+        assert isinstance(error, ZeroDivisionError)
+        self.failed.set()
+
+
+def test_a_bug_in_the_network_stops_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its ticker a node would answer RPC for ever and never dial, ping or expire."""
+
+    async def story() -> None:
+        host = Failing()
+        network = network_of(host)
+        monkeypatch.setattr(network._network, "tick", lambda _now_ms: 1 // 0)
+        await network.start()
+        await asyncio.wait_for(host.failed.wait(), 5)
+        await network.stop()
+
+    asyncio.run(story())
+
+
 class Overloaded:
     async def read_blocks(self, block_hash: bytes, above: int, *, most: int) -> list[Block]:
         raise too_busy("reads", 64)

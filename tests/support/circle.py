@@ -144,6 +144,9 @@ class Friend:
         tx = self.known.get(wid)
         return None if tx is None else pack(tx.tx)
 
+    def fail(self, error: BaseException) -> None:
+        raise error
+
     # What a test asks
 
     def holds(self, *txs: VerifiedTransaction) -> None:

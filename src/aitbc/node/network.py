@@ -61,6 +61,10 @@ class PeerHost(Shelf, Keeper, Taker, Protocol):
 
     def has_transaction(self, wid: bytes) -> bool: ...
 
+    def fail(self, error: BaseException) -> None:
+        """A bug in the network: whoever goes on would be there for others and hear nobody."""
+        ...
+
 
 class Host(Voter, PeerHost, RangeReader, Writer, Protocol):
     """What the network asks of a node that agrees by votes."""
@@ -210,8 +214,11 @@ class PeerNetwork:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_MS / 1000)
-            self._perform(self._network.tick(self.wires.now()))
-            self._tick()
+            try:
+                self._perform(self._network.tick(self.wires.now()))
+                self._tick()
+            except Exception as error:
+                self._peer_host.fail(error)
 
     async def _save_for_ever(self, book: BookKeeper) -> None:
         pause_s = FIRST_SAVE_S
@@ -222,7 +229,10 @@ class PeerNetwork:
             await asyncio.get_running_loop().run_in_executor(None, book.save, record)
 
     def _step(self, event: LinkEvent) -> None:
-        self._perform(self._network.step(self.wires.now(), event))
+        try:
+            self._perform(self._network.step(self.wires.now(), event))
+        except Exception as error:
+            self._peer_host.fail(error)
 
     def _perform(self, effects: Sequence[NetworkEffect]) -> None:
         for effect in effects:

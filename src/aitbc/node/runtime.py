@@ -228,7 +228,7 @@ class NodeRuntime:
         try:
             self._perform([*self.replica.start(self._clock.now_ms())])
         except Stops as error:
-            self._fail(error)
+            self.fail(error)
         self._warn_of_upgrade()
         if self.takes_transactions:
             self._spawn(self._take_up_waiting())
@@ -567,7 +567,7 @@ class NodeRuntime:
             self._announce_taken()
             self._note_incidents()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         finally:
             self._busy = False
 
@@ -598,7 +598,8 @@ class NodeRuntime:
                 },
             )
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """A bug, or what cannot be gone on from: nothing is done any more."""
         if isinstance(error, Stops | StorageError):
             log.critical("stopped: %s", error, extra={"event": "stopped", "component": "runtime"})
         else:
@@ -721,7 +722,7 @@ class NodeRuntime:
             try:
                 await work
             except Exception as error:
-                self._fail(error)
+                self.fail(error)
 
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
