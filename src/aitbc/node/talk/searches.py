@@ -61,7 +61,7 @@ class Searches:
             return None
         genesis_hash = self._host.genesis_hash
         # A fetched body that was not executed yet may be another's: who passes that on is blamed.
-        whole = await self._wires.beside(lambda: has_its_body(blocks[0], genesis_hash))
+        whole = await self._wires.beside_much(lambda: has_its_body(blocks[0], genesis_hash))
         return pack(blocks[0]) if whole else None
 
     async def examine(self, effect: Examine) -> None:
@@ -77,7 +77,7 @@ class Searches:
             except Rejected:
                 return False
 
-        good = await self._wires.beside(is_good)
+        good = await self._wires.beside_much(is_good)
         self._wires.perform(self._wires.network.examined(self._wires.now(), effect.ticket, good=good))
 
     async def take(self, effect: Found) -> None:
@@ -85,5 +85,5 @@ class Searches:
         if effect.kind is SEARCH_TRANSACTION:
             await self._transactions.offer([(effect.hash, effect.content)])
             return
-        block = await self._wires.beside(lambda: unpack(effect.content, Block, limit=MAX_BLOCK_BYTES))
+        block = await self._wires.beside_much(lambda: unpack(effect.content, Block, limit=MAX_BLOCK_BYTES))
         self._blocks_came([(effect.hash, block)])

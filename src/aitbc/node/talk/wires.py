@@ -52,6 +52,7 @@ class Wires:
         """What peers sent and was not taken, by reason."""
         self._clock = clock
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="check")
+        self._much_checker = ThreadPoolExecutor(1, thread_name_prefix="check-much")
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = count(1)
 
@@ -77,6 +78,10 @@ class Wires:
         """Decode and check on a thread, one thing after the other."""
         return await asyncio.get_running_loop().run_in_executor(self._checker, work)
 
+    async def beside_much(self, work: Callable[[], T]) -> T:
+        """The same for whole blocks that strangers ask for, a tenth of a second each: votes do not wait behind them."""
+        return await asyncio.get_running_loop().run_in_executor(self._much_checker, work)
+
     async def read(self, work: Coroutine[Any, Any, list[T]]) -> list[T]:
         """What the disk has; nothing while it has too much to do."""
         try:
@@ -101,6 +106,7 @@ class Wires:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._checker.shutdown(wait=True)
+        self._much_checker.shutdown(wait=True)
 
 
 def key_of(peer: str | None) -> bytes | None:
