@@ -40,7 +40,8 @@ from aitbc.core.types.blocks import Candidate, Certificate
 from aitbc.node.main import DATABASE_FILE
 
 EPOCH = 600
-TRANSFERS = int(os.environ.get("TRANSFERS", "200000"))
+TRANSFERS = int(os.environ.get("TRANSFERS", "350000"))
+"""More than the 64 MiB of blocks that a node holds while it waits for lower ones."""
 PER_BLOCK = 1_000
 EMPTY = int(os.environ.get("EMPTY", "12000"))
 SENDERS = 200
