@@ -52,7 +52,7 @@ def test_listed_miners_take_turns_do_without_one_and_end_with_ctrl_c(devnet: Sta
     assert authors == set(MINERS)
     said = network.cli("node", "status").stdout
     assert said.startswith("poa-pow: block ")
-    assert "this node mines" in said and all(address[:14] in said for address in MINERS)
+    assert "this node (validator) mines" in said and all(address[:14] in said for address in MINERS)
     balance = network.json("balance", MINERS[0])["balance"]
     assert balance and balance % 100_000_000 < 1_000_000, "rewards, and its part of a fee"
     assert_light_clients_agree(network, sent["txHash"])
