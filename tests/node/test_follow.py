@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +21,14 @@ from websockets.typing import Origin
 from aitbc.adapters.http import protocol
 from aitbc.adapters.http.protocol import BoundedWebSocket
 from aitbc.adapters.http.serving import QuietServer, http_settings, listen
+from aitbc.client.signing import KeySigner
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.node.config import NodeConfig
 from aitbc.node.main import create_app
 from aitbc.node.routes import follow
 from aitbc.node.routes.follow import MAX_ERRORS, MAX_ORDER_BYTES
-from aitbc.node.subscriptions import MAX_READERS, Subscriptions
+from aitbc.node.subscriptions import MAX_READERS, MAX_WAITING_BYTES, Ended, Reader, Subscriptions
+from aitbc.node.topics import topic_of
 from support.chain import Chain
 from support.people import ALICE, BOB, HUB, VALIDATOR
 
@@ -356,6 +359,46 @@ def test_who_comes_back_is_told_what_it_missed(node: TestClient, chain: Chain) -
         ws.send_json({"type": "subscribe", "streams": ["new_blocks"], "run": run, "after": {"new_blocks": 9}})
         assert ws.receive_json()["type"] == "subscribed"
         assert ws.receive_json()["code"] == "out_of_range"
+
+
+def test_attack_an_order_counts_for_each_stream_that_it_wants_again(
+    node: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    again = Subscriptions.again
+    monkeypatch.setattr(
+        Subscriptions,
+        "again",
+        lambda hub, topic, run, after: asked.append(topic.name) or again(hub, topic, run, after),
+    )
+    begun(node)
+    topics = [f"address:{KeySigner(bytes([number]) * 32).address}" for number in range(1, 17)]
+    with node.websocket_connect("/rpc/ws") as ws:
+        run = ws.receive_json()["run"]
+        order = {"type": "subscribe", "streams": topics, "run": run, "after": dict.fromkeys(topics, 0)}
+        ws.send_json(order)
+        assert ws.receive_json()["type"] == "subscribed"
+        ws.send_json(order)
+        assert ws.receive_json()["code"] == "too_busy"
+    assert asked == topics
+
+
+def test_a_reader_that_has_ended_is_told_no_more_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was let go in the middle of what it wanted again; the rest is not even written."""
+    written: list[int] = []
+
+    def again(*_: Any) -> Iterator[str]:
+        for number in range(10_000):
+            written.append(number)
+            yield "x" * 1_024
+
+    reader = Reader((), owner="")
+    hub = SimpleNamespace(again=again)
+    service: Any = SimpleNamespace(runtime=SimpleNamespace(subscriptions=hub, now_ms=lambda: 0))
+    nobody: Any = None
+    follow._Follower(service, nobody, reader)._tell_again(topic_of("block"), "run", 0)
+    assert reader.ended is Ended.TOO_SLOW
+    assert len(written) == MAX_WAITING_BYTES // 1_024 + 2
 
 
 def test_numbers_of_another_run_are_too_old(node: TestClient) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from aitbc.adapters.storage.rows import touched
 from aitbc.core.consensus.simplex.record import Incident
+from aitbc.core.peer.kinds import Rate
 from aitbc.core.types.blocks import CommittedBlock
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.subscriptions import (
@@ -25,7 +27,7 @@ from aitbc.node.subscriptions import (
 )
 from aitbc.node.topics import topic_of
 from support.chain import Chain
-from support.people import ALICE, BOB
+from support.people import ALICE, BOB, HUB, PROVIDER, VALIDATOR
 
 KEY = bytes(32)
 PEER, TX = topic_of("peer"), topic_of("tx")
@@ -193,5 +195,70 @@ def test_final_transactions_are_held_by_blocks(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(TooOld) as caught:
             hub.again(about, hub.run, 1)
         assert caught.value.oldest == 3
+
+    play(story)
+
+
+# Told again
+
+
+def crowded(hub: Subscriptions, blocks: int, each: int) -> CommittedBlock:
+    """Blocks full of transfers from Alice to Bob; the last one."""
+    chain = Chain()
+    for first in range(1, blocks * each, each):
+        txs = [
+            chain.verified(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}, nonce=nonce)
+            for nonce in range(first, first + each)
+        ]
+        built = chain.block(*txs)
+        last = CommittedBlock(built.block, built.hash, built.outcomes, None)
+        hub.block(last)
+    return last
+
+
+def test_attack_however_many_topics_ask_again_a_block_is_looked_through_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(
+        "aitbc.node.topics.touched", lambda tx, outcome: looked.append(tx) or touched(tx, outcome)
+    )
+
+    async def story(hub: Subscriptions) -> None:
+        crowded(hub, 2, 3)
+        assert looked == [], "nobody has asked"
+        strangers = [topic_of(f"address:{person.address}") for person in (HUB, PROVIDER, VALIDATOR)]
+        for topic in [*strangers, *strangers]:
+            assert list(hub.again(topic, hub.run, 0)) == []
+        about = topic_of(f"address:{BOB.address}")
+        assert [json.loads(text)["seq"] for text in hub.again(about, hub.run, 4)] == [5, 6]
+        assert len(looked) == 6
+
+    play(story)
+
+
+def test_attack_what_is_told_again_counts_for_the_address_of_who_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aitbc.node.subscriptions.AGAIN", Rate(1, 10))
+    monkeypatch.setattr("aitbc.node.subscriptions.LOCAL_AGAIN", Rate(1, 80))
+    about, nobody = topic_of(f"address:{BOB.address}"), topic_of(f"address:{HUB.address}")
+
+    async def story(hub: Subscriptions) -> None:
+        crowded(hub, 2, 3)
+        one, two = (hub.join([], host="9.9.9.9") for _ in range(2))
+        hub.count_again(one, hub.run, {about: 0})
+        hub.count_again(two, hub.run, {about: 2, nobody: 0})
+        with pytest.raises(Rejected, match="2 events to tell again are too many") as caught:
+            hub.count_again(two, hub.run, {about: 4})
+        assert caught.value.reason is Reason.TOO_BUSY
+        hub.count_again(two, hub.run, {nobody: 0})
+        hub.count_again(two, "another run", {about: 0})
+        hub.count_again(hub.join([], host="8.8.8.8"), hub.run, {about: 0, topic_of("block"): 0})
+        near = hub.join([], host="127.0.0.1")
+        for _ in range(13):
+            hub.count_again(near, hub.run, {about: 0})
+        with pytest.raises(Rejected):
+            hub.count_again(near, hub.run, {about: 0})
 
     play(story)

@@ -1,6 +1,6 @@
 """What can be followed: streams by both seeds' names, an account, a job. docs/spec/rpc.md "Following" """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -66,26 +66,27 @@ def in_order(topics: Collection[Topic]) -> list[Topic]:
     return sorted(topics, key=lambda topic: (places.get(topic.word, len(places)), topic.name))
 
 
-def outcomes_about(
-    block: CommittedBlock, topics: Collection[Topic], job_of_lock: Callable[[str], str]
-) -> dict[Topic, list[tuple[int, bytes]]]:
-    """What a block did to followed accounts and jobs: place in the block, and getTx's answer. `job_of_lock`: the label
-    of an escrow, empty if it is not known."""
-    found: dict[Topic, list[tuple[int, bytes]]] = {}
-    addresses = {topic.key: topic for topic in topics if topic.stream == "address"}
-    jobs = {topic.key: topic for topic in topics if topic.stream == "job"}
-    for place, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
-        concerned = (
-            [addresses[name] for name in touched(tx, outcome) if name in addresses] if addresses else []
-        )
-        job = _job_named(tx, job_of_lock) if jobs else ""
-        if job in jobs:
-            concerned.append(jobs[job])
-        if concerned:
-            data = msgspec.json.encode(_view(block, place, tx, outcome))
-            for topic in concerned:
-                found.setdefault(topic, []).append((place, data))
-    return found
+class Concerned:
+    """Which of a block's transactions concern which account or job: looked through once, however many ask."""
+
+    def __init__(self, block: CommittedBlock, job_of_lock: Callable[[str], str]) -> None:
+        """`job_of_lock`: the label of an escrow, empty if it is not known."""
+        self._block = block
+        self._places: dict[tuple[str, str], list[int]] = {}
+        for place, (tx, outcome) in enumerate(zip(block.block.txs, block.outcomes, strict=True)):
+            for address in touched(tx, outcome):
+                self._places.setdefault(("address", address), []).append(place)
+            if job := _job_named(tx, job_of_lock):
+                self._places.setdefault(("job", job), []).append(place)
+
+    def places(self, topic: Topic) -> Sequence[int]:
+        """In the block, in its order."""
+        return self._places.get((topic.stream, topic.key), ())
+
+    def view(self, place: int) -> bytes:
+        """getTx's answer of the transaction there."""
+        block = self._block
+        return msgspec.json.encode(_view(block, place, block.block.txs[place], block.outcomes[place]))
 
 
 class _Names(msgspec.Struct, frozen=True):

@@ -31,7 +31,8 @@ MAX_TOPICS = 16
 MAX_ORDER_BYTES = 4_096
 """Sixteen jobs with long names, and their numbers."""
 ORDERS = Rate(5, 20)
-"""Of one reader: a person changes a view so often, a mistake in a program more often."""
+"""Of one reader: a person changes a view so often, a mistake in a program more often. An order counts once for each
+stream in its `after`."""
 MAX_ERRORS = 8
 """Orders that were refused, after which a reader is left."""
 SEND_S = 10.0
@@ -188,6 +189,11 @@ class _Follower:
         order = parse_json(text.encode(), Order, limit=MAX_ORDER_BYTES)
         asked = {topic_of(name) for name in order.streams}
         wanted = self._wanted(order, asked)
+        if len(wanted) > 1 and not self._orders.take(self._runtime.now_ms(), len(wanted) - 1):
+            raise Rejected(
+                Reason.TOO_BUSY, f"each stream in `after` is one of {ORDERS.per_second} orders a second"
+            )
+        self._runtime.subscriptions.count_again(self._reader, order.run, wanted)
         if order.type == "unsubscribe":
             self._runtime.subscriptions.follow(self._reader, self._reader.topics - asked)
             self._reader.tell(self._standing("subscribed"))
@@ -211,6 +217,8 @@ class _Follower:
     def _tell_again(self, topic: Topic, run: str, after: int) -> None:
         try:
             for text in self._runtime.subscriptions.again(topic, run, after):
+                if self._reader.ended is not None:
+                    return  # nobody will read the rest
                 self._reader.tell(text)
         except TooOld as error:
             why, fix = _TOO_OLD
