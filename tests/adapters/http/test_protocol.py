@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.websockets import websockets_sansio_impl
 from websockets.asyncio.client import connect
 
 from aitbc.adapters.http import problems, protocol
@@ -150,6 +152,46 @@ def test_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (status, problem["code"]) == (503, "too_many_connections")
         for _, writer in silent:
             writer.close()
+        await asyncio.sleep(0.05)
+        assert (await say(port, GET + b"\r\n"))[0] == 200
+
+    run(story)
+
+
+def test_attack_one_address_holds_its_share_of_connections_and_leaves_some_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever comes next comes from `host`; WebSockets count as the requests that they began as."""
+    host = "9.9.9.9"
+    for module in (httptools_impl, websockets_sansio_impl):
+        monkeypatch.setattr(module, "get_remote_addr", lambda _transport: (host, 1))
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 6)
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS_AT_OWNER", 2)
+    monkeypatch.setattr(protocol, "RESERVED_FOR_LOCAL", 2)
+
+    async def story(port: int) -> None:
+        nonlocal host
+
+        async def refused() -> str:
+            status, problem = await say(port, GET + b"\r\n")
+            assert (status, problem["code"]) == (503, "too_many_connections")
+            return str(problem["detail"])
+
+        async with connect(f"ws://127.0.0.1:{port}/repeat"):
+            _, silent = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
+            assert await refused() == "more than 2 connections are open at 9.9.9.9"
+            host = "8.8.8.8"
+            assert (await say(port, GET + b"\r\n"))[0] == 200
+            two = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            host = "1.1.1.1"
+            await asyncio.sleep(0.05)
+            assert await refused() == "more than 4 connections are open"
+            host = "127.0.0.1"
+            assert (await say(port, GET + b"\r\n"))[0] == 200
+            for writer in (silent, two[0][1], two[1][1]):
+                writer.close()
+        host = "9.9.9.9"
         await asyncio.sleep(0.05)
         assert (await say(port, GET + b"\r\n"))[0] == 200
 

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from aitbc.adapters.http.limits import owner_at
 from aitbc.adapters.http.problems import problem_body
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -23,6 +24,10 @@ HEAD_S = 10.0
 WRITE_S = 30.0
 """A client that does not read for so long while an answer waits for it is left."""
 MAX_CONNECTIONS = 2_000
+MAX_CONNECTIONS_AT_OWNER = 128
+"""From one public address, WebSockets among them: twenty browsers behind one router."""
+RESERVED_FOR_LOCAL = 200
+"""Of all connections: for this machine and its network, so that its own hub, wallet and operator get in."""
 LAST_WORDS_S = 1.0
 """What a refused client still sends is read and thrown away for this long."""
 
@@ -45,10 +50,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._over = False
         """Refused, or handed over to the WebSocket protocol: nothing here concerns us any more."""
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(_TOO_MANY, f"more than {MAX_CONNECTIONS} connections are open")
+        crowd = self._crowd()
+        if crowd:
+            self._refuse(_TOO_MANY, crowd)
         else:
             self._wait_for_head()
+
+    def _crowd(self) -> str:
+        """What there is too much of for one more connection; empty: it may stay. This one is counted already."""
+        owner = _owner_of(self)
+        most = MAX_CONNECTIONS - RESERVED_FOR_LOCAL if owner else MAX_CONNECTIONS
+        if len(self.connections) > most:
+            return f"more than {most} connections are open"
+        if not owner or len(self.connections) <= MAX_CONNECTIONS_AT_OWNER:  # nobody can have more
+            return ""
+        if sum(_owner_of(other) == owner for other in self.connections) > MAX_CONNECTIONS_AT_OWNER:
+            return f"more than {MAX_CONNECTIONS_AT_OWNER} connections are open at {owner}"
+        return ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -186,6 +204,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if not self.writable.is_set():
             self._write_timer.cancel()
         super().connection_lost(exc)
+
+
+def _owner_of(connection: Any) -> str:
+    """Whom a connection of either protocol counts for; empty for local ones."""
+    return owner_at(connection.client[0]) if connection.client else ""
 
 
 async def _answer_too_large(_scope: Any, _receive: Any, send: Any) -> None:
