@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
 from aitbc.adapters.http.problems import Problem
 from aitbc.adapters.storage.memory import MemoryStore
@@ -24,6 +25,14 @@ from support.work import FAST, REWARD, work_genesis
 from support.work_host import Host, Maker
 
 MINER = person("miner")
+
+
+async def _nothing() -> Any:
+    """Of a client that has said what it wants and stays."""
+    await asyncio.Event().wait()
+
+
+PATIENT = Request({"type": "http"}, receive=_nothing)
 QUICK = msgspec.structs.replace(FAST, difficulty=2_000, interval_ms=50, finality_depth=3)
 Story = Callable[[WorkRuntime], Awaitable[None]]
 
@@ -72,9 +81,9 @@ def test_a_lone_miner_makes_blocks_takes_a_payment_and_says_how_final_it_is() ->
     async def story(node: WorkRuntime) -> None:
         service = NodeService(NodeConfig(genesis=chain.document, data=Path()), node)
         tx_id = await node.submit(tx)
-        first = await service.transaction(tx_id, wait_s=50, proof=False, included=True)
+        first = await service.transaction(tx_id, request=PATIENT, wait_s=50, proof=False, included=True)
         assert first["status"] in ("included", "final")
-        last = await service.transaction(tx_id, wait_s=50, proof=False)
+        last = await service.transaction(tx_id, request=PATIENT, wait_s=50, proof=False)
         assert (last["status"], last["final"]) == ("final", True)
         assert last["confirmations"] > 3
         head = service.head()
@@ -110,7 +119,7 @@ def test_a_wait_for_finality_ends_with_its_time() -> None:
         service = NodeService(NodeConfig(genesis=chain.document, data=Path()), node)
         tx_id = await node.submit(tx)
         await node.wait_included(tx_id, 50)
-        answer = await service.transaction(tx_id, wait_s=0.2, proof=False)
+        answer = await service.transaction(tx_id, request=PATIENT, wait_s=0.2, proof=False)
         assert (answer["status"], answer["final"]) == ("included", False)
 
     play(story, chain, store)

@@ -64,9 +64,11 @@ class Gate:
 class Places:
     """For connections that stay: so many in all, fewer for one public address."""
 
-    def __init__(self, *, most: int, most_at_owner: int, what: str) -> None:
+    def __init__(self, *, most: int, most_at_owner: int, what: str, reserved: int = 0) -> None:
+        """`reserved`: so many of `most` are for local ones only."""
         self._most = most
         self._most_at_owner = most_at_owner
+        self._reserved = reserved
         self._what = what
         self._owners: Counter[str] = Counter()
         """By public address; local ones count together, as an empty one, and only towards all."""
@@ -77,8 +79,9 @@ class Places:
     def take(self, host: str) -> str:
         """A place for somebody at this address; returns whom it counts for. Raises Rejected when there is none."""
         owner = owner_of(join_where(host, 1))
-        if self._owners.total() >= self._most:
-            raise Rejected(Reason.TOO_BUSY, f"there are {self._most} {self._what} already")
+        most = self._most - self._reserved if owner else self._most
+        if self._owners.total() >= most:
+            raise Rejected(Reason.TOO_BUSY, f"there are {most} {self._what} already")
         if owner and self._owners[owner] >= self._most_at_owner:
             raise Rejected(
                 Reason.TOO_BUSY, f"there are {self._most_at_owner} {self._what} at {owner} already"

@@ -1,9 +1,12 @@
 """What the routes need: the runtime, its configuration and the answers built from both."""
 
+import asyncio
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
+from starlette.requests import Request
 
 from aitbc.adapters.http.problems import Problem
 from aitbc.adapters.storage.rows import MEND, touched
@@ -26,7 +29,7 @@ from aitbc.node.config import NodeConfig
 from aitbc.node.history import receipt_view, transaction_view
 from aitbc.node.proofs import prove_final, unknown_block, validators_at
 from aitbc.node.queues import Gate, Places
-from aitbc.node.runtime import NodeRuntime
+from aitbc.node.runtime import MAX_WAITERS, NodeRuntime
 from aitbc.ports import StorageError, StoredHead, StoredTransaction
 
 Json = dict[str, Any]
@@ -42,6 +45,12 @@ MAX_SENDERS_AT_OWNER = 8
 """Streams of transactions: each has a frame under way at most, and they take turns."""
 
 
+MAX_WAITERS_AT_OWNER = 128
+"""Requests of one public address that wait for finality: a gateway's, and not a tenth of all."""
+WAITERS_RESERVED = 300
+"""Of all that may wait: for this machine and its network, so that strangers do not keep its own hub from receipts."""
+
+
 class NodeService:
     """Reads of the head and of stored blocks, in the shapes that the RPC answers."""
 
@@ -53,6 +62,12 @@ class NodeService:
             most=MAX_SENDERS, most_at_owner=MAX_SENDERS_AT_OWNER, what="streams of transactions"
         )
         """Who submits over a WebSocket."""
+        self.waiters = Places(
+            most=MAX_WAITERS,
+            most_at_owner=MAX_WAITERS_AT_OWNER,
+            what="requests that wait for finality",
+            reserved=WAITERS_RESERVED,
+        )
         self._proofs = BlockProofs(runtime)
 
     def head(self) -> Json:
@@ -156,12 +171,18 @@ class NodeService:
         parts = {name: big_integer(view.supply(name)) for name in (*SUPPLY_SOURCES, SUPPLY_SINK)}
         return {"total": big_integer(view.total_supply()), **parts}
 
-    async def transaction(self, tx_id: bytes, *, wait_s: float, proof: bool, included: bool = False) -> Json:
+    async def transaction(
+        self, tx_id: bytes, *, request: Request, wait_s: float, proof: bool, included: bool = False
+    ) -> Json:
         """Status and outcome; waits up to `wait_s` seconds for finality, or until it is `included` in a block, which is
-        the same where blocks are told once they are final."""
+        the same where blocks are told once they are final. Who has left is not waited for."""
         if wait_s > 0:
             wait = self.runtime.wait_included if included else self.runtime.wait_final
-            await wait(tx_id, min(wait_s, self.config.wait_s))
+            owner = self.waiters.take(request.client.host if request.client else "")
+            try:
+                await while_there(request, wait(tx_id, min(wait_s, self.config.wait_s)))
+            finally:
+                self.waiters.leave(owner)
         final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
             return {
@@ -192,6 +213,24 @@ class NodeService:
         if head is None:
             raise StorageError(f"block {stored.height} on disk is damaged (it is not there); {MEND}")
         return FinalTransaction(transaction_view(stored), stored, head)
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, None]) -> None:
+    """Do this until it is done or nobody is there to be answered. The body has been read, or there is none."""
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.wait([working, leaving])
+    if not working.cancelled():
+        working.result()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # the end of a body, or one that nobody asked for
 
 
 class FinalTransaction(NamedTuple):

@@ -110,7 +110,7 @@ async def send_tx(request: Request) -> Any:
         raise
     if wait_s is None:
         return {"txHash": tx_id.hex()}
-    view = await service.transaction(tx_id, wait_s=wait_s, proof=False)
+    view = await service.transaction(tx_id, request=request, wait_s=wait_s, proof=False)
     if view["status"] != "pending":
         return view
     where = {"Location": f"/rpc/getTx/{tx_id.hex()}"}
@@ -165,7 +165,7 @@ async def get_tx(
     """
     tx_id = unhex(tx_hash, size=32)
     return await service_of(request).transaction(
-        tx_id, wait_s=timeout if wait else 0.0, proof=proof, included=wait == "included"
+        tx_id, request=request, wait_s=timeout if wait else 0.0, proof=proof, included=wait == "included"
     )
 
 
