@@ -1,4 +1,5 @@
-"""Admin routes: they only submit transactions, for this machine or who has the token, never for somebody's web page."""
+"""Admin routes: they only submit transactions, for who has the token, or this machine on a devnet; never for somebody's
+web page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,14 +54,42 @@ def code(answer: Any) -> tuple[int, str]:
 # Who may
 
 
-def test_the_token_opens_what_loopback_opens(chain: Chain, tmp_path: Path) -> None:
-    with running(chain, tmp_path, client="8.8.8.8", admin_token=TOKEN) as far:
+def test_on_a_devnet_without_a_token_this_machine_may_and_others_may_not(
+    chain: Chain, tmp_path: Path
+) -> None:
+    with running(chain, tmp_path, client="8.8.8.8") as far:
         assert code(far.post("/admin/mintFaucet", json=WISH)) == (403, "loopback_only")
-        wrong = far.post("/admin/mintFaucet", json=WISH, headers={"authorization": "Bearer guess"})
-        assert (code(wrong), wrong.headers["www-authenticate"]) == ((401, "bad_token"), "Bearer")
-        assert code(far.post("/admin/mintFaucet", json=WISH, headers={"authorization": TOKEN}))[0] == 401
+        near = TestClient(far.app, base_url="http://127.0.0.1:8080", client=("127.0.0.1", 1))
+        assert code(near.post("/admin/mintFaucet", json=WISH)) == (200, "ok")
+
+
+@pytest.mark.parametrize("client", ["8.8.8.8", "127.0.0.1"])
+def test_where_a_token_is_set_everybody_needs_it(chain: Chain, tmp_path: Path, client: str) -> None:
+    """Also what comes from this machine: it may be a proxy that passes on what strangers ask."""
+    with running(chain, tmp_path, client=client, admin_token=TOKEN) as node:
+        for wrong in (
+            {},
+            {"authorization": "Bearer guess"},
+            {"authorization": TOKEN},
+            {"authorization": "Bearer"},
+        ):
+            answer = node.post("/admin/mintFaucet", json=WISH, headers=wrong)
+            assert (code(answer), answer.headers["www-authenticate"]) == ((401, "bad_token"), "Bearer")
         right = {"authorization": f"Bearer {TOKEN}"}
-        assert code(far.post("/admin/mintFaucet", json=WISH, headers=right)) == (200, "ok")
+        assert code(node.post("/admin/mintFaucet", json=WISH, headers=right)) == (200, "ok")
+
+
+@pytest.mark.parametrize("path", ["mintFaucet", "paramSet", "peers/add"])
+def test_attack_strangers_through_a_plain_proxy_reach_nothing_off_a_devnet(tmp_path: Path, path: str) -> None:
+    """nginx's `proxy_pass http://127.0.0.1:8080`: from loopback, under a local Host, with no forwarding header."""
+    chain = Chain(genesis(devnet=0, faucet="", faucet_limit=0, synthetic_attester=""))
+    wish = {"key": "base_fee", "value": 3}
+    with running(chain, tmp_path, p2p_port=0) as node:
+        answer = node.post(f"/admin/{path}", json=wish)
+        assert code(answer) == (403, "admin_token_unset")
+        assert "ADMIN_TOKEN" in answer.json()["fix"]
+        named = node.post(f"/admin/{path}", json=wish, headers={"authorization": "Bearer x"})
+        assert code(named) == (403, "admin_token_unset")
 
 
 LOCAL_TRICKS = [

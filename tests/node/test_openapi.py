@@ -241,7 +241,8 @@ def app(chain: Chain, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def local(app: Any) -> Iterator[TestClient]:
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+    token = {"authorization": "Bearer the token"}
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1), headers=token) as client:
         while client.get("/rpc/getHead").json()["height"] < 1:
             threading.Event().wait(0.01)
         yield client
@@ -262,9 +263,7 @@ def provoke(client: TestClient, chain: Chain, name: str, method: str, path: str,
     if status == 503:
         return refused_by_a_stopped_node(client, method, where, body)
     if status == 403:
-        return TestClient(client.app, base_url="http://127.0.0.1", client=("8.8.8.8", 1)).post(
-            where, json=body
-        )
+        return client.post(where, json=body, headers={"origin": "https://evil.example"})
     if status == 400:
         return client.post(where, content=b"nonsense")
     return client.request(method, where, json=body)
@@ -296,7 +295,8 @@ def late(app: Any, where: str) -> Any:
     path, _, query = where.partition("?")
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "headers": [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer the token")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
         "scheme": "http", "http_version": "1.1", "root_path": "", "app": app,
     }  # fmt: skip
     asyncio.run(app(scope, receive, send))

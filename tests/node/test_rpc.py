@@ -458,10 +458,19 @@ def test_a_faucet_key_opens_no_faucet_outside_a_devnet(tmp_path: Path) -> None:
     """An operator who starts a real chain with `faucet=` still in the configuration."""
     document = Chain(genesis(devnet=0, faucet="", synthetic_attester="")).document
     config = NodeConfig(
-        genesis=document, data=tmp_path / "node", proposer=VALIDATOR, never_voted=True, faucet=FAUCET
+        genesis=document,
+        data=tmp_path / "node",
+        proposer=VALIDATOR,
+        never_voted=True,
+        faucet=FAUCET,
+        admin_token="the token",
     )
     with TestClient(create_app(config), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as node:
-        answer = node.post("/admin/mintFaucet", json={"address": EVE.address, "amount": 5})
+        answer = node.post(
+            "/admin/mintFaucet",
+            json={"address": EVE.address, "amount": 5},
+            headers={"authorization": "Bearer the token"},
+        )
         assert (answer.status_code, answer.json()["code"]) == (404, "not_devnet")
         assert node.get(f"/rpc/account/{FAUCET.address}").json()["nextNonce"] == 1
 

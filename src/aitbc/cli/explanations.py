@@ -448,6 +448,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "dropped": Explanation("The node dropped the transaction before it was in a block.", "Send it again."),
     "loopback_only": Explanation("Admin routes answer on the node's own machine only.", "Call from there."),
+    "admin_token_unset": Explanation(
+        "Away from a devnet a node's admin routes answer only with its ADMIN_TOKEN, and this node was given none.",
+        "Start the node with ADMIN_TOKEN set, then send Authorization: Bearer <ADMIN_TOKEN>.",
+    ),
     "no_browsers": Explanation("This route does not answer pages of other places.", "Use the command line."),
     "bad_answer": Explanation("The server's answer is not what its interface promises.", "Check the URL."),
     "proof_missing": Explanation("The node does not prove this transaction.", "Ask another node with --rpc."),

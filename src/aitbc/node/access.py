@@ -1,5 +1,8 @@
-"""Who may use the admin routes: this machine, or who has the token; never a web page of somebody else, nor one that has
-tricked a browser into taking this node for its own site. docs/spec/rpc.md "Admin"
+"""Who may use the admin routes: who has the token, and where none is set, this machine on a devnet; never a web page of
+somebody else, nor one that has tricked a browser into taking this node for its own site. docs/spec/rpc.md "Admin"
+
+Nothing tells a proxy on this machine from this machine: nginx's plain `proxy_pass` sends a local Host and no forwarding
+header. So this machine alone opens only what everybody has the keys of.
 """
 
 import hmac
@@ -20,28 +23,41 @@ FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 """A proxy on this machine passes on what strangers ask."""
 
 
-def check_admin(connection: HTTPConnection, config: NodeConfig) -> None:
+def check_admin(connection: HTTPConnection, config: NodeConfig, *, devnet: bool) -> None:
     """Raises Problem for who may not."""
     _check_page(connection, config)
-    words = connection.headers.get("authorization", "").split(maxsplit=1)
-    if words and config.admin_token:
-        scheme, token = words[0].lower(), words[-1]
-        if scheme == "bearer" and hmac.compare_digest(token.encode(), config.admin_token.encode()):
-            return
+    if config.admin_token:
+        _check_token(connection, config.admin_token)
+    elif not devnet:
         raise Problem(
-            HTTPStatus.UNAUTHORIZED,
-            "bad_token",
-            "the token is not this node's ADMIN_TOKEN",
-            "send Authorization: Bearer <ADMIN_TOKEN>",
-            {"WWW-Authenticate": "Bearer"},
+            HTTPStatus.FORBIDDEN,
+            "admin_token_unset",
+            "this node has no ADMIN_TOKEN, and on this chain its admin routes answer nobody without it",
+            "start the node with ADMIN_TOKEN in its environment or admin_token in its file (openssl rand -hex 32"
+            " makes one), then send Authorization: Bearer <ADMIN_TOKEN>",
         )
-    if not is_local(connection):
+    elif not is_local(connection):
         raise Problem(
             HTTPStatus.FORBIDDEN,
             "loopback_only",
-            "admin routes answer on loopback only, or with the node's token",
-            "call from the machine, or send Authorization: Bearer <ADMIN_TOKEN>",
+            "admin routes of a devnet node without ADMIN_TOKEN answer on loopback only",
+            "call from the machine, or start the node with ADMIN_TOKEN and send Authorization: Bearer <ADMIN_TOKEN>",
         )
+
+
+def _check_token(connection: HTTPConnection, wanted: str) -> None:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), wanted.encode()):
+        return
+    raise Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "bad_token",
+        "the token is not this node's ADMIN_TOKEN"
+        if scheme
+        else "admin routes of this node ask for its ADMIN_TOKEN",
+        "send Authorization: Bearer <ADMIN_TOKEN>",
+        {"WWW-Authenticate": "Bearer"},
+    )
 
 
 def is_local(connection: HTTPConnection) -> bool:

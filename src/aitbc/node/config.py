@@ -79,7 +79,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ()
     """Web pages of others that may read here and follow, as browsers name them (`https://wallet.example`)."""
     admin_token: str = ""
-    """Opens the admin routes to who is not on this machine (ADMIN_TOKEN); empty: to nobody else."""
+    """Opens the admin routes (ADMIN_TOKEN), on this machine too; empty: to this machine on a devnet, else to nobody."""
     request_rate: tuple[float, int] = (100.0, 400)
     """Requests of one public address: a second, and at once. A page of the console makes ten; 0 a second: no limit."""
     transaction_rate: tuple[float, int] = (500.0, 5_000)

@@ -76,7 +76,7 @@ NODE = Table(
         Setting("timeout", ("CONSENSUS_TIMEOUT",), milliseconds(50, 60_000), 600, "Wait for a leader at first."),
         Setting("faucet_key", ("FAUCET_KEY",), text, "", "The devnet's faucet key, or its file.", secret=True),
         Setting("synthetic_key", ("SYNTHETIC_KEY",), text, "", "Its synthetic attester's, or its file.", secret=True),
-        Setting("admin_token", ("ADMIN_TOKEN",), text, "", "Opens the admin routes from elsewhere.", secret=True),
+        Setting("admin_token", ("ADMIN_TOKEN",), text, "", "Opens the admin routes; no need on a devnet.", secret=True),
         Setting("cors_origins", ("CORS_ORIGINS",), words, (), "Web pages of others that may read and follow."),
         Setting("rpc_rate", ("RPC_RATE",), number, 100.0, "Requests a second of one public address; 0: no limit."),
         Setting("rpc_burst", ("RPC_BURST",), integer(1, 10**6), 400, "At once."),

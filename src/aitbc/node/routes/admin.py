@@ -1,4 +1,4 @@
-"""Admin routes: they submit ordinary transactions and never edit state; for this machine, or who has the token."""
+"""Admin routes: they submit ordinary transactions and never edit state; for who has the token."""
 
 import logging
 from collections.abc import Mapping
@@ -63,12 +63,16 @@ class PeerWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     addr: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
 
 
+def _check(request: Request, service: NodeService) -> None:
+    check_admin(request, service.config, devnet=bool(service.runtime.executor.loaded.genesis.params.devnet))
+
+
 @router.post("/admin/mintFaucet", summary="Devnet coins (seed 000 §22)", openapi_extra=body_of(FaucetWish))
 @router.post("/admin/mint_faucet", openapi_extra=body_of(FaucetWish))
 async def mint_faucet(request: Request) -> Json:
     """Submits a FAUCET transaction signed with the devnet's faucet key."""
     service = service_of(request)
-    check_admin(request, service.config)
+    _check(request, service)
     signer = _faucet_signer(service)
     wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), FaucetWish)
     payload = jcs({"to": wish.address, "amount": wish.amount})
@@ -83,7 +87,7 @@ async def param_set(request: Request) -> Json:
     """Submits a PARAM_UPDATE with the approval of this node's validator and those in `approvals`; with `submit: false`
     answers `{payload, approval}`, for the validator that collects them. It counts from the next epoch on."""
     service = service_of(request)
-    check_admin(request, service.config)
+    _check(request, service)
     signer = _authority(service)
     wish = convert(plain_json(await read_body(request, MAX_PARAMS_BYTES)), ParamWish)
     changes = {**wish.set, **({wish.key: wish.value} if wish.key else {})}
@@ -107,7 +111,7 @@ async def param_set(request: Request) -> Json:
 async def add_peer(request: Request) -> Json:
     """It is dialled at once, and goes into the address book."""
     service = service_of(request)
-    check_admin(request, service.config)
+    _check(request, service)
     wish = convert(plain_json(await read_body(request, MAX_ADMIN_BYTES)), PeerWish)
     where = numeric_where(wish.addr.removeprefix("ws://").rstrip("/"))
     if where is None:

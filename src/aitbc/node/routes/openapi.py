@@ -135,7 +135,7 @@ def document_of(app: FastAPI) -> Json:
             "admin": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "ADMIN_TOKEN; not needed on loopback",
+                "description": "ADMIN_TOKEN; not needed by this machine on a devnet node that has none",
             },
             "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "for higher rates"},
         },
