@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from aitbc.adapters.http.limits import MAX_OWNERS, RateLimit, owner_at
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.node.config import NodeConfig
-from aitbc.node.limits import BAD_SIGNATURE_COST, Limits
+from aitbc.node.limits import BAD_SIGNATURE_COST, WRONG_KEYS, Limits
 from aitbc.node.main import create_app
 from support.chain import Chain
-from support.people import ALICE, BOB, VALIDATOR
+from support.people import ALICE, BOB, EVE, VALIDATOR
 
 
 class Clock:
@@ -109,6 +109,92 @@ def test_attack_wrong_signatures_cost_their_sender_what_they_cost_the_node(
         refused = node.post("/rpc/sendTx", json=tx)
         assert refused.json()["code"] == "rate_limited"
         assert int(refused.headers["retry-after"]) == 1 + 2 * BAD_SIGNATURE_COST - 40
+
+
+def test_every_way_to_send_one_transaction_is_counted(chain: Chain, tmp_path: Path) -> None:
+    plain = transaction_to_plain(chain.sign(ALICE, "TRANSFER", {"to": BOB.address, "amount": 1}, nonce=1))
+    upstream = {
+        "from": plain["sender"], "nonce": 1, "fee": plain["fee"], "payload": plain["payload"],
+        "signature": "00" * 64, "pubkey": plain["pubkey"],
+    }  # fmt: skip
+    payload, witness = chain.claim_parts(EVE, "00" * 32)
+    claim = transaction_to_plain(chain.sign(ALICE, "RECEIPT_CLAIM", payload, nonce=1, witness=witness))
+    bodies = {
+        "/rpc/sendTx": {**plain, "sig": "00" * 64},
+        "/rpc/transaction": upstream,
+        "/rpc/submitReceipt": {**claim, "sig": "00" * 64},
+    }
+    for number, (path, body) in enumerate(bodies.items()):
+        app = app_of(chain, tmp_path / str(number), Clock())
+        with TestClient(app, client=("8.8.8.8", 1)) as node:
+            codes = [node.post(path, json=body).json()["code"] for _ in range(3)]
+            assert codes == ["bad_signature", "bad_signature", "rate_limited"], path
+            app.state.limits = Limits(requests=(1, 3), transactions=(1, 1), keys={}, monotonic=Clock())
+            app.guard = app.state.limits.guard
+            codes = [node.post(path, json={**body, "fee": 0}).json()["code"] for _ in range(2)]
+            assert codes[1] == "rate_limited" != codes[0], path
+
+
+def test_attack_keys_are_not_guessed_without_end(chain: Chain, tmp_path: Path) -> None:
+    clock = Clock()
+    app = app_of(chain, tmp_path, clock)
+    app.state.limits = limits = Limits(
+        requests=(1_000, 1_000), transactions=(1, 40), keys={"gold": 10}, monotonic=clock
+    )
+    app.guard = limits.guard
+    with TestClient(app, client=("8.8.8.8", 1)) as node:
+
+        def ask(key: str) -> tuple[int, str]:
+            answer = node.get("/rpc/getHead", headers={"x-api-key": key})
+            return answer.status_code, answer.json().get("code", "ok")
+
+        for number in range(WRONG_KEYS[1]):
+            assert ask(f"guess {number}") == (401, "bad_token")
+        assert ask("guess again") == (429, "rate_limited")
+        assert ask("gold") == (429, "rate_limited"), "nor is a right one told from a wrong one"
+        assert node.get("/rpc/getHead").status_code == 200
+        other = TestClient(app, client=("9.9.9.9", 1))
+        assert other.get("/rpc/getHead", headers={"x-api-key": "gold"}).status_code == 200
+        clock.now_s = 10.0
+        assert ask("gold") == (200, "ok")
+
+
+def test_opening_a_websocket_is_a_request(chain: Chain, tmp_path: Path) -> None:
+    with TestClient(app_of(chain, tmp_path, Clock()), client=("8.8.8.8", 1)) as node:
+        for path in ("/rpc/ws", "/rpc/submit", "/rpc/ws"):
+            with node.websocket_connect(path) as ws:
+                assert ws.receive_json()["type"] == "hello"
+        with pytest.raises(WebSocketDenialResponse) as refused, node.websocket_connect("/rpc/ws"):
+            pass
+        assert (refused.value.status_code, refused.value.json()["code"]) == (429, "rate_limited")
+        assert node.get("/rpc/getHead").status_code == 429
+
+
+def test_each_port_takes_what_it_is_for(chain: Chain, tmp_path: Path) -> None:
+    """A page of figures is given to a monitor on another machine; nobody expects transactions there."""
+    config = NodeConfig(genesis=chain.document, data=tmp_path, rpc_port=80, ws_port=81, metrics_port=82)
+    app = create_app(config)
+    with TestClient(app, base_url="http://127.0.0.1:80"):
+        for port, path, opens in (
+            (80, "/rpc/ws", True),
+            (80, "/rpc/submit", True),
+            (81, "/rpc/ws", True),
+            (82, "/rpc/ws", False),
+            (82, "/rpc/submit", False),
+            (82, "/metrics", False),
+        ):
+            node = TestClient(app, base_url=f"http://127.0.0.1:{port}")
+            if opens:
+                with node.websocket_connect(f"ws://127.0.0.1:{port}{path}") as ws:
+                    assert ws.receive_json()["type"] == "hello"
+                continue
+            with (
+                pytest.raises(WebSocketDenialResponse) as refused,
+                node.websocket_connect(f"ws://127.0.0.1:{port}{path}"),
+            ):
+                pass
+            assert (refused.value.status_code, refused.value.json()["code"]) == (404, "not_found")
+        assert TestClient(app, base_url="http://127.0.0.1:81").get("/rpc/getHead").status_code == 404
 
 
 # Browsers

@@ -100,9 +100,9 @@ def guarded_ports(config: NodeConfig, guard: Callable[[Scope], None]) -> Callabl
         server: Any = scope.get("server")
         port = server[1] if server else None
         if port == config.metrics_port:
-            if scope["path"] not in METRICS_PATHS:
+            if scope["type"] != "http" or scope["path"] not in METRICS_PATHS:
                 raise _other_port(f"port {port} answers {', '.join(METRICS_PATHS)} only", config.rpc_port)
-        elif port == config.ws_port:
+        elif port == config.ws_port and scope["type"] == "http":
             raise _other_port(f"port {port} takes WebSockets only", config.rpc_port)
         else:
             guard(scope)

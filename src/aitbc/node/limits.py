@@ -3,7 +3,8 @@ a key. Requests of this machine and its network are not counted. docs/spec/rpc.m
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -12,9 +13,13 @@ from starlette.types import Scope
 
 from aitbc.adapters.http.limits import RateLimit, owner_at, rate_limited
 from aitbc.adapters.http.problems import Problem
+from aitbc.core.types.reasons import Reason, Rejected
 
 BAD_SIGNATURE_COST = 20
 """Transactions that one with a wrong signature counts as: it was checked for nothing, and cost its sender nothing."""
+WRONG_KEYS = (0.1, 20)
+"""Wrong X-Api-Keys of one public address: a second, and at once. A mistake in a program is soon seen; a key of eight
+characters is not guessed at six a minute."""
 FREE_PATHS = ("/health", "/health/live", "/health/ready")
 
 
@@ -34,6 +39,7 @@ class Limits:
         self._monotonic = monotonic
         self._requests = self._with_keys(*requests)
         self._transactions = self._with_keys(*transactions)
+        self._wrong_keys = RateLimit(*WRONG_KEYS, monotonic=monotonic)
         self.refused = 0
         """Requests, since the node began."""
 
@@ -60,6 +66,16 @@ class Limits:
         if owner and count:
             self._transactions[times].wait_s(owner, (BAD_SIGNATURE_COST - 1) * count)
 
+    @contextmanager
+    def one_transaction(self, connection: HTTPConnection) -> Iterator[None]:
+        """Count one before it is looked at, and what a wrong signature costs after it was."""
+        self.transactions(connection, 1)
+        try:
+            yield
+        except Rejected as rejection:
+            self.bad_signatures(connection, rejection.reason is Reason.BAD_SIGNATURE)
+            raise
+
     def _take(self, limit: RateLimit, owner: str, cost: int, what: str) -> None:
         if not owner:
             return
@@ -70,19 +86,29 @@ class Limits:
 
     def _owner(self, scope: Scope) -> tuple[str, int]:
         """Whom a request counts for, and how many times the usual it may; empty: not counted."""
-        if self._keys:
-            key = _api_key(scope)
-            if key:
-                if key not in self._keys:
-                    raise Problem(
-                        HTTPStatus.UNAUTHORIZED,
-                        "bad_token",
-                        "no such X-Api-Key",
-                        "leave it out, or ask the operator for one",
-                    )
-                return f"key {key}", self._keys[key]
         client: Any = scope.get("client")
-        return owner_at(client[0] if client else ""), 1
+        owner = owner_at(client[0] if client else "")
+        key = _api_key(scope) if self._keys else ""
+        if not key:
+            return owner, 1
+        self._refuse_guesses(owner)
+        if key not in self._keys:
+            if owner:
+                self._wrong_keys.wait_s(owner)
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                "bad_token",
+                "no such X-Api-Key",
+                "leave it out, or ask the operator for one",
+            )
+        return f"key {key}", self._keys[key]
+
+    def _refuse_guesses(self, owner: str) -> None:
+        """Whoever has guessed too often learns nothing of any key for a while, not of a right one either."""
+        wait_s = self._wrong_keys.left_s(owner) if owner else 0.0
+        if wait_s > 0:
+            self.refused += 1
+            raise rate_limited(wait_s, "wrong keys")
 
 
 def _api_key(scope: Scope) -> str:

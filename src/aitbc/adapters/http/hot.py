@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from aitbc.adapters.http.cors import Cors
 from aitbc.adapters.http.problems import Problem, problem_response
@@ -23,8 +24,8 @@ class HotApp(FastAPI):
     """`hot` names handlers by method and exact path; their answer is a JSON object or a response. Errors are those of
     the framework's way; `Exception` must have a handler.
 
-    `guard` looks at every HTTP request before anything else does and refuses it by raising Problem. `cors` names the
-    web pages that may read answers.
+    `guard` looks at every request, a WebSocket's too, before anything else does and refuses it by raising Problem: a
+    WebSocket is not opened then. `cors` names the web pages that may read answers.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -34,6 +35,12 @@ class HotApp(FastAPI):
         self.cors = Cors(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and self.guard is not None:
+            try:
+                self.guard(scope)
+            except Problem as problem:
+                await WebSocket(scope, receive, send).send_denial_response(problem_response(problem))
+                return
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return

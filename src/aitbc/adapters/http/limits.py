@@ -27,14 +27,24 @@ class RateLimit:
         if self.per_second <= 0:
             return 0.0
         now = self._monotonic()
-        tokens, seen = self._buckets.pop(owner, (float(self.burst), now))
-        tokens = min(self.burst, tokens + (now - seen) * self.per_second)
+        tokens = self._tokens(owner, now)
+        self._buckets.pop(owner, None)
         needed = min(cost, self.burst)
         allowed = tokens >= needed
         self._buckets[owner] = (tokens - cost if allowed else tokens, now)
         if len(self._buckets) > MAX_OWNERS:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (needed - tokens) / self.per_second
+
+    def left_s(self, owner: str) -> float:
+        """Seconds until there is a token, which is not taken."""
+        if self.per_second <= 0:
+            return 0.0
+        return max(0.0, (1 - self._tokens(owner, self._monotonic())) / self.per_second)
+
+    def _tokens(self, owner: str, now: float) -> float:
+        tokens, seen = self._buckets.get(owner, (float(self.burst), now))
+        return min(self.burst, tokens + (now - seen) * self.per_second)
 
 
 @lru_cache(maxsize=4_096)

@@ -16,6 +16,7 @@ from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.node.attestations import AttestQuestion, fetch_attestation, synthetic_attestation
 from aitbc.node.history import MAX_PAGE, receipts_page
+from aitbc.node.limits import Limits
 from aitbc.node.routes.shared import body_of, built_beside, service_of
 from aitbc.node.routes.transactions import TRANSACTION_BODY
 from aitbc.ports import ReceiptIndex
@@ -32,10 +33,12 @@ async def submit_receipt(request: Request) -> Json:
     body = plain_json(await read_body(request, MAX_TRANSACTION_JSON))
     if not isinstance(body, dict) or body.get("type") != "RECEIPT_CLAIM":
         raise Rejected(Reason.UNKNOWN_TYPE, "submitReceipt takes a RECEIPT_CLAIM")
-    if body.get("witness") is None:
-        claim = transaction_from_plain({name: value for name, value in body.items() if name != "witness"})
-        body = {**body, "witness": await fetch_attestation(service, claim)}
-    tx_id = await service.runtime.submit(transaction_from_plain(body))
+    limits: Limits = request.app.state.limits
+    with limits.one_transaction(request):
+        if body.get("witness") is None:
+            claim = transaction_from_plain({name: value for name, value in body.items() if name != "witness"})
+            body = {**body, "witness": await fetch_attestation(service, claim)}
+        tx_id = await service.runtime.submit(transaction_from_plain(body))
     return {"txHash": tx_id.hex()}
 
 

@@ -102,12 +102,8 @@ async def send_tx(request: Request) -> Any:
     wait_s = wait_in(request) if request.scope["query_string"] else None
     tx = transaction_from_json(await read_body(request, MAX_TRANSACTION_JSON))
     limits: Limits = request.app.state.limits
-    limits.transactions(request, 1)
-    try:
+    with limits.one_transaction(request):
         tx_id = await service.runtime.submit(tx)
-    except Rejected as rejection:
-        limits.bad_signatures(request, rejection.reason is Reason.BAD_SIGNATURE)
-        raise
     if wait_s is None:
         return {"txHash": tx_id.hex()}
     view = await service.transaction(tx_id, request=request, wait_s=wait_s, proof=False)

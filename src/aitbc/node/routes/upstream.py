@@ -10,6 +10,7 @@ from aitbc.core.codec.canonical import convert, plain_json
 from aitbc.core.codec.views import MAX_TRANSACTION_JSON, transaction_from_plain
 from aitbc.core.ledger.elector import mode_of
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.limits import Limits
 from aitbc.node.routes import chain, status, transactions
 from aitbc.node.routes.shared import body_of, built_beside, service_of
 
@@ -60,7 +61,9 @@ async def post_transaction(request: Request) -> Json:
         "sig": wish.signature.removeprefix("0x"),
         **({"pubkey": wish.pubkey} if wish.pubkey else {}),
     }
-    tx_id = await service.runtime.submit(transaction_from_plain(plain))
+    limits: Limits = request.app.state.limits
+    with limits.one_transaction(request):
+        tx_id = await service.runtime.submit(transaction_from_plain(plain))
     return {"success": True, "transaction_hash": tx_id.hex(), "message": "it waits for a block"}
 
 
