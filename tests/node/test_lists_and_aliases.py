@@ -1,15 +1,20 @@
 """Newest first, what waits, a block with its accounts, jobs; and upstream's names for what is here already."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from aitbc.core.chain.mempool import Mempool
 from aitbc.core.codec.views import transaction_to_plain
 from aitbc.core.types.amounts import AIT
+from aitbc.node import history, runtime
+from aitbc.node.config import NodeConfig
+from aitbc.node.main import create_app
 from support.chain import Chain
-from support.people import ALICE, BOB, EVE
+from support.people import ALICE, BOB, EVE, VALIDATOR
 
 Json = dict[str, Any]
 
@@ -69,6 +74,30 @@ def test_what_waits_is_listed_by_sender_and_nonce(node: TestClient, chain: Chain
     assert [item["nonce"] for item in pages(node, "/rpc/mempool", 1)] == [3, 4, 5]
     assert node.get("/rpc/mempool", params={"sender": BOB.address}).json()["items"] == []
     node.post("/rpc/sendTxs", json=[transfer(chain, 1), transfer(chain, 2)])
+
+
+def test_attack_short_pages_of_long_lists_are_read_with_what_is_much(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither holds up the small reads of others, nor sorts what it does not answer."""
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime, "MAX_READING_MUCH", 0)
+        config = NodeConfig(genesis=chain.document, data=tmp_path / "a", proposer=VALIDATOR, never_voted=True)
+        with TestClient(create_app(config)) as node:
+            for path in ("/rpc/mempool", "/rpc/transactions"):
+                assert node.get(path, params={"limit": 1}).json()["code"] == "too_busy"
+            assert node.get("/rpc/blocks").status_code == 200
+    monkeypatch.setattr(Mempool, "all", None)
+    monkeypatch.setattr(history, "MAX_LOOKED", 2)
+    config = NodeConfig(genesis=chain.document, data=tmp_path / "b", proposer=VALIDATOR, never_voted=True)
+    with TestClient(create_app(config)) as node:
+        for nonce in (1, 2, 3):
+            final(node, transfer(chain, nonce))
+        height = node.get("/rpc/getHead").json()["height"]
+        node.post("/rpc/sendTx", json=transfer(chain, 5))
+        assert node.get("/rpc/mempool", params={"limit": 1}).json()["count"] == 1
+        page = node.get("/rpc/transactions", params={"limit": 9}).json()
+        assert (len(page["items"]), page["next"]) == (2, f"{height - 2}.0")
 
 
 def test_a_block_with_its_transactions_and_the_accounts_that_they_touched(

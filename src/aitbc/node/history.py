@@ -32,8 +32,8 @@ def receipts_page(store: Store, by: ReceiptIndex, value: str, cursor: str, limit
     return {"items": [receipt_view(stored) for stored in found[:limit]], "next": following}
 
 
-MAX_LOOKED = 1_000
-"""Blocks that one page of newest transactions looks into: idle chains have many empty ones."""
+MAX_LOOKED = 200
+"""Blocks that one page of newest transactions looks into, each a read of the disk: idle chains have many empty ones."""
 
 
 def newest_blocks(store: Store, head: int, cursor: str, limit: int) -> Json:

@@ -491,3 +491,21 @@ def test_whatever_happens_the_sums_are_those_of_what_waits(
             assert (lane.fees, lane.cost) == (sum(fees), sum(fees) + len(fees))
         assert len(pool._by_rate) <= 2 * 24 + module.MAX_LEFT + 1
         assert len(pool) <= 24
+
+
+def test_pages_are_those_of_a_list_that_is_sorted_whole(chain: Chain, pool: Mempool) -> None:
+    draw = random.Random(7)
+    everybody = [ALICE, BOB, HUB]
+    for nonce in range(1, 9):
+        for sender in everybody:
+            if draw.random() < 0.6:
+                pool.add(pay(chain, nonce, sender=sender), now_ms=0)
+    whole = sorted(pool.all(), key=lambda tx: (tx.tx.sender, tx.tx.nonce))
+    assert len({tx.tx.sender for tx in whole}) == 3
+    places = [("", 0), *[(tx.tx.sender, tx.tx.nonce) for tx in whole], ("ait1q", 3), ("zzz", 0)]
+    for place in places:
+        for most in (1, 2, 5, 100):
+            behind = [tx for tx in whole if (tx.tx.sender, tx.tx.nonce) > place]
+            assert pool.page(place, most) == behind[:most], (place, most)
+    for sender in (*everybody, EVE):
+        assert pool.lane(sender.address) == [tx for tx in whole if tx.tx.sender == sender.address]

@@ -5,7 +5,8 @@ waits that nobody pays for. docs/spec/execution.md
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
+from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -419,6 +420,31 @@ class Mempool:
     def all(self) -> list[VerifiedTransaction]:
         """Everything that waits, in no order worth knowing; may be called on any thread."""
         return [waiting.tx for waiting in list(self._by_id.values())]
+
+    def page(self, after: tuple[str, int], most: int) -> list[VerifiedTransaction]:
+        """The first ones behind a sender and nonce, in that order; may be called on any thread, and looks at as many
+        lanes as it answers transactions. What comes or leaves meanwhile may be in it or not."""
+        first, nonce = after
+        senders = nsmallest(most + 1, [sender for sender in list(self._lanes) if sender >= first])
+        found: list[VerifiedTransaction] = []
+        for sender in senders:
+            if len(found) >= most:
+                break
+            lane = self._lanes.get(sender)
+            behind = [
+                (waiting.tx.tx.nonce, waiting.tx)
+                for waiting in (list(lane.txs.values()) if lane else ())
+                if sender > first or waiting.tx.tx.nonce > nonce
+            ]
+            found += [tx for _, tx in sorted(behind, key=itemgetter(0))[: most - len(found)]]
+        return found
+
+    def lane(self, sender: str) -> list[VerifiedTransaction]:
+        """A sender's, in nonce order; may be called on any thread."""
+        lane = self._lanes.get(sender)
+        return sorted(
+            [waiting.tx for waiting in list(lane.txs.values())] if lane else [], key=lambda tx: tx.tx.nonce
+        )
 
     def reopen(self, abandoned: Iterable[VerifiedTransaction]) -> None:
         """The head went back over these: their senders' next nonces are earlier ones again."""

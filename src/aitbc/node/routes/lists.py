@@ -49,7 +49,9 @@ async def get_transactions(request: Request, cursor: Cursor = "", limit: Limit =
     """The newest block first, each block's in its own order."""
     runtime = service_of(request).runtime
     height = runtime.executor.head.block.header.height
-    return await built_beside(runtime.read, lambda: newest_transactions(runtime.store, height, cursor, limit))
+    return await built_beside(
+        runtime.read_much, lambda: newest_transactions(runtime.store, height, cursor, limit)
+    )
 
 
 @router.get("/rpc/mempool", summary="Transactions that wait")
@@ -63,27 +65,27 @@ async def get_mempool(
     if sender:
         check_address(sender)
     runtime = service_of(request).runtime
-    return await built_beside(runtime.read, lambda: mempool_page(runtime, sender, cursor, limit))
+    return await built_beside(runtime.read_much, lambda: mempool_page(runtime, sender, cursor, limit))
 
 
 def mempool_page(runtime: NodeRuntime, sender: str, cursor: str, limit: int) -> Json:
+    """Looks at every sender, so it waits with whoever else reads much."""
     pool = runtime.replica.mempool
     after, _, nonce = cursor.partition(".")
     if cursor and not (nonce.isascii() and nonce.isdigit() and len(nonce) <= 16):
         raise Rejected(Reason.MALFORMED, f"{cursor[:60]!r} is no cursor: send `next` of the page before")
     place = (after, int(nonce)) if cursor else ("", 0)
-    waiting = sorted(
-        (tx.tx.sender, tx.tx.nonce, tx.id, tx.tx)
-        for tx in pool.all()
-        if (not sender or tx.tx.sender == sender) and (tx.tx.sender, tx.tx.nonce) > place
-    )
-    items = [{"txHash": tx_id.hex(), **transaction_to_plain(tx)} for _, _, tx_id, tx in waiting[:limit]]
-    last = waiting[limit - 1] if len(waiting) > limit else None
+    if sender:
+        waiting = [tx for tx in pool.lane(sender) if (sender, tx.tx.nonce) > place]
+    else:
+        waiting = pool.page(place, limit + 1)
+    items = [{"txHash": tx.id.hex(), **transaction_to_plain(tx.tx)} for tx in waiting[:limit]]
+    last = waiting[limit - 1].tx if len(waiting) > limit else None
     return {
         "count": len(pool),
         "bytes": pool.total_bytes,
         "items": items,
-        "next": f"{last[0]}.{last[1]}" if last else None,
+        "next": f"{last.sender}.{last.nonce}" if last else None,
     }
 
 
