@@ -75,7 +75,14 @@ def test_what_is_called_key_is_a_name_or_a_file_or_public() -> None:
                 assert is_file or is_public, f"{path}: {parameter.opts}, {parameter.metavar}"
 
 
-TYPED = [WORDS.split(), [WORDS], [SEED.hex()], [SEED.hex().upper()]]
+TYPED = [
+    WORDS.split(),
+    [WORDS],
+    [SEED.hex()],
+    [SEED.hex().upper()],
+    ["0x" + SEED.hex()],
+    [f" 0X{SEED.hex()} "],
+]
 
 
 @pytest.mark.parametrize("typed", TYPED)

@@ -41,7 +41,8 @@ def secret_file(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     shell's history and in the list of processes by now."""
     if not values:
         return None
-    is_hex = len(values[0]) >= 32 and all(letter in hexdigits for letter in values[0])
+    digits = values[0].strip().lower().removeprefix("0x")
+    is_hex = len(digits) >= 32 and all(letter in hexdigits for letter in digits)
     if len(" ".join(values).split()) >= LEAST_WORDS or is_hex:
         raise click.BadParameter(
             "a secret on the command line can be seen by others: give a file, or - for stdin", ctx, param

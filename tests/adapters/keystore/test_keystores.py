@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,20 @@ def test_a_hostile_file_cannot_ask_for_all_memory() -> None:
 
     wallet = json.loads(seal("work", SECRET, PASSWORD, FAST))
     wallet["kdf"]["cost"]["memory_kib"] = 2**31
+    wallet["checksum"] = _checksum(wallet)
+    with pytest.raises(KeyFileTampered):
+        unseal(json.dumps(wallet).encode(), PASSWORD, "file")
+
+
+@pytest.mark.parametrize(
+    "change", [{"salt": "00"}, {"salt": ""}, {"cost": {"time_cost": 1, "memory_kib": 8, "lanes": 4}}]
+)
+def test_what_argon2_does_not_take_is_tampering_too(change: dict[str, Any]) -> None:
+    """A salt that is too short, more lanes than the memory has room for; with a checksum that is right."""
+    from aitbc.adapters.keystore.wallet_file import _checksum
+
+    wallet = json.loads(seal("work", SECRET, PASSWORD, FAST))
+    wallet["kdf"].update(change)
     wallet["checksum"] = _checksum(wallet)
     with pytest.raises(KeyFileTampered):
         unseal(json.dumps(wallet).encode(), PASSWORD, "file")

@@ -111,7 +111,12 @@ def read_info(raw: bytes, name: str, where: str) -> KeyInfo:
 def unseal(raw: bytes, password: str, where: str) -> Secret:
     """The secret inside a wallet file; each way to fail has its own error."""
     file = _parse(raw, where)
-    key, check = _stretch(password, unhex(file.kdf.salt), file.kdf.cost)
+    from argon2.exceptions import HashingError
+
+    try:
+        key, check = _stretch(password, unhex(file.kdf.salt), file.kdf.cost)
+    except HashingError:  # a salt or a cost that Argon2 does not take, under a checksum that was made for it
+        raise _tampered(where) from None
     if check != file.kdf.check:
         raise WrongPassword(f"the password of {file.name!r} is another", "try again; nobody can reset it")
     header = _Header(**{name: getattr(file, name) for name in _Header.__struct_fields__})
