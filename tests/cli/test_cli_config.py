@@ -34,6 +34,7 @@ def test_show_says_what_is_set_and_by_whom(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / ".env").write_text("RPC_PORT=9080\nADMIN_TOKEN=hunter2hunter2\nBIND_PORT=8123\n")
+    (here / ".env").chmod(0o600)
     (here / "n.toml").write_text("[node.rpc]\nport = 1\nhost = '127.0.0.2'\n")
     monkeypatch.setenv("LOG_LEVEL", "warning")
     view = shown(capsys, "node", "--config", "n.toml")
@@ -53,6 +54,17 @@ def test_a_mistake_is_one_line_with_its_place(here: Path, capsys: pytest.Capture
     (here / ".env").write_text("RPC_PROT=1\n")
     assert run(root, ["node", "start"]) == 1
     assert capsys.readouterr().err == "error: .env: there is no setting RPC_PROT; did you mean RPC_PORT?\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["AITBC_CHAIN", "AITBC_HOME", "AITBC_HUB", "AITBC_RPC", "AITBC_PASSWORD_FILE"]
+)
+def test_what_dotenv_does_not_say_is_refused_by_name(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (here / ".env").write_text(f"{name}=x\n")
+    assert run(root, ["config", "show"]) == 1
+    assert f".env: {name} has no effect here, it is read from the environment only" in capsys.readouterr().err
 
 
 def test_genesis_make_reads_the_seeds_names_from_the_environment_and_from_dotenv(

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from aitbc.adapters.config.loader import Table, Value
 
 PROGRAMS = ("node", "hub")
-OTHER_VARIABLES = ("AITBC_RPC", "AITBC_HUB", "AITBC_HOME", "AITBC_PASSWORD_FILE")
-"""Of the command line itself: they may stand in `.env` beside the programs'."""
+UNREAD = (
+    "AITBC_RPC",
+    "AITBC_HUB",
+    "AITBC_HOME",
+    "AITBC_CHAIN",
+    "AITBC_PASSWORD_FILE",
+    "AITBC_HUB_ADMIN_TOKEN",
+    "AITBC_ENGINES_FILE",
+)
+"""Of the command line itself, in the environment only: no folder that somebody else filled says where money goes."""
 
 
 def table_of(program: str) -> "Table":
@@ -42,7 +50,8 @@ def settings_of(
         environment=os.environ,
         file=file,
         dotenv=Path(DOTENV),
-        others=others | set(OTHER_VARIABLES),
+        others=others,
+        unread=UNREAD,
     )
 
 

@@ -21,6 +21,7 @@ from aitbc.adapters.config.values import (
     words,
 )
 from aitbc.core.crypto.address import encode_address
+from aitbc.node.settings import NODE
 
 
 def bind(value: Any) -> dict[str, Any]:
@@ -186,3 +187,38 @@ def test_values_as_people_write_them(parse: Any, said: Any, expected: Any) -> No
             parse(said)
     else:
         assert parse(said) == expected
+
+
+KEY = "ab" * 32
+HELD = [
+    ("PROPOSER_KEY", KEY, "proposer_key"),
+    ("PROPOSER_KEY", "0x" + KEY.upper(), "proposer_key"),
+    ("ADMIN_TOKEN", "correct horse", "admin_token"),
+    ("RPC_KEYS", "eightormore:2", "rpc_keys"),
+    ("DATABASE_URL", "postgresql://me:secret@db/chain", "database"),
+    ("PROPOSER_KEY", "./proposer.key", ""),
+    ("DATABASE_URL", "sqlite:///chain.db", ""),
+    ("RPC_PORT", "9080", ""),
+]
+
+
+@pytest.mark.parametrize(("variable", "said", "held"), HELD)
+def test_a_secret_stands_in_no_file_that_others_can_read(
+    tmp_path: Path, variable: str, said: str, held: str
+) -> None:
+    dotenv, file = tmp_path / ".env", tmp_path / "node.yaml"
+    name = NODE.variables()[variable].name
+    dotenv.write_text(f"{variable}={said}\n")
+    file.write_text(f"{name}: {said!r}\n")
+    for given in ({"dotenv": dotenv}, {"file": file}):
+        (path,) = given.values()
+        for mode in (0o644, 0o640):
+            path.chmod(mode)
+            if not held:
+                assert load(NODE, flags={}, environment={}, **given)[name].value
+                continue
+            with pytest.raises(ConfigError) as caught:
+                load(NODE, flags={}, environment={}, **given)
+            assert str(caught.value) == f"{path} holds {held} and can be read by others: chmod 600 {path}"
+        path.chmod(0o600)
+        assert load(NODE, flags={}, environment={}, **given)[name].value

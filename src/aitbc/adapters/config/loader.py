@@ -2,9 +2,11 @@
 error. docs/howto/configure.md
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from aitbc.adapters.config.values import Parser
 from aitbc.ports import StorageError
@@ -81,19 +83,51 @@ def load(
     file: Path | None = None,
     dotenv: Path | None = None,
     others: Collection[str] = (),
+    unread: Collection[str] = (),
 ) -> dict[str, Value]:
-    """Every setting with its value and where that was said. Raises ConfigError.
+    """Every setting with its value and where that was said. Raises ConfigError, also for a secret in a file that others
+    can read.
 
-    `flags`: by name, None for those that were not given. `others`: variables in `.env` that other programs read.
+    `flags`: by name, None for those that were not given. `others`: variables in `.env` that other programs read;
+    `unread`: those that programs read from the environment only.
     """
     levels = [
         {name: (value, f"{name} on the command line") for name, value in flags.items() if value is not None},
         _from_variables(table, environment, "in the environment"),
-        _from_variables(table, _dotenv(table, dotenv, others), f"in {dotenv}"),
+        _from_variables(table, _dotenv(table, dotenv, others, unread), f"in {dotenv}"),
         _from_file(table, file),
     ]
+    for path, level in ((dotenv, levels[2]), (file, levels[3])):
+        if path is not None:
+            _refuse_open_secrets(table, path, level)
     whole = [_taken_apart(table, level) for level in levels]
     return {setting.name: _resolve(setting, whole) for setting in table.settings}
+
+
+_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+
+
+def _refuse_open_secrets(table: Table, path: Path, level: Mapping[str, tuple[Any, str]]) -> None:
+    """A file with a secret in it is as private as a key's file has to be."""
+    held = [
+        setting.name
+        for setting in table.settings
+        if setting.name in level and _is_secret_text(setting, level[setting.name][0])
+    ]
+    if held and path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path} holds {', '.join(held)} and can be read by others: chmod 600 {path}")
+
+
+def _is_secret_text(setting: Setting, said: Any) -> bool:
+    """The secret itself, not the name of a file with it, nor a database's address without a password."""
+    if not setting.secret or setting.later or not said:
+        return False
+    written = str(said).strip()
+    if setting.name.endswith("_key"):
+        return _KEY.fullmatch(written) is not None
+    if setting.name == "database":
+        return "@" in urlsplit(written).netloc
+    return True
 
 
 def _resolve(setting: Setting, levels: Levels) -> Value:
@@ -138,7 +172,9 @@ def _from_variables(table: Table, environment: Mapping[str, str], where: str) ->
     return found
 
 
-def _dotenv(table: Table, path: Path | None, others: Collection[str]) -> dict[str, str]:
+def _dotenv(
+    table: Table, path: Path | None, others: Collection[str], unread: Collection[str]
+) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     from dotenv import dotenv_values
@@ -146,6 +182,11 @@ def _dotenv(table: Table, path: Path | None, others: Collection[str]) -> dict[st
     said = {
         name: value or "" for name, value in dotenv_values(stream=_opened(path), interpolate=False).items()
     }
+    vain = sorted(set(said) & set(unread))
+    if vain:
+        raise ConfigError(
+            f"{path}: {vain[0]} has no effect here, it is read from the environment only: take it out and export it"
+        )
     unknown = set(said) - set(table.variables()) - set(others)
     if unknown:
         raise ConfigError(f"{path}: {_nearest(sorted(unknown)[0], table.variables())}")
