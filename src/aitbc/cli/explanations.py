@@ -288,7 +288,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "queue_full": Explanation("The hub has as many jobs as it may.", "Try again; the escrow stays good."),
     "hub_stopping": Explanation("The hub is about to stop.", "Try again when it is back."),
     "chain_unreachable": Explanation("The hub cannot reach its node.", "Try again soon."),
-    "bad_token": Explanation("The token is not this job's.", "Use the job_token of its quote."),
+    "bad_token": Explanation(
+        "The token is not this job's, or not the ADMIN_TOKEN of the node, which its faucet asks for too once it is set.",
+        "Use the job_token of its quote; call the node's admin route with Authorization: Bearer <ADMIN_TOKEN>.",
+    ),
     "quote_expired": Explanation("The quote is too old.", "Ask again; refund an escrow made for it."),
     "not_final": Explanation(
         "It is not in the chain, or not under so many blocks.", "Wait for more blocks, then ask again."
