@@ -289,7 +289,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "hub_stopping": Explanation("The hub is about to stop.", "Try again when it is back."),
     "chain_unreachable": Explanation("The hub cannot reach its node.", "Try again soon."),
     "bad_token": Explanation(
-        "The token is not this job's, or not the ADMIN_TOKEN of the node, which its faucet asks for too once it is set.",
+        "The token is not this job's, or not the ADMIN_TOKEN that the node (its faucet too) asks for.",
         "Use the job_token of its quote; call the node's admin route with Authorization: Bearer <ADMIN_TOKEN>.",
     ),
     "quote_expired": Explanation("The quote is too old.", "Ask again; refund an escrow made for it."),
