@@ -1,13 +1,19 @@
 """Following a node: numbers, gaps, resuming, and a real node that is killed meanwhile."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import queue
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
 from aitbc.client.errors import ApiError, Unreachable
 from aitbc.client.follow import AsyncFollower, Event, Follower, Gap, Happening, Record
@@ -55,6 +61,102 @@ def test_a_node_that_remembers_is_asked_for_it() -> None:
     }
     assert take(record, "subscribed", run="r1", seq={"new_blocks": 11}) == []
     assert take(record, "new_blocks", **block(9)) == [Event("new_blocks", 9, {"height": 9})]
+
+
+def test_numbers_are_told_by_the_nodes_names() -> None:
+    """A hello counts `block` and `outcome`, whatever a reader calls them: nothing was missed at the beginning."""
+    record = Record(["new_blocks", "address:ait1x", "tx"])
+    assert take(record, "hello", run="r1", seq={"block": 7, "tx": 2, "outcome": 40}) == []
+    assert record.order is not None
+    assert record.order["after"] == {"new_blocks": 7, "address:ait1x": 40, "tx": 2}
+    assert take(record, "new_blocks", **block(8)) == [Event("new_blocks", 8, {"height": 8})]
+
+
+class Hasty:
+    """A node that tells what happens at the moment at which somebody comes, before it reads a word; at the first
+    meeting it goes away after block 5, and then blocks 6 to 9 happen."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __call__(self, link: ServerConnection) -> None:
+        assert link.request is not None
+        self.paths.append(link.request.path)
+        is_first = len(self.paths) == 1
+        newest = 4 if is_first else 8
+        link.send(json.dumps({"type": "hello", "run": "r1", "seq": {"block": newest}}))
+        if "streams=" in link.request.path:
+            self._tell(link, range(newest + 1, newest + 2))
+        order = json.loads(link.recv())
+        link.send(json.dumps({"type": "subscribed", "run": "r1", "seq": {"block": newest + 1}}))
+        self._tell(link, range(order["after"]["block"] + 1, newest + 2))
+        if not is_first:
+            link.recv()  # it stays until the reader goes
+
+    @staticmethod
+    def _tell(link: ServerConnection, numbers: range) -> None:
+        for number in numbers:
+            link.send(json.dumps({"type": "block", **block(number)}))
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[[ServerConnection], None]) -> Iterator[str]:
+    with serve(handler, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join(10)
+
+
+def test_what_happens_before_the_order_is_read_comes_after_what_was_missed() -> None:
+    node = Hasty()
+    with serving(node) as url, Follower(url, ["block"]) as follower:
+        told = list(itertools.islice(follower, 5))
+    assert told == [Event("block", number, {"height": number}) for number in (5, 6, 7, 8, 9)]
+    assert node.paths == ["/rpc/ws", "/rpc/ws"]
+
+
+def test_a_server_that_closes_at_once_is_given_up() -> None:
+    """A proxy whose node is away: it is there, and it is not."""
+    dialled: list[float] = []
+    ends: queue.Queue[BaseException] = queue.Queue()
+
+    def listen(follower: Follower) -> None:
+        try:
+            next(iter(follower))
+        except Unreachable as error:
+            ends.put(error)
+
+    with (
+        serving(lambda _link: dialled.append(time.monotonic())) as url,
+        Follower(url, ["block"], patience_s=0.5) as follower,
+    ):
+        threading.Thread(target=listen, args=(follower,), daemon=True).start()
+        ends.get(timeout=10)
+    assert len(dialled) <= 4, "pauses of 0.2, 0.4, 0.8 s"
+
+
+def test_a_node_that_is_too_busy_is_asked_again_later_each_time() -> None:
+    """Its greeting alone is no service: pauses grow through it."""
+    dialled: list[float] = []
+
+    def busy(link: ServerConnection) -> None:
+        dialled.append(time.monotonic())
+        link.send(json.dumps({"type": "hello", "run": "r1", "seq": {"block": 4}}))
+        order = json.loads(link.recv())
+        if len(dialled) < 3:
+            link.send(json.dumps({"type": "error", "code": "too_busy", "detail": "too much is told again"}))
+        else:
+            link.send(json.dumps({"type": "subscribed", "run": "r1", "seq": {"block": 5}}))
+            link.send(json.dumps({"type": "block", **block(order["after"]["block"] + 1)}))
+        with contextlib.suppress(ConnectionClosed):
+            link.recv()
+
+    with serving(busy) as url, Follower(url, ["block"]) as follower:
+        assert next(iter(follower)) == Event("block", 5, {"height": 5})
+    first, second, third = dialled
+    assert second - first >= 0.2 and third - second >= 0.4
 
 
 def test_what_the_node_has_forgotten_is_a_gap() -> None:

@@ -11,11 +11,10 @@ say it, and else told as a `Gap`: nothing is left out in silence. docs/spec/rpc.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 from aitbc.client.errors import ApiError, Unreachable
 from aitbc.client.http import checked_url
@@ -30,6 +29,10 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 """As much as a node lets wait for one reader."""
 OPEN_S = 10.0
 RETRY_S, MAX_RETRY_S = 0.2, 5.0
+MET_AGAIN_S = 0.2
+"""Before a connection is made again that has told something: a server that closes each time is not dialled at once."""
+SAME_AS = {"new_blocks": "block", "new_transactions": "tx", "consensus_events": "consensus"}
+"""The stream whose numbers a name has, where it is another one."""
 KEYED = ("address", "job")
 """Streams that pick from one that is numbered as a whole: a number that is missing is no loss."""
 
@@ -83,25 +86,16 @@ class Record:
         return self._happened(f"{kind}:{message['key']}" if "key" in message else kind, message)
 
     def _greeted(self, hello: Json) -> list[Happening]:
-        """The first time: from now on. Later: what came since is asked for, or is a gap."""
-        numbers: dict[str, int] = hello["seq"]
-        run, known = hello.get("run"), self._run
-        self._run = run
-        if not self._heard:
-            self._heard = {stream: numbers.get(stream, 0) for stream in self.streams}
-            return []
-        if (
-            run is None or run != known
-        ):  # without its name nobody knows whether numbers belong to the same run
-            self._heard = {stream: numbers.get(stream, 0) for stream in self.streams}
-            return [Gap(stream, None, None) for stream in self.streams]
-        self.order = {
-            "type": "subscribe",
-            "streams": list(self.streams),
-            "run": run,
-            "after": dict(self._heard),
-        }
-        return []
+        """Nothing is followed yet, so that nothing is told before what is asked for. The first time: from now on.
+        Later: what came since is asked for, or is a gap."""
+        run, known, is_first = hello.get("run"), self._run, not self._heard
+        self._run, self.order = run, {"type": "subscribe", "streams": list(self.streams)}
+        goes_on = run is not None and run == known  # without its name nobody knows whose numbers they are
+        if not goes_on:
+            self._heard = {stream: _newest(hello["seq"], stream) for stream in self.streams}
+        if run is not None:
+            self.order |= {"run": run, "after": dict(self._heard)}
+        return [] if is_first or goes_on else [Gap(stream, None, None) for stream in self.streams]
 
     def _refused(self, error: Json) -> list[Happening]:
         stream, oldest = error.get("stream"), error.get("oldest")
@@ -112,6 +106,10 @@ class Record:
             return [Gap(stream, first, last)]
         if error.get("code") in ("too_slow", "node_stopped"):
             return []  # the connection ends now, and is made again
+        if error.get("code") == "too_busy":
+            raise ConnectionError(
+                str(error.get("detail"))
+            )  # nothing is followed: come again, later each time
         raise ApiError(str(error.get("code")), str(error.get("detail")), str(error.get("fix") or ""), 400)
 
     def _happened(self, stream: str, message: Json) -> list[Happening]:
@@ -127,10 +125,14 @@ class Record:
         return found
 
 
-def _address(base_url: str, streams: Sequence[str]) -> str:
-    url = checked_url(base_url)
-    names = quote(",".join(streams), safe=",:")
-    return f"ws{url.removeprefix('http')}/p2p/ws?streams={names}"
+def _newest(numbers: Mapping[str, int], stream: str) -> int:
+    """In a node's words: an account's and a job's are of one stream of all outcomes."""
+    own = "outcome" if stream.partition(":")[0] in KEYED else SAME_AS.get(stream, stream)
+    return numbers.get(stream, numbers.get(own, 0))
+
+
+def _address(base_url: str) -> str:
+    return f"ws{checked_url(base_url).removeprefix('http')}/rpc/ws"
 
 
 class Follower:
@@ -138,7 +140,7 @@ class Follower:
 
     def __init__(self, base_url: str, streams: Sequence[str], *, patience_s: float | None = None) -> None:
         """`patience_s`: how long a node may be away before `Unreachable` is raised; None: for ever."""
-        self._url, self._base_url = _address(base_url, streams), base_url
+        self._url, self._base_url = _address(base_url), base_url
         self._record, self._patience_s = Record(streams), patience_s
         self._link: ClientConnection | None = None
         self._closed = False
@@ -150,9 +152,11 @@ class Follower:
         while not self._closed:
             try:
                 with connect(self._url, **_OPTIONS) as self._link:
-                    waits.reached()
                     while True:
-                        yield from self._record.take(self._link.recv())
+                        happenings = self._record.take(self._link.recv())
+                        if self._record.order is None:  # a greeting alone is no service
+                            waits.heard()
+                        yield from happenings
                         if self._record.order is not None:
                             self._link.send(json.dumps(self._record.order))
                             self._record.order = None
@@ -176,7 +180,7 @@ class AsyncFollower:
     """`Follower` for an event loop: `async with`, `async for`."""
 
     def __init__(self, base_url: str, streams: Sequence[str], *, patience_s: float | None = None) -> None:
-        self._url, self._base_url = _address(base_url, streams), base_url
+        self._url, self._base_url = _address(base_url), base_url
         self._record, self._patience_s = Record(streams), patience_s
         self._link: AsyncConnection | None = None
         self._closed = False
@@ -188,9 +192,11 @@ class AsyncFollower:
         while not self._closed:
             try:
                 async with connect(self._url, **_OPTIONS) as self._link:
-                    waits.reached()
                     while True:
-                        for happening in self._record.take(await self._link.recv()):
+                        happenings = self._record.take(await self._link.recv())
+                        if self._record.order is None:  # a greeting alone is no service
+                            waits.heard()
+                        for happening in happenings:
                             yield happening
                         if self._record.order is not None:
                             await self._link.send(json.dumps(self._record.order))
@@ -219,16 +225,20 @@ class _Waits:
         self._url, self._patience_s = url, patience_s
         self._away_since: float | None = None
         self._pause_s = RETRY_S
+        self._has_heard = False
 
-    def reached(self) -> None:
-        self._away_since, self._pause_s = None, RETRY_S
+    def heard(self) -> None:
+        """The node does what it was asked for: who only accepts a connection is not there."""
+        self._away_since, self._pause_s, self._has_heard = None, RETRY_S, True
 
     def after(self, error: Exception) -> float:
         """How long to wait before the next attempt; raises what the caller must know."""
         from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-        if isinstance(error, ConnectionClosed):
-            return 0.0
+        if isinstance(error, ConnectionClosed) and self._has_heard:
+            self._has_heard = False
+            return MET_AGAIN_S
+        self._has_heard = False
         if isinstance(error, InvalidStatus) and error.response.status_code not in _PASSING:
             raise ApiError(
                 f"http_{error.response.status_code}",
@@ -236,7 +246,7 @@ class _Waits:
                 "check the names of the streams, and that the URL is a node's",
                 error.response.status_code,
             ) from None
-        if not isinstance(error, OSError | TimeoutError | InvalidHandshake | EOFError):
+        if not isinstance(error, ConnectionClosed | OSError | TimeoutError | InvalidHandshake | EOFError):
             raise error
         now = time.monotonic()
         self._away_since = self._away_since or now
