@@ -72,7 +72,7 @@ class WorkTeller:
                 ("outcomeProof", nodes.outcomes.prove(stored.position)),
             )
         }
-        return {**transaction_view(stored), "proof": {"header": block, "certificate": None, **places}}
+        return {**transaction_view(stored, {}), "proof": {"header": block, "certificate": None, **places}}
 
 
 class AsyncWorkTeller(WorkTeller):

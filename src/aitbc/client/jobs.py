@@ -266,7 +266,8 @@ def wait_final(
     while True:
         left = max(0.0, deadline - monotonic())
         answer = _transaction_or_none(node, tx_id, left, proof, wait="included" if included else "final")
-        if answer is not None and answer["status"] in ("failed", "dropped"):
+        is_for_good = answer is not None and (included or answer.get("final", True))
+        if answer is not None and is_for_good and answer["status"] in ("failed", "dropped"):
             raise _refusal(tx_id, answer)
         if answer is not None and answer["status"] in enough:
             return answer

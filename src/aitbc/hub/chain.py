@@ -71,7 +71,7 @@ async def final_transaction(chain: Chain, lock_id: str, *, wait_s: float) -> Fin
         left = deadline - time.monotonic()
         answer = await _transaction(chain, lock_id, max(0.0, left))
         status = answer["status"] if answer else "unknown"
-        if answer and status in ("final", "failed"):
+        if answer and status in ("final", "failed") and answer.get("final", True):
             return _transaction_of(lock_id, answer)
         if left <= UNKNOWN_TX_PAUSE_S:
             raise Refused(

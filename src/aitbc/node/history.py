@@ -1,22 +1,26 @@
 """Pages of what happened: an account's transactions, a provider's, client's or job's receipts. docs/spec/rpc.md"""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from aitbc.core.codec.views import header_to_plain, outcome_to_plain, transaction_to_plain
 from aitbc.core.types.reasons import Reason, Rejected
+from aitbc.node.topics import status_of
 from aitbc.ports import ReceiptIndex, Store, StoredReceipt, StoredTransaction
 
 Json = dict[str, Any]
 MAX_PAGE = 100
+Standing = Callable[[int], Json]
+"""What is to be said of a block at a height, where it may still be left."""
 
 
-def account_page(store: Store, address: str, cursor: str, limit: int) -> Json:
+def account_page(store: Store, standing: Standing, address: str, cursor: str, limit: int) -> Json:
     """Transactions that an account sent or that an event of which names it, the newest first."""
     before = _cursor(cursor, 2)
     found = store.account_history(address, before=(before[0], before[1]) if before else None, limit=limit + 1)
-    items = [transaction_view(stored) for stored in found[:limit]]
+    items = [transaction_view(stored, standing(stored.height)) for stored in found[:limit]]
     last = found[limit - 1] if len(found) > limit else None
     return {"items": items, "next": f"{last.height}.{last.position}" if last else None}
 
@@ -51,8 +55,8 @@ def blocks_between(store: Store, start: int, end: int) -> Json:
     return {"items": [header_to_plain(block.header, block.hash) for block in found], "next": None}
 
 
-def newest_transactions(store: Store, head: int, cursor: str, limit: int) -> Json:
-    """Final transactions, the newest block first and each block's in its own order; a page may be short, and `next`
+def newest_transactions(store: Store, standing: Standing, head: int, cursor: str, limit: int) -> Json:
+    """Transactions in blocks, the newest block first and each block's in its own order; a page may be short, and `next`
     goes on, when many blocks are empty."""
     height, start = _cursor(cursor, 2) or [head, 0]
     items: list[Json] = []
@@ -61,7 +65,7 @@ def newest_transactions(store: Store, head: int, cursor: str, limit: int) -> Jso
             break
         wanted = limit - len(items)
         found = store.transactions_of(height, start=start, limit=wanted + 1)
-        items += [transaction_view(stored) for stored in found[:wanted]]
+        items += [transaction_view(stored, standing(height)) for stored in found[:wanted]]
         if len(found) > wanted:
             start += wanted
             break
@@ -69,15 +73,16 @@ def newest_transactions(store: Store, head: int, cursor: str, limit: int) -> Jso
     return {"items": items, "next": f"{height}.{start}" if height >= 0 else None}
 
 
-def transaction_view(stored: StoredTransaction) -> Json:
+def transaction_view(stored: StoredTransaction, standing: Json) -> Json:
     return {
-        "status": "final" if stored.outcome.ok else "failed",
+        "status": status_of(stored.outcome, standing),
         "txHash": stored.outcome.tx_id.hex(),
         "height": stored.height,
         "index": stored.position,
         "timestampMs": stored.timestamp_ms,
         "tx": transaction_to_plain(stored.tx),
         "receipt": outcome_to_plain(stored.outcome),
+        **standing,
     }
 
 

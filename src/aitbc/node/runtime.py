@@ -157,7 +157,7 @@ class NodeRuntime:
         """Under which this node votes in epochs whose set it is in; empty for a node without a key of its own."""
         self.replica: Replica | WorkReplica = self._first_replica(timeout_ms)
         self.network: NodeNetwork | None = None
-        self.subscriptions = Subscriptions(clock.now_ms(), self._job_of_lock)
+        self.subscriptions = Subscriptions(clock.now_ms(), self._job_of_lock, self.standing)
         self._effects: deque[Effect] = deque()
         self._writing = False
         """Log or guard are being written: effects wait."""

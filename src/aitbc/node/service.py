@@ -110,7 +110,8 @@ class NodeService:
         """A page of a block with its transactions, and the accounts that they touched."""
         page = self.block(height_or_hash, start=start, limit=limit)
         found = self.runtime.store.transactions_of(page["height"], start=start, limit=limit)
-        page["transactions"] = [transaction_view(stored) for stored in found]
+        standing = self.runtime.standing(page["height"])
+        page["transactions"] = [transaction_view(stored, standing) for stored in found]
         return page, {name for stored in found for name in touched(stored.tx, stored.outcome)}
 
     def accounts_after(self, height: int, addresses: set[str]) -> Json:
@@ -186,7 +187,7 @@ class NodeService:
         final = await self.runtime.read(lambda: self._final_transaction(tx_id))
         if final is not None:
             return {
-                **self._shown(final),
+                **final.view,
                 "proof": await self._proofs.prove(final.stored, final.head) if proof else None,
             }
         waiting = self.runtime.replica.mempool.get(tx_id)
@@ -197,13 +198,6 @@ class NodeService:
             return {**_waiting(tx_id, "dropped"), "receipt": _dropped(tx_id, dropped)}
         raise not_found("unknown_transaction", f"no transaction {tx_id.hex()}")
 
-    def _shown(self, found: "FinalTransaction") -> Json:
-        """Where finality is by depth, a block that is not deep yet may still be left."""
-        standing = self.runtime.standing(found.stored.height)
-        if standing and found.view["status"] == "final" and not standing["final"]:
-            return {**found.view, **standing, "status": "included"}
-        return {**found.view, **standing}
-
     def _final_transaction(self, tx_id: bytes) -> "FinalTransaction | None":
         """As much is read as one transaction and its block's header have."""
         stored = self.runtime.store.transaction(tx_id)
@@ -212,7 +206,7 @@ class NodeService:
         head = self.runtime.store.head_at(stored.height)
         if head is None:
             raise StorageError(f"block {stored.height} on disk is damaged (it is not there); {MEND}")
-        return FinalTransaction(transaction_view(stored), stored, head)
+        return FinalTransaction(transaction_view(stored, self.runtime.standing(stored.height)), stored, head)
 
 
 async def while_there(request: Request, work: Coroutine[Any, Any, None]) -> None:

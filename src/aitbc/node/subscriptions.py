@@ -138,8 +138,13 @@ class _HeldBlock:
 class Subscriptions:
     """Who follows this node, how far each stream is, and what can be told again."""
 
-    def __init__(self, now_ms: int, job_of_lock: Callable[[str], str] = lambda _lock: "") -> None:
-        self._job_of_lock = job_of_lock
+    def __init__(
+        self,
+        now_ms: int,
+        job_of_lock: Callable[[str], str] = lambda _lock: "",
+        standing: Callable[[int], Json] = lambda _height: {},
+    ) -> None:
+        self._job_of_lock, self._standing = job_of_lock, standing
         self.run = secrets.token_hex(8)
         """To which the numbers belong."""
         self.numbers: dict[str, int] = dict.fromkeys((*STREAMS, OUTCOME), 0)
@@ -224,7 +229,7 @@ class Subscriptions:
         for held in self._outcomes:
             if held.last > after:
                 for place in held.places_after(topic, after):
-                    yield _message(topic, held.first + place, held.concerned().view(place))
+                    yield _message(topic, held.first + place, held.concerned().view(place, self._standing))
 
     def count_again(self, reader: Reader, run: str, wanted: Mapping[Topic, int]) -> None:
         """Take what telling it again costs from the share of the reader's address. Raises Rejected when too much was
@@ -266,7 +271,7 @@ class Subscriptions:
         for topic in [topic for topic in self._readers if topic.key]:
             for place in held.concerned().places(topic):
                 if place not in views:
-                    views[place] = held.concerned().view(place)
+                    views[place] = held.concerned().view(place, self._standing)
                 self._send(topic, held.first + place, views[place])
 
     def transaction(self, tx: VerifiedTransaction, now_ms: int) -> None:

@@ -83,10 +83,11 @@ class Concerned:
         """In the block, in its order."""
         return self._places.get((topic.stream, topic.key), ())
 
-    def view(self, place: int) -> bytes:
-        """getTx's answer of the transaction there."""
+    def view(self, place: int, standing: Callable[[int], Json]) -> bytes:
+        """getTx's answer of the transaction there; `standing`: what is to be said of a block that may still be left."""
         block = self._block
-        return msgspec.json.encode(_view(block, place, block.block.txs[place], block.outcomes[place]))
+        surely = standing(block.block.header.height)
+        return msgspec.json.encode(_view(block, place, block.block.txs[place], block.outcomes[place], surely))
 
 
 class _Names(msgspec.Struct, frozen=True):
@@ -105,14 +106,22 @@ def _job_named(tx: Transaction, job_of_lock: Callable[[str], str]) -> str:
     return job_of_lock(_names.decode(tx.payload).lock) if tx.type == "REFUND" else ""
 
 
-def _view(block: CommittedBlock, place: int, tx: Transaction, outcome: Outcome) -> Json:
+def _view(block: CommittedBlock, place: int, tx: Transaction, outcome: Outcome, standing: Json) -> Json:
     header = block.block.header
     return {
-        "status": "final" if outcome.ok else "failed",
+        "status": status_of(outcome, standing),
         "txHash": outcome.tx_id.hex(),
         "height": header.height,
         "index": place,
         "timestampMs": header.timestamp_ms,
         "tx": transaction_to_plain(tx),
         "receipt": outcome_to_plain(outcome),
+        **standing,
     }
+
+
+def status_of(outcome: Outcome, standing: Json) -> str:
+    """Of a transaction that is in a block; `standing`: of that block, nothing where it cannot be left."""
+    if not outcome.ok:
+        return "failed"
+    return "final" if standing.get("final", True) else "included"

@@ -80,7 +80,9 @@ async def get_account_transactions(
     """The newest first; `next` is the `cursor` of the page that follows."""
     check_address(address)
     runtime = service_of(request).runtime
-    return await built_beside(runtime.read, lambda: account_page(runtime.store, address, cursor, limit))
+    return await built_beside(
+        runtime.read, lambda: account_page(runtime.store, runtime.standing, address, cursor, limit)
+    )
 
 
 @router.get("/rpc/genesis", summary="The genesis document, in its canonical bytes")

@@ -44,13 +44,14 @@ async def get_blocks_range(request: Request, start: Height, end: Height) -> Resp
     return await built_beside(runtime.read, lambda: blocks_between(runtime.store, start, last))
 
 
-@router.get("/rpc/transactions", summary="The newest final transactions")
+@router.get("/rpc/transactions", summary="The newest transactions that are in blocks")
 async def get_transactions(request: Request, cursor: Cursor = "", limit: Limit = 20) -> Response:
     """The newest block first, each block's in its own order."""
     runtime = service_of(request).runtime
     height = runtime.executor.head.block.header.height
     return await built_beside(
-        runtime.read_much, lambda: newest_transactions(runtime.store, height, cursor, limit)
+        runtime.read_much,
+        lambda: newest_transactions(runtime.store, runtime.standing, height, cursor, limit),
     )
 
 

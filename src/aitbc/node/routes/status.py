@@ -50,7 +50,8 @@ async def live(request: Request, response: Response) -> Json:
 async def ready(request: Request, response: Response) -> Json:
     """503 with the reason while the node catches up, or has stopped: ask another one meanwhile."""
     runtime = service_of(request).runtime
-    fetching = runtime.network is not None and runtime.network.catching_up.is_fetching
+    view = runtime.sync_view()
+    fetching = view is not None and view.state is not SyncState.LIVE
     why = "stopped" if runtime.stopped.is_set() else "catches_up" if fetching else ""
     response.status_code = 503 if why else 200
     return {"ready": not why, "why": why}

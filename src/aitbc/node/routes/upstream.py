@@ -83,7 +83,7 @@ async def get_info(request: Request) -> Json:
         **service.head(),
         "version": __version__,
         "mode": mode_of(runtime.executor.state),
-        "peers": runtime.network.peers if runtime.network else 0,
+        "peers": runtime.neighbours.peers if runtime.neighbours else 0,
         "mempool": len(runtime.replica.mempool),
         "validating": runtime.validates,
     }
