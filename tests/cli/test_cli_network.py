@@ -12,7 +12,7 @@ from aitbc.adapters.keystore import stores
 from aitbc.adapters.keystore.wallet_file import KdfCost
 from aitbc.cli import root
 from aitbc.cli.errors import run
-from aitbc.client.errors import Unreachable
+from aitbc.client.errors import ApiError, Unreachable
 from aitbc.core.types.amounts import AIT
 from support.small_network import PIXELS, PRICE, STORY, SmallNetwork
 
@@ -485,6 +485,20 @@ def test_a_node_lost_after_sending_names_the_transaction(
     assert sh("send", "bob", "1ait", "--from", "alice") == 5
     assert sh.err.strip().endswith(f"look with: aitbc tx {list(network.node.places)[-1]}")
     assert sh.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [("http_504", 504), ("bad_answer", 0)])
+def test_a_proxy_that_gives_up_after_sending_leaves_the_transactions_name(
+    sh: Shell, network: SmallNetwork, monkeypatch: pytest.MonkeyPatch, error: tuple[str, int]
+) -> None:
+    code, status = error
+
+    def gave_up(*_args: object, **_options: object) -> None:
+        raise ApiError(code, "the server failed", "", status)
+
+    monkeypatch.setattr("aitbc.cli.submit.wait_final", gave_up)
+    assert sh("send", "bob", "1ait", "--from", "alice") != 0
+    assert sh.err.strip().endswith(f"look with: aitbc tx {list(network.node.places)[-1]}")
 
 
 def test_a_paid_result_is_fetched_when_the_hub_is_back(

@@ -233,7 +233,7 @@ def test_the_life_of_a_transaction_from_the_door_to_the_head(node: Node) -> None
 def test_the_same_transaction_twice_waits_once_and_is_welcome_twice(node: Node) -> None:
     tx = pay(node)
     assert node.submit(tx) == Answer(7, [None])
-    assert node.replica.step(node.now_ms, TransactionsSubmitted([tx], 8)) == [Answer(8, [None])]
+    assert node.replica.step(node.now_ms, TransactionsSubmitted([tx], 8)) == [Answer(8, [None], known=[0])]
     assert waiting(node) == [tx]
 
 

@@ -172,7 +172,7 @@ def test_a_transaction_waits_is_told_and_is_settled_by_a_block() -> None:
     host = Host(maker.document)
     tx = host.verified(pay(1).tx)
     assert host.feed(TransactionsSubmitted([tx], 7))[:2] == [Answer(7, [None]), Relay([tx])]
-    assert host.feed(TransactionsSubmitted([tx], 8)) == [Answer(8, [None])]
+    assert host.feed(TransactionsSubmitted([tx], 8)) == [Answer(8, [None], known=[0])]
     (refused,) = host.feed(TransactionsSubmitted([host.verified(pay(1, 10**15).tx)], 9))
     assert isinstance(refused, Answer)
     assert refused.verdicts[0] is not None

@@ -54,7 +54,7 @@ def test_a_transfer_in_the_seeds_shape(node: TestClient, chain: Chain) -> None:
         "nonce": 0,
     }
     again = node.post("/rpc/sendTx", json=view)
-    assert again.json() == {"txHash": tx_hash}, "sending it again is harmless"
+    assert again.json() == {"txHash": tx_hash, "known": True}, "sending it again is harmless"
 
 
 def test_head_and_blocks_in_the_seeds_shape_and_both_spellings(node: TestClient, chain: Chain) -> None:

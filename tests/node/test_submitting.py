@@ -46,7 +46,22 @@ def test_many_at_once_each_with_its_answer(node: TestClient, chain: Chain, path:
     assert final(node, view["items"][39]["txHash"])["status"] == "final"
     assert node.get(f"/rpc/getBalance/{ALICE.address}").json()["nonce"] == 40
     again = node.post(path, content=body).json()
-    assert again == view, "the same again is harmless"
+    known = [{**item, "known": True} for item in view["items"]]
+    assert again == {**view, "items": known}, "the same again is harmless, and said to be so"
+
+
+def test_what_waits_already_is_said_to_be_known(node: TestClient, chain: Chain) -> None:
+    """By which two wallets of one account, which wished the same under one nonce, are told apart."""
+    waits = transfer(chain, 2)  # behind a gap
+    first = node.post("/rpc/sendTx", json=waits).json()
+    assert first == {"txHash": first["txHash"]}
+    assert node.post("/rpc/sendTx", json=waits).json() == {**first, "known": True}
+    twice = node.post("/rpc/sendTxs", json=[transfer(chain, 3)] * 2).json()
+    assert [item.get("known", False) for item in twice["items"]] == [False, True]
+    with node.websocket_connect("/rpc/submit") as ws:
+        ws.receive_json()
+        ws.send_text(json.dumps(waits))
+        assert ws.receive_json()["items"] == [{**first, "known": True}]
 
 
 def test_one_bad_item_fails_alone_and_says_why(node: TestClient, chain: Chain) -> None:

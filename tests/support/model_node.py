@@ -26,6 +26,8 @@ class ModelNode:
         self.trouble = 0.0
         """How often a request, an answer, or the node itself is lost."""
         self.calls = 0
+        self.is_deep = True
+        """No other branch can replace the blocks."""
 
     def perform(self, call: Call[Any]) -> Any:
         """The answer, or an error; in trouble each of them may come from a node that has done it or not."""
@@ -77,21 +79,21 @@ class ModelNode:
             case ["POST", "estimateFee"]:
                 return {"fee": 10}
             case ["POST", "sendTx"]:
-                return {"txHash": self._take(transaction_from_plain(call.body))}
+                return self._take(transaction_from_plain(call.body))
             case ["POST", "sendTxs"] if self.knows_many:
                 return {"items": [self._item(transaction_from_plain(body)) for body in call.body]}
         raise ApiError("not_found", call.path, status=404)
 
     def _item(self, tx: Transaction) -> Json:
         try:
-            return {"txHash": self._take(tx)}
+            return self._take(tx)
         except ApiError as error:
             return {"txHash": _id(tx), "error": {"code": error.code, "detail": error.message, "fix": ""}}
 
-    def _take(self, tx: Transaction) -> str:
+    def _take(self, tx: Transaction) -> Json:
         tx_id, held = _id(tx), self.pool.get(tx.nonce)
         if tx_id in [_id(other) for other in (*self.chain, *self.pool.values())]:
-            return tx_id
+            return {"txHash": tx_id, "known": True}
         if b"poor" in tx.payload:
             raise ApiError("fee_not_covered", "no money", status=400)
         if tx.nonce <= len(self.chain):
@@ -103,7 +105,7 @@ class ModelNode:
         if held is not None and tx.fee < held.fee * 1.1:
             raise ApiError("replacement_fee_too_low", "held", status=400)
         self.pool[tx.nonce] = tx
-        return tx_id
+        return {"txHash": tx_id}
 
     def _look(self, tx_id: str) -> Json:
         for tx in self.chain:
@@ -113,9 +115,11 @@ class ModelNode:
             return {"txHash": tx_id, "status": "pending"}
         raise ApiError("unknown_transaction", tx_id, status=404)
 
-    @staticmethod
-    def _view(tx: Transaction) -> Json:
-        return {"txHash": _id(tx), "status": "final", "tx": transaction_to_plain(tx), "receipt": {}}
+    def _view(self, tx: Transaction) -> Json:
+        view = {"txHash": _id(tx), "tx": transaction_to_plain(tx), "receipt": {}}
+        if self.is_deep:
+            return {"status": "final", **view}
+        return {"status": "included", **view, "final": False, "confirmations": 1}
 
 
 def _id(tx: Transaction) -> str:

@@ -20,7 +20,7 @@ from aitbc.cli.settings import Settings
 from aitbc.cli.show import answer
 from aitbc.cli.submit import max_fee_option, submit, wait_options
 from aitbc.client.node import NodeClient
-from aitbc.client.transactions import prepare, prepare_unsigned
+from aitbc.client.transactions import Prepared, prepare, prepare_unsigned
 from aitbc.core.types.amounts import format_ait
 
 
@@ -93,15 +93,14 @@ def perform(
     if sending.unsigned is not None:
         _write_unsigned(settings, node, type, payload, story, sending, sending.unsigned, witness)
         return False
-    prepared = prepare(
-        node,
-        type,
-        payload,
-        signer=signer_of(settings, node, sending.sender),
-        fee=sending.fee,
-        max_fee=sending.max_fee,
-        witness=witness,
-    )
+    signer = signer_of(settings, node, sending.sender)
+
+    def signed() -> Prepared:
+        return prepare(
+            node, type, payload, signer=signer, fee=sending.fee, max_fee=sending.max_fee, witness=witness
+        )
+
+    prepared = signed()
     submit(
         settings,
         node,
@@ -110,6 +109,7 @@ def perform(
         wait=sending.wait,
         timeout=sending.timeout,
         dry_run=sending.dry_run,
+        anew=signed,
     )
     return not sending.dry_run
 

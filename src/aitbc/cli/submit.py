@@ -10,7 +10,7 @@ import click
 from aitbc.cli.money import amount_or_zero
 from aitbc.cli.settings import Settings
 from aitbc.cli.show import answer
-from aitbc.client.errors import Stopped, Unreachable
+from aitbc.client.errors import ApiError, ClientError, Stopped, Unreachable
 from aitbc.client.jobs import wait_final
 from aitbc.client.node import NodeClient
 from aitbc.client.transactions import Prepared
@@ -20,6 +20,8 @@ from aitbc.core.types.amounts import format_ait
 WAITS = ("none", "included", "final")
 MAX_FEE_TEXT = "0.1ait"
 """`MAX_FEE` as it is typed."""
+MAX_SIGNINGS = 16
+"""Of one wish, while each time another program is faster with the very same: nobody runs so many at once."""
 
 
 def wait_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,19 +62,34 @@ def submit(
     wait: str,
     timeout: float,
     dry_run: bool = False,
+    anew: Callable[[], Prepared] | None = None,
 ) -> None:
-    """Send and report; with `dry_run` show the exact transaction instead."""
+    """Send and report; with `dry_run` show the exact transaction instead. `anew` signs again, under the next nonce,
+    when the node had it before it was sent: it is another program's then. None: whose it is makes no difference."""
     if dry_run:
         _show_unsent(settings, node, prepared, story)
         return
+    for _ in range(MAX_SIGNINGS):
+        with nothing_is_lost(prepared.tx_id):
+            is_anothers = node.submit(prepared.tx).known and anew is not None
+        if not is_anothers:
+            break
+        assert anew is not None, "asked for above"
+        prepared = anew()
+    else:
+        raise ClientError(
+            "already_known",
+            "another program sends the very same from this account at the same time; this was not sent",
+            "try again",
+        )
     with nothing_is_lost(prepared.tx_id):
-        node.send(prepared.tx)
         await_transaction(settings, node, prepared.tx_id, story, wait=wait, timeout=timeout)
 
 
 @contextmanager
 def nothing_is_lost(tx_id: str) -> Iterator[None]:
-    """Ctrl-C or a lost node after a transaction was sent: say how to find out what became of it."""
+    """Ctrl-C, a lost node, or one (or a proxy before it) that failed after a transaction was sent: say how to find out
+    what became of it."""
     look = f"it may have been sent; before trying again, look with: aitbc tx {tx_id}"
     try:
         yield
@@ -80,6 +97,10 @@ def nothing_is_lost(tx_id: str) -> Iterator[None]:
         raise Stopped(look) from None
     except Unreachable as error:
         error.fix = look
+        raise
+    except ApiError as error:
+        if error.status >= 500 or error.code == "bad_answer":
+            error.fix = look
         raise
 
 

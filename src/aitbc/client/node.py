@@ -29,6 +29,8 @@ class SendResult(NamedTuple):
     """Empty when the node could not even name it."""
     error: ApiError | None
     """None: it waits, or is final."""
+    known: bool = False
+    """The node had it before."""
 
 
 class Page(NamedTuple):
@@ -96,6 +98,10 @@ class NodeClient(SyncHttp, OneChain):
 
     def send(self, tx: Transaction) -> str:
         """Submit a transaction; returns its id. Sending the same one again is harmless."""
+        return self.submit(tx).tx_id
+
+    def submit(self, tx: Transaction) -> SendResult:
+        """`send`, and whether the node had it already."""
         return self.perform(send_call(tx))
 
     def send_many(self, txs: Sequence[Transaction]) -> list[SendResult]:
@@ -104,7 +110,7 @@ class NodeClient(SyncHttp, OneChain):
 
     def submit_receipt(self, tx: Transaction) -> str:
         """`send` for a RECEIPT_CLAIM: when it has no witness, the node asks the hub for the attestation."""
-        return self.perform(send_call(tx, "/rpc/submitReceipt"))
+        return self.perform(send_call(tx, "/rpc/submitReceipt")).tx_id
 
     def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
@@ -191,13 +197,16 @@ class AsyncNodeClient(AsyncHttp, OneChain):
         return await self.perform(_balance(address))
 
     async def send(self, tx: Transaction) -> str:
+        return (await self.submit(tx)).tx_id
+
+    async def submit(self, tx: Transaction) -> SendResult:
         return await self.perform(send_call(tx))
 
     async def send_many(self, txs: Sequence[Transaction]) -> list[SendResult]:
         return await self.perform(send_many_call(txs))
 
     async def submit_receipt(self, tx: Transaction) -> str:
-        return await self.perform(send_call(tx, "/rpc/submitReceipt"))
+        return (await self.perform(send_call(tx, "/rpc/submitReceipt"))).tx_id
 
     async def transaction(
         self, tx_id: str, wait: str | None = None, timeout: float = 10, proof: bool = False
@@ -274,8 +283,13 @@ def _balance(address: str) -> Call[int]:
     )
 
 
-def send_call(tx: Transaction, path: str = "/rpc/sendTx") -> Call[str]:
-    return Call(method="POST", path=path, body=transaction_to_plain(tx), read=_tx_hash)
+def send_call(tx: Transaction, path: str = "/rpc/sendTx") -> Call[SendResult]:
+    return Call(
+        method="POST",
+        path=path,
+        body=transaction_to_plain(tx),
+        read=lambda answer: SendResult(_tx_hash(answer), None, _is_known(answer)),
+    )
 
 
 def send_many_call(txs: Sequence[Transaction]) -> Call[list[SendResult]]:
@@ -301,7 +315,15 @@ def _results(answer: Any, count: int) -> list[SendResult]:
     items = _items(answer)
     if len(items) != count:
         raise ValueError(f"{len(items)} answers to {count} transactions")
-    return [SendResult(str(item.get("txHash") or ""), _refusal(item.get("error"))) for item in items]
+    return [
+        SendResult(str(item.get("txHash") or ""), _refusal(item.get("error")), _is_known(item))
+        for item in items
+    ]
+
+
+def _is_known(item: Json) -> bool:
+    """A node that does not say so is taken at its word that it is new."""
+    return item.get("known") is True
 
 
 def _refusal(error: Any) -> ApiError | None:

@@ -5,7 +5,8 @@ The walks below ask by yielding calls and pauses; `sender.py` performs them, wai
 A transaction may have been taken as soon as it was sent and nobody said no: the answer can be lost, the node can die.
 From then on its wish is bound to its nonce. The same bytes are sent again until they are final; only when a block
 holds another transaction of this account with the same nonce, which is looked up, is the wish signed anew. So nothing
-is lost, and nothing happens twice. What a node refused at once, and no node may have, is signed anew right away.
+is lost, and nothing happens twice. What a node refused at once, and no node may have, is signed anew right away. So is
+what the node had before it was sent from here at all: that is another wallet's, which wished the same.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -63,8 +64,10 @@ PASSING = frozenset(
     }
 )
 """Refusals that pass by themselves: the same bytes are sent again."""
-NONCE_TAKEN = frozenset({"bad_nonce", "nonce_gap", "replacement_fee_too_low", "in_block"})
+NONCE_TAKEN = frozenset({"bad_nonce", "nonce_gap", "replacement_fee_too_low", "in_block", "already_known"})
 """Another sender of this account was faster, or a transaction before this one is missing."""
+SAME_AS_ANOTHERS = ApiError("already_known", "another sender of this account has sent the same", "")
+"""Two wallets that wish the same under the same nonce sign the same bytes: one transaction, and two wishes."""
 
 
 class Pause(NamedTuple):
@@ -155,9 +158,12 @@ class Outbox:
             if error.status != 404 and error.code not in PASSING and not _is_unknown(error):
                 raise
             return [None] * len(part)
-        for sent, result in zip(part, results, strict=True):
-            sent.may_be_taken = result.error is None
-        return results
+        found = []
+        for sent, was, result in zip(part, before, results, strict=True):
+            is_anothers = result.known and not was
+            found.append(result._replace(error=SAME_AS_ANOTHERS) if is_anothers else result)
+            sent.may_be_taken = result.error is None and not is_anothers
+        return found
 
     def _settled(self, sent: Sent, result: SendResult | None) -> Walk[Sent | ApiError]:
         error = None if result is None else result.error
@@ -169,9 +175,9 @@ class Outbox:
             return refusal
         return sent
 
-    def _sign(self, wish: Wish, *, near: bool = False) -> Walk[Sent]:
-        """Under the next nonce that neither the node nor this outbox has used. `near`: just behind our last one,
-        without asking."""
+    def _sign(self, wish: Wish, *, near: bool = False, instead_of: Sent | None = None) -> Walk[Sent]:
+        """Under the next nonce that neither the node nor this outbox has used, but for what it is `instead_of`.
+        `near`: just behind our last one, without asking."""
         if self.genesis_hash is None:
             self.genesis_hash = bytes.fromhex((yield head_call())["genesisHash"])
         nonce = (
@@ -179,7 +185,7 @@ class Outbox:
             if near and self.open
             else (yield account_call(self._signer.address))["nextNonce"]
         )
-        while nonce in self.open:
+        while nonce in self.open and self.open[nonce] is not instead_of:
             nonce += 1
         fee = wish.fee if wish.fee is not None else (yield from self._fee(wish))
         tx = build_transaction(
@@ -235,19 +241,24 @@ class Outbox:
         before = sent.may_be_taken
         sent.may_be_taken = True
         try:
-            yield send_call(sent.tx)
+            result: SendResult = yield send_call(sent.tx)
         except Unreachable as error:
             return ApiError("too_busy", error.message, error.fix, 503)
         except ApiError as error:
             if not _is_unknown(error):
                 sent.may_be_taken = before
             return error
+        if result.known and not before:
+            sent.may_be_taken = False
+            return SAME_AS_ANOTHERS
         return None
 
     def _sign_anew(self, sent: Sent) -> Walk[None]:
-        """The wish under another nonce; only what no block can hold may be signed anew."""
+        """The wish under another nonce; only what no block can hold may be signed anew. It stays open meanwhile: who
+        asks for its nonce may be interrupted, and begins here again."""
+        sent.may_be_taken = False
+        fresh = yield from self._sign(sent.wish, instead_of=sent)
         self._forget(sent)
-        fresh = yield from self._sign(sent.wish)
         sent.earlier.append(sent.tx_id)
         sent.tx, sent.tx_id, sent.may_be_taken = fresh.tx, fresh.tx_id, False
         self.open[sent.nonce] = sent
@@ -262,6 +273,8 @@ class Outbox:
         """`final`, `pending` or `lost`: what the node knows, which waits for finality for so long."""
         if sent.outcome is not None:
             return "final"
+        if not sent.may_be_taken:
+            return "lost"  # what has its id, if anything, is another wallet's
         try:
             answer = yield transaction_call(sent.tx_id, "final", wait_s, False)
         except Unreachable:
@@ -271,19 +284,20 @@ class Outbox:
             if error.status != 404 and error.code not in PASSING and not _is_unknown(error):
                 raise
             return "lost"
-        if answer["status"] in ("final", "failed"):
+        if answer["status"] in ("final", "failed") and answer.get("final", True):
             sent.outcome = answer
             return "final"
-        return "pending" if answer["status"] == "pending" else "lost"
+        return "lost" if answer["status"] == "dropped" else "pending"
 
     def recover(self, sent: Sent) -> Walk[None]:
         """It does not become final, or the node does not know it (any more): send it, and all others that are missing,
-        again; or sign it anew when its nonce is another's for good. Raises ApiError when no node will have it. What
-        another wallet of this account has left out before it is not filled: the next wish gets that nonce."""
+        again; or sign it anew when its nonce is another's for good. Raises ApiError when the node will not have it and
+        no other may have taken it. What another wallet of this account has left out before it is not filled: the next
+        wish gets that nonce."""
         refusal = yield from self._tend(max([sent.nonce, *self.open]), about=sent)
         if sent.outcome is not None:
             return
-        if refusal is not None:
+        if refusal is not None and not sent.may_be_taken:
             self._forget(sent)
             raise refusal
         if sent.may_be_taken:
@@ -324,11 +338,12 @@ class Outbox:
         return sent.outcome
 
     def _compare(self, sent: Sent, item: Json | None) -> Walk[None]:
-        """With the final transaction that has its nonce. Ours: that is the outcome. Another one: ours can never be in a
-        block, and is signed anew. None was found: nothing is known, and nothing changes."""
-        if item is None:
+        """With the transaction in a block that has its nonce. Ours: that is the outcome. Another one, or the same of
+        another wallet: ours can never be in a block, and is signed anew. None was found, or its block may still be
+        left: nothing is known, and nothing changes."""
+        if item is None or not item.get("final", True):
             return
-        if item["txHash"] == sent.tx_id:
+        if item["txHash"] == sent.tx_id and sent.may_be_taken:
             sent.outcome = item
             self._forget(sent)
         else:

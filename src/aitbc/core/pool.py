@@ -37,6 +37,8 @@ class TakenIn(NamedTuple):
     taken: list[VerifiedTransaction]
     """What had not waited before."""
     pushed_out: list[Dropped]
+    known: list[int]
+    """Places of those that waited before they came."""
 
 
 class Pool:
@@ -84,13 +86,16 @@ class Pool:
 
     def take_in(self, now_ms: int, txs: Sequence[VerifiedTransaction]) -> "TakenIn":
         """Each for itself; one that waits already is no news and no fault."""
-        context, state, came = self.context(now_ms), self._state(), TakenIn([], [], [])
+        context, state, came = self.context(now_ms), self._state(), TakenIn([], [], [], [])
         head = Overlay(state)
-        for tx in txs:
+        for place, tx in enumerate(txs):
             try:
                 came.pushed_out.extend(self._admit(now_ms, context, state, head, tx))
             except Rejected as rejection:
-                came.verdicts.append(None if rejection.reason is Reason.ALREADY_KNOWN else rejection)
+                is_known = rejection.reason is Reason.ALREADY_KNOWN
+                came.verdicts.append(None if is_known else rejection)
+                if is_known:
+                    came.known.append(place)
             else:
                 came.verdicts.append(None)
                 came.taken.append(tx)

@@ -203,6 +203,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     ticket: int
     verdicts: list[Rejected | None]
+    known: list[int] = []
+    """Places of those that waited before they were submitted."""
 
 
 class Announce(msgspec.Struct, frozen=True):
@@ -362,7 +364,7 @@ class Replica:
 
     def _submit(self, now_ms: int, message: TransactionsSubmitted) -> list[Effect]:
         came = self._pool.take_in(now_ms, message.txs)
-        answer = Answer(message.ticket, came.verdicts)
+        answer = Answer(message.ticket, came.verdicts, came.known)
         if not came.taken:
             return [answer]
         wake = self._tell_engine(now_ms, TransactionsArrived())

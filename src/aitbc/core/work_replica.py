@@ -209,7 +209,7 @@ class WorkReplica:
 
     def _submit(self, now_ms: int, message: TransactionsSubmitted) -> list[Effect]:
         came = self._pool.take_in(now_ms, message.txs)
-        answer = Answer(message.ticket, came.verdicts)
+        answer = Answer(message.ticket, came.verdicts, came.known)
         if not came.taken:
             return [answer]
         news = self._tell_engine(now_ms, TransactionsArrived())

@@ -122,6 +122,14 @@ class _Range(NamedTuple):
         self.done.set_exception(LeftOut())
 
 
+class Submitted(NamedTuple):
+    """A transaction that waits here, or is final."""
+
+    id: bytes
+    known: bool
+    """It was here before it was submitted."""
+
+
 class SystemClock:
     """Wall time."""
 
@@ -166,7 +174,7 @@ class NodeRuntime:
         self._taken: list[bytes] = []
         """Transactions that wait now and that peers have not heard of."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tickets: dict[int, asyncio.Future[list[Rejected | None]]] = {}
+        self._tickets: dict[int, asyncio.Future[Answer]] = {}
         self._next_ticket = 0
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
         self._waiting = 0
@@ -288,14 +296,18 @@ class NodeRuntime:
 
     async def submit(self, tx: Transaction) -> bytes:
         """Verify a transaction and offer it to the replica; returns its id. Raises Rejected."""
+        return (await self.submit_one(tx)).id
+
+    async def submit_one(self, tx: Transaction) -> Submitted:
+        """`submit`, and whether it was here already."""
         (verdict,) = await self.submit_all([tx])
         if isinstance(verdict, Exception):
             raise verdict
         return verdict
 
-    async def submit_all(self, txs: Sequence[Transaction]) -> list[bytes | Exception]:
-        """Verify transactions and offer them to the replica together: the id of each, or why it was not taken. Raises
-        Rejected when none of them is looked at."""
+    async def submit_all(self, txs: Sequence[Transaction]) -> list[Submitted | Exception]:
+        """Verify transactions and offer them to the replica together: what became of each, or why it was not taken.
+        Raises Rejected when none of them is looked at."""
         if not self.takes_transactions:
             raise Rejected(
                 Reason.CANNOT_INCLUDE, "this node has no proposer key and nobody to pass transactions on to"
@@ -311,8 +323,8 @@ class NodeRuntime:
                 final = await self._are_final([result[place].id for place in refused])
                 for place, is_final in zip(refused, final, strict=True):
                     if is_final:
-                        result[place] = _Taken(result[place].id, None)
-        return [one.id if one.verdict is None else one.verdict for one in result]
+                        result[place] = _Taken(result[place].id, None, True)
+        return [Submitted(one.id, one.known) if one.verdict is None else one.verdict for one in result]
 
     async def _take(self, txs: Sequence[Transaction]) -> list["_Taken"]:
         result: list[_Taken] = []
@@ -332,9 +344,10 @@ class NodeRuntime:
                     result[place] = _Taken(b"", verdict)
                 else:
                     good.append((place, verdict))
-        refusals = await self._offer([verified for _, verified in good])
-        for (place, verified), refusal in zip(good, refusals, strict=True):
-            result[place] = _Taken(verified.id, refusal)
+        answer = await self._offer([verified for _, verified in good])
+        known = {good[at][0] for at in answer.known}
+        for (place, verified), refusal in zip(good, answer.verdicts, strict=True):
+            result[place] = _Taken(verified.id, refusal, place in known)
             if refusal is None:
                 self.dropped.pop(verified.id, None)
         return result
@@ -358,18 +371,18 @@ class NodeRuntime:
                 raise verified
             if self.replica.mempool.next_nonce(tx.sender) != tx.nonce:
                 return None
-            (refusal,) = await self._offer([verified])
+            (refusal,) = (await self._offer([verified])).verdicts
             if refusal is not None:
                 raise refusal
             return verified.id
 
-    async def _offer(self, txs: list[VerifiedTransaction]) -> list[Rejected | None]:
+    async def _offer(self, txs: list[VerifiedTransaction]) -> Answer:
         """Ask the replica to take them in."""
         if not txs:
-            return []
+            return Answer(0, [])
         self._refuse_when_stopped()
         self._next_ticket += 1
-        answer: asyncio.Future[list[Rejected | None]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._tickets[self._next_ticket] = answer
         self.feed(TransactionsSubmitted(txs, self._next_ticket))
         return await answer
@@ -494,7 +507,7 @@ class NodeRuntime:
             with self.intake.room_for(len(txs)):
                 verified = await self.intake.verified([tx for _, tx in txs])
                 good, verdicts = _named_rightly(txs, verified)
-                answers = iter(await self._offer(good))
+                answers = iter((await self._offer(good)).verdicts)
         except Rejected as rejection:  # too much waits, or the node has stopped
             return [rejection] * len(txs)
         return [next(answers) if verdict is None else verdict for verdict in verdicts]
@@ -901,7 +914,7 @@ class NodeRuntime:
         for verdict in effect.verdicts:
             if verdict is not None:
                 self.measures.refused[str(verdict.reason)] += 1
-        future.set_result(effect.verdicts)
+        future.set_result(effect)
 
     def _measure(self, header: Header) -> None:
         if header.timestamp_ms > self._started_ms:
@@ -954,6 +967,8 @@ class _Taken(NamedTuple):
     id: bytes
     """Empty for one whose signature is not good."""
     verdict: Exception | None
+    known: bool = False
+    """It waited, or was in a block, before it came."""
 
 
 def _named_rightly(

@@ -11,7 +11,7 @@ from aitbc.core.codec.digests import transaction_id
 from aitbc.core.codec.views import transaction_from_json
 from aitbc.core.types.reasons import Reason, Rejected
 from aitbc.core.types.transactions import Transaction
-from aitbc.node.runtime import NodeRuntime
+from aitbc.node.runtime import NodeRuntime, Submitted
 
 Json = dict[str, Any]
 
@@ -38,14 +38,14 @@ class Taken(NamedTuple):
 async def take(runtime: NodeRuntime, raws: Sequence[bytes]) -> Taken:
     """Offer every transaction. Raises Rejected when none of them can be looked at now."""
     read = _read(raws) if len(raws) <= FEW else await runtime.check(lambda: _read(raws))
-    answers: list[bytes | Rejected] = []
+    answers: list[Submitted | Rejected | None] = []
     txs: list[Transaction] = []
     for found in read:
         try:
             if isinstance(found, Rejected):
                 raise found
             txs.append(runtime.with_pubkey(found))
-            answers.append(b"")
+            answers.append(None)
         except Rejected as rejection:
             answers.append(rejection)
     offered = iter(zip(txs, await runtime.submit_all(txs) if txs else [], strict=True))
@@ -54,10 +54,10 @@ async def take(runtime: NodeRuntime, raws: Sequence[bytes]) -> Taken:
         if isinstance(answer, Rejected):
             continue
         tx, verdict = next(offered)
-        if not isinstance(verdict, bytes | Rejected):
+        if not isinstance(verdict, Submitted | Rejected):
             raise verdict  # a bug: the server logs it
         answers[place] = verdict
-        tx_id = verdict if isinstance(verdict, bytes) else transaction_id(tx, runtime.genesis_hash)
+        tx_id = verdict.id if isinstance(verdict, Submitted) else transaction_id(tx, runtime.genesis_hash)
         ids[place] = tx_id.hex()
     return _answer(ids, answers)
 
@@ -72,8 +72,9 @@ def _read(raws: Sequence[bytes]) -> list[Transaction | Rejected]:
     return read
 
 
-def _answer(ids: Sequence[str | None], answers: Sequence[bytes | Rejected]) -> Taken:
-    items, refused, passing, bad = [], 0, False, 0
+def _answer(ids: Sequence[str | None], answers: Sequence[Submitted | Rejected | None]) -> Taken:
+    items: list[Json] = []
+    refused, passing, bad = 0, False, 0
     for tx_hash, answer in zip(ids, answers, strict=True):
         if isinstance(answer, Rejected):
             refused += 1
@@ -82,6 +83,8 @@ def _answer(ids: Sequence[str | None], answers: Sequence[bytes | Rejected]) -> T
             problem = problem_of(answer)
             error = {"code": problem.code, "detail": problem.detail, "fix": problem.fix}
             items.append({"txHash": tx_hash, "error": error})
+        elif answer is not None and answer.known:
+            items.append({"txHash": tx_hash, "known": True})
         else:
             items.append({"txHash": tx_hash})
     return Taken({"accepted": len(items) - refused, "refused": refused, "items": items}, passing, bad)

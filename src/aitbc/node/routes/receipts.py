@@ -38,8 +38,8 @@ async def submit_receipt(request: Request) -> Json:
         if body.get("witness") is None:
             claim = transaction_from_plain({name: value for name, value in body.items() if name != "witness"})
             body = {**body, "witness": await fetch_attestation(service, claim)}
-        tx_id = await service.runtime.submit(transaction_from_plain(body))
-    return {"txHash": tx_id.hex()}
+        taken = await service.runtime.submit_one(transaction_from_plain(body))
+    return {"txHash": taken.id.hex(), **({"known": True} if taken.known else {})}
 
 
 @router.post("/rpc/attest", summary="Synthetic attester (devnet only)", openapi_extra=body_of(AttestQuestion))

@@ -133,6 +133,10 @@ class FinalTransaction(Shape, frozen=True, kw_only=True):
     timestampMs: int
     tx: Transaction
     receipt: Outcome
+    confirmations: int = 0
+    """Where work agrees: blocks on top of it, and its own."""
+    final: bool = True
+    """Where work agrees: its block cannot be left any more."""
 
 
 class TransactionAnswer(Shape, frozen=True, kw_only=True):
@@ -144,6 +148,12 @@ class TransactionAnswer(Shape, frozen=True, kw_only=True):
     receipt: Outcome | None
     proof: TransactionProof | None
     timestampMs: int = 0
+    confirmations: int = 0
+    """Where work agrees: blocks on top of it, and its own."""
+    final: bool = True
+    """Where work agrees: its block cannot be left any more."""
+    known: bool = False
+    """Of sendTx with `wait`: it waited, or was in a block, before it was sent."""
 
 
 class Block(Header, frozen=True, kw_only=True):
@@ -161,6 +171,8 @@ class Block(Header, frozen=True, kw_only=True):
 
 class TxHash(Shape, frozen=True, kw_only=True):
     txHash: Hash
+    known: bool = False
+    """It waited, or was in a block, before it was sent."""
 
 
 class UpdateApproval(Shape, frozen=True, kw_only=True):
@@ -184,6 +196,8 @@ class ItemError(Shape, frozen=True, kw_only=True):
 class SubmittedItem(Shape, frozen=True, kw_only=True):
     txHash: Hash | None
     error: ItemError | None = None
+    known: bool = False
+    """It waited, or was in a block, before it was sent."""
 
 
 class Submitted(Shape, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ router = APIRouter(tags=["transactions"])
 Json = dict[str, Any]
 MAX_WAIT_S = 60.0
 WAITS = ("included", "final")
-"""What a sender may wait for. A block is told once it is final, so both are the same."""
+"""What a sender may wait for: a block, or finality, which is the same where votes agree."""
 
 TRANSACTION_BODY: Json = {
     "requestBody": {
@@ -103,13 +103,16 @@ async def send_tx(request: Request) -> Any:
     tx = transaction_from_json(await read_body(request, MAX_TRANSACTION_JSON))
     limits: Limits = request.app.state.limits
     with limits.one_transaction(request):
-        tx_id = await service.runtime.submit(tx)
+        taken = await service.runtime.submit_one(tx)
+    known = {"known": True} if taken.known else {}
     if wait_s is None:
-        return {"txHash": tx_id.hex()}
-    view = await service.transaction(tx_id, request=request, wait_s=wait_s, proof=False)
-    if view["status"] != "pending":
+        return {"txHash": taken.id.hex(), **known}
+    included = request.query_params.get("wait") == "included"
+    view = await service.transaction(taken.id, request=request, wait_s=wait_s, proof=False, included=included)
+    view.update(known)
+    if view["status"] != "pending" and (included or view.get("final", True)):
         return view
-    where = {"Location": f"/rpc/getTx/{tx_id.hex()}"}
+    where = {"Location": f"/rpc/getTx/{taken.id.hex()}"}
     return Response(msgspec.json.encode(view), HTTPStatus.ACCEPTED, where, "application/json")
 
 
