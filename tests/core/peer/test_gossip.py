@@ -378,6 +378,33 @@ def test_one_peer_cannot_fill_the_room_for_what_waits_for_a_verdict() -> None:
     assert len(waiting) == 5
 
 
+def test_what_we_say_ourselves_while_it_waits_for_a_verdict_waits_no_more() -> None:
+    """A certificate is heard, and formed here from votes before the node has looked at it."""
+    village = village_of(3)
+    slow, teller = village.people["n0"], village.people["n1"]
+    waiting: list[bytes] = []
+    slow.verdict = lambda delivered: waiting.append(delivered.id)
+    teller.perform(teller.network.say(teller.now_ms, slow.key, CERTIFICATE, b"final"))
+    village.run(1)
+    publish(slow, b"final")
+    gossip_ = slow.network._gossip
+    assert (gossip_._undecided, gossip_._undecided_of) == (0, {})
+    slow.perform(slow.network.judge(slow.now_ms, waiting[0], Verdict.ACCEPT))
+    assert (gossip_._undecided, gossip_._undecided_of) == (0, {})
+
+
+def test_who_tells_the_same_again_is_blamed_for_it_once() -> None:
+    village = village_of(3)
+    slow, liar = village.people["n0"], village.people["n1"]
+    waiting: list[bytes] = []
+    slow.verdict = lambda delivered: waiting.append(delivered.id)
+    for _ in range(4):
+        liar.perform(liar.network.say(liar.now_ms, slow.key, CERTIFICATE, b"wrong"))
+        village.run(1)
+    slow.perform(slow.network.judge(slow.now_ms, waiting[0], Verdict.REJECT))
+    assert slow.refusals[PeerReason.INVALID] == 1
+
+
 def test_what_waits_for_a_verdict_is_bounded() -> None:
     village = village_of(6)
     one, others = village.people["n0"], [village.people[f"n{number}"] for number in range(1, 6)]

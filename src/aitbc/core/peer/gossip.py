@@ -210,7 +210,7 @@ class Gossip:
         if message is not None:
             if key in message.senders and now_ms - message.at_ms < AGAIN_MS:
                 return [*self._peering.blame(now_ms, key, PeerReason.DUPLICATE_GOSSIP, kind.name)]
-            if len(message.senders) < MAX_SENDERS:
+            if key not in message.senders and len(message.senders) < MAX_SENDERS:
                 message.senders.append(key)
             return []
         size, of_peer = len(payload), self._undecided_of.get(key, 0)
@@ -256,6 +256,10 @@ class Gossip:
         return effects
 
     def _remember(self, now_ms: int, id_: bytes, message: _Message) -> None:
+        """What was told and waits for a verdict may become our own word meanwhile: then nobody judges it any more."""
+        before = self._seen.pop(id_, None)
+        if before is not None:
+            self._settle(before)
         self._seen[id_] = message
         while len(self._seen) > MAX_SEEN:
             self._settle(self._seen.popitem(last=False)[1])

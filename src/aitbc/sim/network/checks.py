@@ -114,6 +114,7 @@ class Checks:
             raise Broken(f"{node.name} holds more than it may: {over}")
         for name, (now, most) in held.items():
             self.fullest[name] = (max(now, self.fullest.get(name, (0, 0))[0]), most)
+        _check_undecided(node)
 
     def _check_bans(self, node: Node) -> None:
         bans = node.network.bans(self._run.world.now_ms)
@@ -150,6 +151,14 @@ class Checks:
 
     def missing_at_end(self, item: Published) -> list[str]:
         return [node.name for node in self._run.honest if not _has(node, item)]
+
+
+def _check_undecided(node: Node) -> None:
+    """What is counted as waiting for a verdict waits: else a node goes deaf in time."""
+    gossip = node.network._gossip
+    waiting = sum(len(message.payload or b"") for message in gossip._seen.values())
+    if not waiting == gossip._undecided == sum(gossip._undecided_of.values()):
+        raise Broken(f"{node.name} counts {gossip._undecided} undecided bytes, and has {waiting}")
 
 
 def _has(node: Node, item: Published) -> bool:
