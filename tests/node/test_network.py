@@ -179,9 +179,10 @@ class Judging(Behind):
         (Reason.MALFORMED, None, True, False),
         (Reason.BAD_SIGNATURE, None, True, False),
         (Reason.UNKNOWN_LOCK, None, False, True),
+        (Reason.WRONG_KEY, None, False, True),
         (Reason.UNKNOWN_LOCK, b"\xc0", True, False),
     ],
-    ids=["under another name", "forged", "too early", "no transaction"],
+    ids=["under another name", "forged", "too early", "a key of another block", "no transaction"],
 )
 def test_only_what_is_wrong_in_itself_is_held_against_its_giver(
     reason: Reason, raw: bytes | None, is_blamed: bool, is_kept: bool

@@ -16,10 +16,9 @@ log = logging.getLogger("aitbc.node")
 MAX_LATER = 1_000
 MAX_TRIES = 3
 """A transaction of a peer is offered to so many heads: peers are a block or two apart."""
-WRONG_IN_ITSELF = frozenset(
-    {Reason.TOO_LARGE, Reason.MALFORMED, Reason.NOT_CANONICAL, Reason.BAD_SIGNATURE, Reason.WRONG_KEY}
-)
-"""Whatever the state: who has such a transaction has not looked at it."""
+WRONG_IN_ITSELF = frozenset({Reason.TOO_LARGE, Reason.MALFORMED, Reason.NOT_CANONICAL, Reason.BAD_SIGNATURE})
+"""Whatever the state: who has such a transaction has not looked at it. `wrong_key` is not one of them: which key is an
+account's changes with a block that the teller may have and this node not, or the other way round."""
 
 
 class Taker(Protocol):
