@@ -30,6 +30,7 @@ from aitbc.core.consensus.nakamoto.engine import (
     NakamotoEffect,
     NakamotoEvent,
     NonceFound,
+    PartedBelowFinal,
     PeerJoined,
     PeerLeft,
     SealBlock,
@@ -135,6 +136,7 @@ class Reorganised(msgspec.Struct, frozen=True):
 Effect = (
     SetTimer
     | PenalisePeer
+    | PartedBelowFinal
     | FetchHeaders
     | FetchBlocks
     | AnnounceHead
@@ -302,6 +304,7 @@ class WorkReplica:
                 case (
                     SetTimer()
                     | PenalisePeer()
+                    | PartedBelowFinal()
                     | FetchHeaders()
                     | FetchBlocks()
                     | AnnounceHead()

@@ -19,6 +19,7 @@ from aitbc.core.consensus.nakamoto.engine import (
     Finalize,
     Mine,
     NonceFound,
+    PartedBelowFinal,
     SignTemplate,
     StopMining,
     TemplateSigned,
@@ -244,6 +245,13 @@ class WorkRuntime(NodeRuntime):
             case PenalisePeer():
                 if self.work_network is not None:
                     self.work_network.penalise(effect.peer, str(effect.reason))
+            case PartedBelowFinal():
+                log.warning(
+                    "the chain of peer %s leaves this one below its newest final block: unless its side comes over by"
+                    " itself, the network was apart for longer than its finality depth, and an operator decides",
+                    effect.peer[:16],
+                    extra={"component": "consensus", "event": "parted_below_final", "peer": effect.peer},
+                )
             case Relay():
                 self._taken += [tx.wid for tx in effect.txs]
                 for tx in effect.txs:

@@ -23,6 +23,7 @@ from aitbc.core.consensus.nakamoto.engine import (
     NakamotoEffect,
     NakamotoEvent,
     NonceFound,
+    PartedBelowFinal,
     PeerJoined,
     PeerLeft,
     SealBlock,
@@ -72,6 +73,8 @@ class Node:
         self.chain = [header_hash(genesis)]
         """By height."""
         self.penalties: list[tuple[str, Reason]] = []
+        self.apart: list[str] = []
+        """Whose branch was found to leave ours below the final block."""
         self.switches: list[SwitchHead] = []
         self.others: dict[str, Node] = {}
         self.waiting: list[bytes] = []
@@ -136,11 +139,18 @@ class Node:
             self._tell(other, HeaderAnnounced(self.name, self.head))
 
     def part(self, name: str) -> None:
-        del self.others[name]
-        self.on(PeerLeft(name))
+        """Both lose the link for good, as with a ban."""
+        other = self.others.pop(name, None)
+        if other is not None:
+            self.on(PeerLeft(name))
+            other.part(self.name)
 
     def _tell(self, other: "Node", event: NakamotoEvent) -> None:
-        self.world.send(self.name, other.name, lambda: other.on(event))
+        def hear() -> None:
+            if self.name in other.others:
+                other.on(event)
+
+        self.world.send(self.name, other.name, hear)
 
     # What the engine asks for
 
@@ -181,6 +191,10 @@ class Node:
             case PenalisePeer():
                 self.penalties.append((effect.peer, effect.reason))
                 self.world.note(f"{self.name} penalises {effect.peer} {effect.reason}")
+                self._later(0, lambda: self.part(effect.peer))
+            case PartedBelowFinal():
+                self.apart.append(effect.peer)
+                self.world.note(f"{self.name} is apart from {effect.peer}")
             case _:
                 assert_never(effect)
 

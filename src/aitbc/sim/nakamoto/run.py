@@ -28,6 +28,8 @@ HEAL_MS = 60_000
 """Everybody has so long to agree: many times the time between blocks, which alone ends a tie."""
 HASHRATE = 8
 """Hashes a second of each node that mines."""
+RETURN_MS = 10_000
+"""Of an actor that was banned."""
 LOOK_MS = 500
 """Promises are checked so often."""
 ACTORS: dict[str, type[Node]] = {
@@ -126,6 +128,7 @@ class Run:
                 if other is not node:
                     node.meet(other)
         self._trouble()
+        self._return_banned()
         self._go(FAULTS_MS)
         self.world.cut()
         self.world.weather = Weather()
@@ -152,6 +155,15 @@ class Run:
             self.world.after(begin_ms, partial(self.world.cut, names[:split], names[split:]))
             self.world.after(begin_ms + self._draw.randrange(5_000, 30_000), self.world.cut)
         self.world.after(self._draw.randrange(FAULTS_MS), self._draw.choice(self.honest).restart)
+
+    def _return_banned(self) -> None:
+        """Who was banned is there again a little later, as with a new key; honest nodes have no reason to."""
+        for actor in self.others:
+            for node in self.honest:
+                if node.name not in actor.others:
+                    actor.meet(node)
+                    node.meet(actor)
+        self.world.after(RETURN_MS, self._return_banned)
 
     def _go(self, for_ms: int) -> None:
         for _ in range(for_ms // LOOK_MS):

@@ -24,7 +24,9 @@ from aitbc.core.consensus.nakamoto.engine import (
     HeadersArrived,
     Mine,
     NonceFound,
+    PartedBelowFinal,
     PeerJoined,
+    PeerLeft,
     SignTemplate,
     StopMining,
     SwitchRefused,
@@ -188,8 +190,19 @@ class WholeNode:
         except Died:
             self.die(for_ms=1_000)
 
+    def _leave(self, name: str) -> None:
+        """Both lose the link for good, as with a ban."""
+        other = self.others.pop(name, None)
+        if other is not None:
+            self.feed(PeerLeft(name))
+            other._leave(self.name)
+
     def _tell(self, other: "WholeNode", message: Input) -> None:
-        self.world.send(self.name, other.name, lambda: other.feed(message))
+        def hear() -> None:
+            if self.name in other.others:
+                other.feed(message)
+
+        self.world.send(self.name, other.name, hear)
 
     # Transactions
 
@@ -249,6 +262,10 @@ class WholeNode:
                 self.world.note(f"{self.name} head {effect.block.hash.hex()[:8]}")
             case PenalisePeer():
                 self.penalties.append((effect.peer, effect.reason))
+                self.world.note(f"{self.name} penalises {effect.peer} {effect.reason}")
+                self._later(0, lambda: self._leave(effect.peer))
+            case PartedBelowFinal():
+                self.world.note(f"{self.name} is apart from {effect.peer}")
             case Answer():
                 pass
             case _:

@@ -27,6 +27,7 @@ from aitbc.core.consensus.nakamoto.engine import (
     NakamotoEffect,
     NakamotoEvent,
     NonceFound,
+    PartedBelowFinal,
     PeerJoined,
     PeerLeft,
     SealBlock,
@@ -412,13 +413,26 @@ def test_a_header_from_the_future_is_neither_taken_nor_a_lie() -> None:
     assert story.on(HeaderAnnounced("bob", late)) == [FetchBlocks("bob", names([late]))]
 
 
-def test_a_branch_that_left_ours_below_the_final_block_is_reported() -> None:
+def test_a_branch_that_left_ours_below_the_final_block_is_reported_once_and_held_against_nobody() -> None:
+    """The lighter side of a cut that was shorter than the finality depth shows its head before it comes over."""
     story = Story()
     story.follows(branch(8))
     foreign = branch(9, name=b"foreign")
     story.meets("carol")
     assert [type(effect) for effect in story.on(HeaderAnnounced("carol", foreign[-1]))] == [FetchHeaders]
-    assert story.on(HeadersArrived("carol", False, [])) == [PenalisePeer("carol", Reason.BELOW_FINAL)]
+    assert story.on(HeadersArrived("carol", False, [])) == [PartedBelowFinal("carol")]
+    assert story.engine.held["orphans"] == 0
+    story.now_ms += QUIET_MS
+    assert [type(effect) for effect in story.on(HeaderAnnounced("carol", foreign[-1]))] == [FetchHeaders]
+    assert story.on(HeadersArrived("carol", False, [])) == []
+
+
+def test_an_answer_that_begins_below_what_became_final_meanwhile_is_held_against_nobody() -> None:
+    story = Story()
+    story.follows(branch(8))
+    story.meets("carol")
+    story.on(HeaderAnnounced("carol", branch(9, name=b"foreign")[-1]))
+    assert story.on(HeadersArrived("carol", True, branch(9, name=b"foreign"))) == [PartedBelowFinal("carol")]
 
 
 def test_a_peer_that_has_not_come_so_far_is_no_liar() -> None:

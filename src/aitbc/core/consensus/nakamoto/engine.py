@@ -144,6 +144,14 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
     """To be kept on disk beside the block: after a restart the engine begins from it."""
 
 
+class PartedBelowFinal(msgspec.Struct, frozen=True, tag=True):
+    """This peer's branch left ours below the newest final block, so neither side may take the other's. Nothing is held
+    against it: the lighter side of a cut shows its head too, and may still come over. Said once while it is so; where
+    it stays so, an operator decides."""
+
+    peer: str
+
+
 class ForgetBlocks(msgspec.Struct, frozen=True, tag=True):
     """Blocks of branches that are given up. One that is not held, or is on the host's own chain because its second
     copy came late, is left alone."""
@@ -199,6 +207,7 @@ NakamotoEffect = (
     SetTimer
     | BuildBlock
     | PenalisePeer
+    | PartedBelowFinal
     | SwitchHead
     | Finalize
     | ForgetBlocks

@@ -29,6 +29,7 @@ from aitbc.core.consensus.nakamoto.engine import (
     NakamotoEffect,
     NakamotoEvent,
     NonceFound,
+    PartedBelowFinal,
     PeerJoined,
     PeerLeft,
     SealBlock,
@@ -81,6 +82,8 @@ class Peer(msgspec.Struct):
     """Its last answer was full and good, and held something new."""
     tip: bytes = b""
     """The newest header that it has shown."""
+    is_apart: bool = False
+    """Its branch left ours below the final block, and the host knows."""
 
 
 class Nakamoto:
@@ -270,7 +273,7 @@ class Nakamoto:
 
     def _has_shown(self, peer: str, link: Link) -> None:
         if peer in self._peers:
-            self._peers[peer].tip = link.hash
+            self._peers[peer].tip, self._peers[peer].is_apart = link.hash, False
             self._fetching.has_shown(peer, link.weight)
 
     def _hear_headers(self, event: HeadersArrived) -> None:
@@ -289,10 +292,18 @@ class Nakamoto:
     def _learn_apart(self, peer: str, asked: Peer) -> None:
         """A peer without our final block has not come so far yet, unless it announced a header above: then it is on a
         branch that left ours below."""
-        self._be_quiet(asked)
         if self._orphans.has_of(peer):
-            self._orphans.forget_peer(peer)
-            self._penalise(peer, Reason.BELOW_FINAL)
+            self._part_below_final(peer, asked)
+        else:
+            self._be_quiet(asked)
+
+    def _part_below_final(self, peer: str, asked: Peer) -> None:
+        """No fault: after a cut the heavier side has a final block that the lighter lacks, which may yet come over."""
+        self._be_quiet(asked)
+        self._orphans.forget_peer(peer)
+        if not asked.is_apart:
+            asked.is_apart = True
+            self._effects.append(PartedBelowFinal(peer))
 
     def _take_branch(self, peer: str, asked: Peer, headers: list[Header]) -> None:
         is_full = len(headers) == MAX_HEADERS
@@ -304,6 +315,9 @@ class Nakamoto:
                 self._penalise(peer, light.reason)
             return
         except Rejected as rejection:
+            if rejection.reason is Reason.BELOW_FINAL:
+                self._part_below_final(peer, asked)
+                return
             self._be_quiet(asked)
             self._penalise(peer, rejection.reason)
             return
