@@ -8,8 +8,11 @@ import pytest
 from aitbc.adapters.network.book_file import load_book, save_book
 from aitbc.core.peer.addresses import LOCAL, group_of, join_where, numeric_where, owner_of, split_where
 from aitbc.core.peer.book import FORGET_MS, HOPELESS, AddressBook, Entry
+from aitbc.core.peer.dialling import Connected, Dialler
 from aitbc.core.peer.draws import Draws
 from aitbc.core.peer.kinds import PeerAddress
+from aitbc.core.peer.peers import PeerSettings
+from aitbc.core.peer.scores import Scores
 from aitbc.ports import StorageError
 
 KEY = b"k" * 32
@@ -53,6 +56,41 @@ def book() -> AddressBook:
 
 def told(where: str, key: bytes = b"") -> PeerAddress:
     return PeerAddress(where, key)
+
+
+def test_a_told_key_keeps_nobody_from_dialling() -> None:
+    """Mallory lists every honest address under its own key, and is connected; another key of hers is banned."""
+    settings = PeerSettings(key=b"u" * 32, settings_hash=bytes(32), agent="test")
+    scores = Scores()
+    scores.ban(b"b" * 32, "99.9.0.1:1", 0)
+    dialler = Dialler(settings, scores=scores, secret=b"s" * 32, book=None, configured=())
+    wheres = [f"{20 + number}.1.0.1:7070" for number in range(40)]
+    for number, where in enumerate(wheres):
+        dialler.book.hear(told(where), source="v4 50.50", now_ms=0)
+        dialler.book.hear(told(where, (KEY, b"b" * 32)[number % 2]), source="v4 99.9", now_ms=1)
+    there = Connected(
+        keys=frozenset({KEY}), wheres=frozenset(), groups=frozenset(), chosen=0, introduced=1, news_ms=0
+    )
+    dials = []
+    for minute in range(60):
+        for dial in dialler.due(minute * 60_000, there):
+            dials.append(dial)
+            dialler.take(dial.dial)
+    assert {dial.where for dial in dials} == {where for where in wheres if dialler.book.get(where)}
+    assert {dial.key for dial in dials} == {b""}, "nor does anybody wait for it there"
+
+
+def test_a_proved_key_is_not_replaced_by_a_told_one_and_not_dialled_while_it_is_here() -> None:
+    pages = book()
+    pages.hear(told("93.1.1.1:1", KEY), source=SOURCE, now_ms=0, seen=True)
+    pages.hear(told("93.1.1.1:1", b"m" * 32), source=SOURCE, now_ms=0, seen=True)
+    pages.hear(told("93.1.1.2:1", b"m" * 32), source=SOURCE, now_ms=0)
+    pages.proved("93.1.1.2:1", KEY)
+    for where in ("93.1.1.1:1", "93.1.1.2:1"):
+        entry = pages.get(where)
+        assert entry is not None and entry.sure_key == KEY
+        pages.mistaken(where)
+        assert entry.sure_key == b"", "another node answers there now"
 
 
 def test_hearsay_is_believed_by_kind_of_teller() -> None:

@@ -463,6 +463,12 @@ class Stranger:
         self.send(frame(Type.REQUEST, 1, HELLO.wire, payload))
         return self
 
+    @property
+    def is_here(self) -> bool:
+        """Whatever others who came later made of it."""
+        link = self.peering._links.get(self.link)
+        return link is not None and not link.ending()
+
     def ended(self) -> PeerReason | None:
         for effect in self.effects:
             if isinstance(effect, Close) and effect.link == self.link:
@@ -683,11 +689,29 @@ def test_a_slow_reader_is_told_and_dropped_by_name() -> None:
 def test_newcomers_are_bounded_even_before_they_speak() -> None:
     peering = us()
     strangers = [Stranger(peering, bytes([number]) * 32, where_of(number)) for number in range(60)]
-    assert sum(stranger.ended() is None for stranger in strangers) <= 2 * SETTINGS.max_peers + 17
+    assert sum(stranger.is_here for stranger in strangers) == 2 * SETTINGS.max_peers + 16
     friend = us(configured=[ConfiguredPeer("", b"f" * 32)])
     for number in range(60):
         Stranger(friend, bytes([number]) * 32, where_of(number))
     assert Stranger(friend, b"f" * 32).greet().ended() is None
+
+
+def test_who_never_says_hello_keeps_nobody_from_the_door() -> None:
+    """Eight addresses of one network, which come again with new keys as soon as a place is free."""
+    peering = us()
+    most = 2 * SETTINGS.max_peers + 16
+    silent = [
+        Stranger(peering, b"m" + bytes([number] * 31), f"99.9.0.{number % 8}:{1 + number}", START_MS + number)
+        for number in range(most)
+    ]
+    honest = [
+        Stranger(peering, bytes([number]) * 32, where_of(number), START_MS + 1_000) for number in (1, 2)
+    ]
+    assert [one.greet().ended() for one in honest] == [None, None]
+    assert all(one.is_here for one in honest)
+    gone = [number for number, one in enumerate(silent) if not one.is_here]
+    assert gone == [0, 1], "the oldest of the network with most of them"
+    assert peering.held()["links"][0] == most
 
 
 def test_the_crowd_is_pruned_from_its_largest_network_and_old_friends_stay() -> None:

@@ -47,7 +47,7 @@ class Entry(msgspec.Struct):
 
     where: str
     key: bytes
-    """Node key, empty while unknown. Hearsay until the address was tried."""
+    """Node key, empty while unknown. Hearsay, which keeps nobody from dialling, until it was `seen`."""
     source: str
     """Network of who told it."""
     heard_ms: int
@@ -58,6 +58,14 @@ class Entry(msgspec.Struct):
     tried: bool = False
     full_until_ms: int = 0
     """It answered that it has no place."""
+    seen: bool = False
+    """A node has proved this key here, or at this host."""
+
+    @property
+    def sure_key(self) -> bytes:
+        """Whose address it is for certain; empty for what was only told. Else who lists honest addresses under its own
+        key, or a banned one, would make them undialable."""
+        return self.key if self.tried or self.seen else b""
 
     def ready(self, now_ms: int) -> bool:
         """Whether it is time to dial it again."""
@@ -114,9 +122,9 @@ class AddressBook:
     def get(self, where: str) -> Entry | None:
         return self._entries.get(where)
 
-    def hear(self, address: PeerAddress, *, source: str, now_ms: int) -> bool:
+    def hear(self, address: PeerAddress, *, source: str, now_ms: int, seen: bool = False) -> bool:
         """Somebody told an address; whether it is in the book now. Local addresses are believed to local tellers only:
-        a stranger shall not make us knock at our neighbours' doors."""
+        a stranger shall not make us knock at our neighbours' doors. `seen`: the key was proved at this host."""
         where = numeric_where(address.where)
         if where is None or (group_of(where) == LOCAL and source != LOCAL):
             return False
@@ -124,9 +132,10 @@ class AddressBook:
         known = self._entries.get(where)
         if known is not None:
             known.heard_ms = now_ms
-            known.key = known.key or key
+            if not known.sure_key and (seen or not known.key):
+                known.key, known.seen = key, seen and bool(key)
             return True
-        entry = Entry(where=where, key=key, source=source, heard_ms=now_ms)
+        entry = Entry(where=where, key=key, source=source, heard_ms=now_ms, seen=seen and bool(key))
         occupant = self._place(self._new, entry)
         if occupant is not None:
             if not self._entries[occupant].gives_way(now_ms):
@@ -148,7 +157,8 @@ class AddressBook:
         entry = self._entries.get(where)
         if entry is None:
             return
-        entry.key, entry.failures, entry.success_ms = key, 0, now_ms
+        entry.failures, entry.success_ms = 0, now_ms
+        self.proved(where, key)
         if entry.tried:
             return
         occupant = self._place(self._tried, entry)
@@ -167,6 +177,12 @@ class AddressBook:
         entry.tried = True
         self._put(self._tried, entry)
 
+    def proved(self, where: str, key: bytes) -> None:
+        """It was dialled, and a node with this key is there, whatever it will say."""
+        entry = self._entries.get(where)
+        if entry is not None:
+            entry.key, entry.seen = key, True
+
     def refused(self, where: str, now_ms: int, *, for_ms: int = FULL_MS) -> None:
         """It answered, and said no: it is left alone for so long."""
         entry = self._entries.get(where)
@@ -174,10 +190,10 @@ class AddressBook:
             entry.full_until_ms = now_ms + for_ms
 
     def mistaken(self, where: str) -> None:
-        """Another key than told answers there: the address stays, the key was hearsay."""
+        """Another key than was here before answers there: the address stays."""
         entry = self._entries.get(where)
         if entry is not None:
-            entry.key = b""
+            entry.key, entry.seen = b"", False
 
     def forget(self, where: str) -> None:
         entry = self._entries.pop(where, None)

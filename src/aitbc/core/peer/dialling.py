@@ -159,9 +159,7 @@ class Dialler:
         if self._is_fixed(attempt.where):
             self._leads[attempt.where] = key
             self._find_keys()
-        entry = self.book.get(attempt.where)
-        if entry is not None:
-            entry.key = key
+        self.book.proved(attempt.where, key)
 
     def is_us(self, attempt: Attempt) -> None:
         self._own[attempt.where] = None
@@ -313,8 +311,8 @@ class Dialler:
         return not (
             self._reaching(entry.where, there)
             or entry.where in self._own
-            or (entry.key and (entry.key in there.keys or entry.key == self._settings.key))
-            or self._scores.banned(now_ms, key=entry.key, where=entry.where)
+            or entry.sure_key in (*there.keys, self._settings.key)
+            or self._scores.banned(now_ms, key=entry.sure_key, where=entry.where)
         )
 
     def _reaching(self, where: str, there: Connected) -> bool:
@@ -326,7 +324,7 @@ class Dialler:
 
     def _dial_entry(self, entry: Entry, now_ms: int, *, feeler: bool) -> Dial:
         self.book.attempted(entry.where, now_ms)
-        return self._dial(entry.where, entry.key, feeler=feeler)
+        return self._dial(entry.where, entry.sure_key, feeler=feeler)
 
     def _dial(self, where: str, key: bytes, *, feeler: bool) -> Dial:
         dial = self._next

@@ -376,7 +376,9 @@ class Peering:
         refusal = self._refuse_link(now_ms, link)
         if refusal is not None:
             return self._end(link, refusal)
-        effects: list[PeerEffect] = []
+        effects = self._make_room_at_the_door(link)
+        if link.ending():
+            return effects
         rival = self._by_key.get(link.key)
         if rival is not None:
             loser = self._loser(now_ms, rival, link)
@@ -399,9 +401,27 @@ class Peering:
             return None
         if self.scores.banned(now_ms, key=link.key, where=link.where):
             return PeerReason.BANNED
-        if not link.outbound and self._strangers() > 2 * self.settings.max_peers + MAX_INTRODUCING:
-            return PeerReason.FULL
         return None
+
+    def _make_room_at_the_door(self, newcomer: _Link) -> list[PeerEffect]:
+        """Above the most links the one goes that kept silent longest, of the network with most such: an honest hello
+        follows its handshake at once, and who never says one shall not close the door to others."""
+        if newcomer.outbound or self.is_configured(newcomer.key):
+            return []
+        if self._strangers() <= 2 * self.settings.max_peers + MAX_INTRODUCING:
+            return []
+        silent = [link for link in self._links.values() if link is not newcomer and self._is_silent(link)]
+        groups = Counter(group_of(link.where) for link in silent)
+        oldest = max(
+            silent,
+            key=lambda link: (groups[group_of(link.where)], -link.since_ms, -link.id),
+            default=newcomer,
+        )
+        return self._end(oldest, PeerReason.FULL)
+
+    def _is_silent(self, link: _Link) -> bool:
+        """Came to us, and has not introduced itself."""
+        return link.stage is Stage.INTRODUCING and not link.outbound and not self.is_configured(link.key)
 
     def _loser(self, now_ms: int, old: _Link, new: _Link) -> _Link:
         """Which of two connections of one pair ends, so that both sides choose alike: opened by both at once, the one
@@ -499,8 +519,9 @@ class Peering:
         where = (
             hello.listen if host else (join_where(seen[0], int(port)) if seen and port.isdecimal() else "")
         )
-        source = group_of(link.where)
-        if where and self._dialler.book.hear(PeerAddress(where, link.key), source=source, now_ms=now_ms):
+        parts, told = split_where(where), PeerAddress(where, link.key)
+        is_seen = parts is not None and seen is not None and parts[0] == seen[0]
+        if where and self._dialler.book.hear(told, source=group_of(link.where), now_ms=now_ms, seen=is_seen):
             self._dialler.came(where)
 
     # Bytes
@@ -846,7 +867,9 @@ class Peering:
         return 2 * self.settings.max_peers - max(self._wanted(), chosen + self._dialler.choosing)
 
     def _strangers(self) -> int:
-        return sum(1 for link in self._links.values() if not self.is_configured(link.key))
+        return sum(
+            1 for link in self._links.values() if not link.ending() and not self.is_configured(link.key)
+        )
 
     def _ask(self, now_ms: int, link: _Link, kind: Kind, message: Any, ticket: int) -> list[PeerEffect]:
         data = link.session.ask(now_ms, kind, pack_message(kind, message), ticket)
