@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aitbc.adapters.network.node_key import load_or_create_node_key
-from aitbc.adapters.network.tcp import TcpLimits, TcpTransport
+from aitbc.adapters.network.tcp import TcpLimits, TcpTransport, _Connection
 from aitbc.core.peer.channel import Channel
 from aitbc.core.peer.handshake import Handshake, prologue_of, public_key_of
 from aitbc.core.peer.kinds import Lane, Rate
@@ -227,6 +227,42 @@ def test_half_open_connections_make_room_for_honest_ones() -> None:
             await link(alice, bob)
             for _, writer in idle:
                 writer.close()
+
+    run(story())
+
+
+class Socket(asyncio.Transport):
+    """Nothing but where it comes from."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__({"peername": (host, 7)})
+        self.is_over = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: object) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.is_over = True
+
+    close = abort
+
+
+def test_all_addresses_of_one_ipv6_house_are_counted_together() -> None:
+    """Whoever has a /64 has more addresses than there are sockets."""
+
+    async def story() -> None:
+        bob = TcpTransport(static=b"B" * 32, prologue=PROLOGUE, listen=None)
+        await bob.start(lambda _: None, lambda _: True)
+        honest = Socket("2a02:1::1")
+        _Connection(bob, None).connection_made(honest)
+        house = [Socket(f"2600:1406:1:2::{number:x}") for number in range(300)]
+        for one in house:
+            _Connection(bob, None).connection_made(one)
+        assert not honest.is_over
+        assert sum(not one.is_over for one in house) == bob.limits.sockets_per_address
 
     run(story())
 

@@ -12,7 +12,7 @@ from enum import Enum
 
 import msgspec
 
-from aitbc.core.peer.addresses import LOCAL, group_of, join_where, numeric_where, split_where
+from aitbc.core.peer.addresses import LOCAL, group_of, join_where, numeric_where, owner_of, split_where
 from aitbc.core.peer.channel import MAX_PLAINTEXT, Channel
 from aitbc.core.peer.frames import MAX_BODY
 from aitbc.core.peer.handshake import KEY_BYTES, Handshake, public_key_of
@@ -184,15 +184,15 @@ class TcpTransport:
 
     def came(self, connection: "_Connection") -> PeerReason | None:
         """Somebody connected: why not, or a place among the half-open, which may cost another its own."""
-        host = connection.host
-        self._sockets[host] += 1
+        whose = connection.whose
+        self._sockets[whose] += 1
         if self._hear is None or not self._admits(connection.where):
             return PeerReason.BANNED
-        if self._sockets[host] > self._most_of(host) and not self._evict(host):
+        if self._sockets[whose] > self._most_of(connection.where) and not self._evict(whose):
             return PeerReason.TOO_MANY_SOCKETS
         if self._half_open_count >= self.limits.half_open:
-            self._evict(max(self._half_open, key=lambda host: len(self._half_open[host])))
-        self._half_open.setdefault(host, {})[connection] = None
+            self._evict(max(self._half_open, key=lambda one: len(self._half_open[one])))
+        self._half_open.setdefault(whose, {})[connection] = None
         self._half_open_count += 1
         return None
 
@@ -226,9 +226,9 @@ class TcpTransport:
         self._connections.discard(connection)
         self._no_longer_half_open(connection)
         if connection.dial is None:
-            self._sockets[connection.host] -= 1
-            if not self._sockets[connection.host]:
-                del self._sockets[connection.host]
+            self._sockets[connection.whose] -= 1
+            if not self._sockets[connection.whose]:
+                del self._sockets[connection.whose]
         if connection.link is not None:
             del self._links[connection.link]
             self.tell(Unlinked(connection.link, reason, message))
@@ -260,25 +260,25 @@ class TcpTransport:
             message = getattr(error, "strerror", None) or type(error).__name__
             self._dial_failed(effect.dial, PeerReason.DIAL_FAILED, str(message))
 
-    def _most_of(self, host: str) -> int:
-        local = group_of(join_where(host, 1)) == LOCAL
+    def _most_of(self, where: str) -> int:
+        local = group_of(where) == LOCAL
         return self.limits.sockets_per_local_address if local else self.limits.sockets_per_address
 
-    def _evict(self, host: str) -> bool:
-        """End the oldest half-open connection of an address: an honest handshake takes milliseconds."""
-        waiting = self._half_open.get(host)
+    def _evict(self, whose: str) -> bool:
+        """End the oldest half-open connection of an owner: an honest handshake takes milliseconds."""
+        waiting = self._half_open.get(whose)
         if not waiting:
             return False
         next(iter(waiting)).abort(PeerReason.HALF_OPEN, "made room for another")
         return True
 
     def _no_longer_half_open(self, connection: "_Connection") -> None:
-        waiting = self._half_open.get(connection.host)
+        waiting = self._half_open.get(connection.whose)
         if waiting is not None and connection in waiting:
             del waiting[connection]
             self._half_open_count -= 1
             if not waiting:
-                del self._half_open[connection.host]
+                del self._half_open[connection.whose]
 
 
 class _Connection(asyncio.Protocol):
@@ -288,8 +288,9 @@ class _Connection(asyncio.Protocol):
         self.owner = owner
         self.dial = dial
         self.link: int | None = None
-        self.host = ""
         self.where = ""
+        self.whose = ""
+        """Whom it is counted for: an IPv4 address, an IPv6 /64, which one house has, or a local address by itself."""
         self.state = State.HANDSHAKE
         self.channel = owner.channel(initiator=dial is not None)
         self._transport: asyncio.Transport | None = None
@@ -318,7 +319,7 @@ class _Connection(asyncio.Protocol):
         where = join_where(peer[0], peer[1])
         self.where = numeric_where(where) or where  # an IPv4 address has one spelling, also on an IPv6 socket
         parts = split_where(self.where)
-        self.host = parts[0] if parts else peer[0]
+        self.whose = owner_of(self.where) or (parts[0] if parts else peer[0])
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self.owner.holds(self)
         if self.dial is None:
