@@ -47,6 +47,7 @@ def test_without_miners_anybody_mines_and_the_difficulty_may_follow(tmp_path: Pa
     assert work is not None
     assert (genesis.consensus.mode, work.miners) == ("pow", [])
     assert (work.difficulty_rule, work.block_time_ms, work.half_life_ms) == ("adjusting", 2_000, 120_000)
+    assert work.max_ahead_ms == 1_000
     assert work.reward == RewardSettings(initial=100 * AIT, era_blocks=1_000)
 
 
@@ -55,6 +56,10 @@ def test_without_miners_anybody_mines_and_the_difficulty_may_follow(tmp_path: Pa
     [
         (("--half-life-ms", "5000"), "--half-life-ms is about --block-time-ms"),
         (("--block-time-ms", "2000", "--half-life-ms", "5000"), "half_life_ms is below 10 x block_time_ms"),
+        (
+            ("--block-time-ms", "2000", "--max-ahead-ms", "1001"),
+            "max_ahead_ms is above half of block_time_ms",
+        ),
         (("--min-interval-ms", "5"), "interval_ms is below min_interval_ms"),
         (("--miner", ALICES, "--miner", ALICES), "miners lists a key twice"),
         (("--finality-depth", "65"), "65"),

@@ -37,6 +37,7 @@ def adjusting() -> dict[str, Json]:
         "least_difficulty": 16,
         "block_time_ms": 1_000,
         "half_life_ms": 10_000,
+        "max_ahead_ms": 500,
         "reward": {"initial": 50 * AIT, "era_blocks": 210_000, "kept": 5_000},
     }
 
@@ -123,6 +124,10 @@ def refused_documents() -> dict[str, tuple[dict[str, Json], str]]:
         "an interval below the least": (with_work(interval_ms=99), "bad_genesis"),
         "turns that never come": (with_work(max_interval_ms=2_499), "bad_genesis"),
         "a clock that may take a turn": (with_work(max_ahead_ms=251), "bad_genesis"),
+        "open to all, with a clock that may stop miners": (
+            of_consensus(mode="pow", work=listed() | {"miners": [], "max_ahead_ms": 30_001}),
+            "bad_genesis",
+        ),
         "fewer transactions allowed than needed": (with_work(max_transactions=9), "bad_genesis"),
         "blocks of no transaction at most": (with_work(max_transactions=0), "out_of_range"),
         "final deeper than a store goes back": (with_work(finality_depth=65), "out_of_range"),

@@ -49,7 +49,6 @@ class Rules(NamedTuple):
         if not self.is_work:
             return None
         common: dict[str, Any] = {
-            "max_ahead_ms": MAX_AHEAD_MS,
             "finality_depth": FINALITY_DEPTH,
             "reward": RewardSettings(initial=100 * AIT),
         }
@@ -60,6 +59,7 @@ class Rules(NamedTuple):
                 least_difficulty=LEAST_DIFFICULTY,
                 block_time_ms=self.block_time_ms,
                 half_life_ms=HALF_LIFE_BLOCKS * self.block_time_ms,
+                max_ahead_ms=min(MAX_AHEAD_MS, self.block_time_ms // 2),
                 **common,
             )
         return NakamotoSettings(
@@ -68,6 +68,7 @@ class Rules(NamedTuple):
             min_interval_ms=self.block_time_ms,
             interval_ms=self.idle_ms,
             take_over_ms=TAKE_OVER_MS,
+            max_ahead_ms=MAX_AHEAD_MS,
             **common,
         )
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 DAY_MS = 24 * 3_600_000
 
 
+MAX_AHEAD_MS = 2_000
+"""Clocks that are set by NTP are closer."""
+
+
 def milliseconds(default: int, most: int = DAY_MS) -> dict[str, Any]:
     return {"type": click.IntRange(0, most), "default": default, "show_default": True, "metavar": "MS"}
 
@@ -80,7 +84,10 @@ def milliseconds(default: int, most: int = DAY_MS) -> dict[str, Any]:
     help="How long each further miner's turn lasts when one is away.",
 )
 @click.option(
-    "--max-ahead-ms", **milliseconds(2_000, 7_200_000), help="How far a header's clock may be ahead."
+    "--max-ahead-ms",
+    type=click.IntRange(0, 7_200_000),
+    metavar="MS",
+    help="How far a header's clock may be ahead; default 2000, without miners at most half of a block's time.",
 )
 @click.option(
     "--min-transactions",
@@ -155,6 +162,7 @@ def _work(
     miners: tuple[str, ...],
     block_time_ms: int | None,
     half_life_ms: int | None,
+    max_ahead_ms: int | None,
     no_empty_blocks: bool,
     reward: int,
     reward_era: int,
@@ -169,8 +177,13 @@ def _work(
         rhythm = {"difficulty_rule": "adjusting", "block_time_ms": block_time_ms, "half_life_ms": half_life}
     elif half_life_ms is not None:
         raise CliError("--half-life-ms is about --block-time-ms", "add that, or leave it out", code="usage")
+    if max_ahead_ms is None:
+        max_ahead_ms = MAX_AHEAD_MS
+        if not miners and block_time_ms is not None:
+            max_ahead_ms = min(MAX_AHEAD_MS, block_time_ms // 2)
     return NakamotoSettings(
         miners=list(miners),
+        max_ahead_ms=max_ahead_ms,
         empty_blocks=not no_empty_blocks,
         reward=RewardSettings(initial=reward, era_blocks=reward_era, kept=reward_kept),
         **rhythm,

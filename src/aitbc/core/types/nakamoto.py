@@ -95,6 +95,10 @@ def check_settings(settings: NakamotoSettings, *, mode: WorkMode) -> None:
         raise _contradiction("miners lists a key twice")
     if miners and 2 * settings.max_ahead_ms > settings.take_over_ms:
         raise _contradiction("max_ahead_ms is above half of take_over_ms: a miner could take a turn early")
+    if mode == "pow" and 2 * settings.max_ahead_ms > settings.block_time_ms:
+        raise _contradiction(
+            "max_ahead_ms is above half of block_time_ms: a block of the future could stop all miners for that long"
+        )
     whole_round = settings.interval_ms + settings.take_over_ms * miners
     if 0 < settings.max_interval_ms < whole_round:
         raise _contradiction(f"max_interval_ms is below {whole_round}: some miner would never have a turn")

@@ -179,6 +179,7 @@ def test_reward(settings: RewardSettings, height: int, reward: int) -> None:
         ("pow", {"min_interval_ms": 2, "interval_ms": 1}),
         ("pow", {"min_transactions": 3, "max_transactions": 2}),
         ("pow", {"miners": ["a"]}),
+        ("pow", {"block_time_ms": 3_999, "max_ahead_ms": 2_000}),
         ("poa-pow", {}),
         ("poa-pow", {"miners": ["a", "b", "a"]}),
         ("poa-pow", {"miners": ["a"], "max_ahead_ms": 2_501}),
