@@ -161,10 +161,60 @@ def test_a_silent_node_is_told_no_more_until_it_answers_again(world: World) -> N
     world.open()
 
 
-def test_the_second_endpoint_is_tried_when_the_first_is_silent(world: World) -> None:
+def test_the_second_endpoint_of_who_is_listed_is_tried_when_the_first_is_silent(world: World) -> None:
     world.start(ANN)
-    status, answer = world.put(ANN.signed(endpoints=[EVE.endpoint, ANN.endpoint]))
+    two = [EVE.endpoint, ANN.endpoint]
+    assert world.put(ANN.signed(endpoints=two))[0] == 422
+    assert world.called == [EVE.endpoint.where], "a newcomer is called at its first endpoint only"
+    assert world.publish(ANN, NOW_MS + 1) == (200, "listed")
+    status, answer = world.put(ANN.signed(NOW_MS + 2, endpoints=two))
     assert (status, answer["answered"]) == (200, 1)
+
+
+def test_attack_a_few_addresses_cannot_take_all_places_of_newcomers(world: World) -> None:
+    """Mallory's records name endpoints that never answer; Ann is listed and renews, Ben is new."""
+
+    async def story() -> list[str]:
+        world.start(ANN)
+        world.start(BEN)
+        await world.service.publish(ANN.node_key, jcs(ANN.signed()), asker="9.1.1.9")
+        hang = asyncio.Event()
+        world.on_call = hang.wait  # type: ignore[assignment]
+        records = [ListedNode(number) for number in range(300, 308)]
+        flood = [
+            asyncio.create_task(world.service.publish(one.node_key, jcs(one.signed()), asker="6.6.6.6"))
+            for one in records
+        ]
+        await asyncio.sleep(0)
+        world.on_call = None
+        assert await world.service.publish(BEN.node_key, jcs(BEN.signed()), asker="9.1.2.9")
+        hang.set()
+        ended = await asyncio.gather(*flood, return_exceptions=True)
+        return [str(getattr(error, "reason", error)) for error in ended]
+
+    assert asyncio.run(story()) == ["node_unreachable"] * 2 + ["too_many_checks"] * 6
+
+
+def test_attack_newcomers_who_never_answer_do_not_hold_up_who_is_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_WAITING", 1)
+    monkeypatch.setattr(world.service, "_turn", asyncio.Semaphore(1))
+
+    async def story() -> None:
+        world.start(ANN)
+        await world.service.publish(ANN.node_key, jcs(ANN.signed()), asker="9.1.1.9")
+        hang = asyncio.Event()
+        world.on_call = hang.wait  # type: ignore[assignment]
+        slow = asyncio.create_task(world.service.publish(EVE.node_key, jcs(EVE.signed()), asker="6.6.6.6"))
+        await asyncio.sleep(0)
+        world.on_call = None
+        row = await world.service.publish(ANN.node_key, jcs(ANN.signed(NOW_MS + 1)), asker="9.1.1.9")
+        assert row.sequence == NOW_MS + 1
+        hang.set()
+        await asyncio.gather(slow, return_exceptions=True)
+
+    asyncio.run(story())
 
 
 def test_attack_a_record_that_overtakes_another_during_its_call_is_not_taken_back(world: World) -> None:

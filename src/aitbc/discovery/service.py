@@ -6,13 +6,16 @@ Called on one event loop; the disk is written on one thread.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 from aitbc.core.codec.canonical import parse_json
+from aitbc.core.peer.addresses import LOCAL, group_of, join_where
 from aitbc.core.peer.directory import Directory, Row
 from aitbc.core.peer.records import (
+    MAX_ENDPOINTS,
     MAX_RECORD_BYTES,
     Listed,
     NodeRecord,
@@ -39,6 +42,13 @@ MAX_CALLS_AGAIN = 16
 """Those of the sweep have places of their own: newcomers do not wait for silent rows."""
 MAX_WAITING = 96
 """Newcomers whose dial-back runs or waits: the last waits for three times six seconds."""
+MAX_CALLS_KNOWN = 16
+MAX_WAITING_KNOWN = 96
+"""The same for nodes that are listed and renew their record: newcomers who never answer do not hold them up."""
+MAX_WAITING_OF_ASKER = 2
+"""Of both: fifty addresses are needed to keep others out, and each has its places for six seconds only."""
+MAX_WAITING_OF_LOCAL = 32
+"""On one machine or in one house many nodes share an address, as in a devnet; who is there is no stranger."""
 COUNT_MS = 1_000
 """Anybody may ask for figures, and counting 10,000 rows takes milliseconds."""
 SWEEP_S = 5.0
@@ -69,7 +79,11 @@ class Discovery:
         self._newcomers = Buckets(1, seconds=CALLS_S, burst=8)
         self._turn = asyncio.Semaphore(MAX_CALLS)
         self._turn_again = asyncio.Semaphore(MAX_CALLS_AGAIN)
-        self._waiting = 0
+        self._turn_known = asyncio.Semaphore(MAX_CALLS_KNOWN)
+        self._waiting: Counter[str] = Counter()
+        """Records whose dial-back runs or waits, by kind."""
+        self._waiting_of: Counter[str] = Counter()
+        """The same by asker."""
         self._states: dict[str, int] = {}
         self._counted_ms = 0
         self._sweeper: asyncio.Task[None] | None = None
@@ -96,7 +110,7 @@ class Discovery:
         self.directory.check_record(verified)
         self._count(self._updates, signed.record.record_key, now_ms)
         self._check_target(verified, now_ms)
-        answered = await self._call(verified)
+        answered = await self._call(verified, asker, now_ms)
         row = self.directory.accept(verified, answered=answered, now_ms=self._clock.now_ms())
         await self._write(lambda: self._store.save(row))
         log.info("listed", extra={"component": "discovery", "event": "listed", "node": node_key[:16]})
@@ -148,24 +162,47 @@ class Discovery:
             if known is None or known.where != endpoint.where:
                 self._count(self._newcomers, called(endpoint.where), now_ms)
 
-    async def _call(self, verified: VerifiedRecord) -> int:
-        """Which endpoint answered, and said that the record's key is its own."""
-        if self._waiting >= MAX_WAITING:
-            raise RecordRefused(RecordReason.TOO_MANY_CHECKS, f"{MAX_WAITING} nodes are being called")
-        self._waiting += 1
-        try:
-            answered, outcome = await self._try_endpoints(verified.record, self._turn)
-        finally:
-            self._waiting -= 1
+    async def _call(self, verified: VerifiedRecord, asker: str, now_ms: int) -> int:
+        """Which endpoint answered, and said that the record's key is its own. A newcomer's other endpoints are not
+        tried: with four that never answer a record would hold its place four times as long."""
+        row = self.directory.get(verified.record.node_key)
+        is_known = row is not None and row.live(now_ms)
+        with self._place_for("known" if is_known else "new", asker):
+            if is_known:
+                answered, outcome = await self._try_endpoints(verified.record, self._turn_known)
+            else:
+                answered, outcome = await self._try_endpoints(verified.record, self._turn, most=1)
         if answered is None:
             raise RecordRefused(outcome, _WHY[outcome])
         return answered
 
+    @contextmanager
+    def _place_for(self, kind: Literal["new", "known"], asker: str) -> Iterator[None]:
+        """Among those that are being called, or wait for it. Raises RecordRefused."""
+        most = MAX_WAITING_KNOWN if kind == "known" else MAX_WAITING
+        if self._waiting[kind] >= most:
+            raise RecordRefused(RecordReason.TOO_MANY_CHECKS, f"{most} nodes are being called")
+        whose, is_local = asker_of(asker), group_of(join_where(asker, 1)) == LOCAL
+        most_of_asker = MAX_WAITING_OF_LOCAL if is_local else MAX_WAITING_OF_ASKER
+        if self._waiting_of[whose] >= most_of_asker:
+            raise RecordRefused(
+                RecordReason.TOO_MANY_CHECKS, f"{most_of_asker} nodes are being called for {whose}"
+            )
+        self._waiting[kind] += 1
+        self._waiting_of[whose] += 1
+        try:
+            yield
+        finally:
+            self._waiting[kind] -= 1
+            self._waiting_of[whose] -= 1
+            if not self._waiting_of[whose]:
+                del self._waiting_of[whose]
+
     async def _try_endpoints(
-        self, record: NodeRecord, turn: asyncio.Semaphore
+        self, record: NodeRecord, turn: asyncio.Semaphore, *, most: int = MAX_ENDPOINTS
     ) -> tuple[int | None, RecordReason]:
         outcome = RecordReason.NODE_UNREACHABLE
-        for place, endpoint in enumerate(record.endpoints):
+        for place, endpoint in enumerate(record.endpoints[:most]):
             async with turn:
                 key = await self._probe(record, endpoint)
             if key is not None and key.hex() == record.record_key:
