@@ -2,6 +2,7 @@
 harm."""
 
 import asyncio
+import gzip
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from aitbc.node.finder import Finder, Identity, source_of
 from support.listed_nodes import CHAIN, GENESIS, NOW_MS, ListedNode
 
 ANN, BEN, EVE = ListedNode(1), ListedNode(2), ListedNode(3)
+BOMB = gzip.compress(bytes(30_000_000))
+"""30 KB."""
 Answer = Callable[[str, str, bytes], tuple[int, bytes]]
 Story = Callable[[Finder, "Service", "Book"], Awaitable[Any]]
 
@@ -141,6 +144,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         (b"", "no whole answer in 0.1 s"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 100_000, "sent more than 65536 bytes"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + BOMB, "compresses its answer"),
         (b"SSH-2.0\r\n\r\n", "no answer (RemoteProtocolError)"),
         (lambda *_: (200, b"[" * 5_000), "its answer cannot be read"),
         (sample(*[listed(BEN.signed())] * 17), "its answer cannot be read"),
@@ -150,6 +154,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ids=[
         "silent",
         "endless",
+        "a compressed bomb",
         "not HTTP",
         "nested",
         "too many",

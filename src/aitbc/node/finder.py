@@ -263,6 +263,9 @@ async def _call(
         "follow_redirects": False,
         "trust_env": source_of(url) != LOCAL,  # proxies are for far hosts
         "verify": urlsplit(url).scheme == "https",  # certificates are loaded only where they are used
+        "headers": {
+            "accept-encoding": "identity"
+        },  # one compressed chunk of 64 KiB may be 64 MB when unpacked
     }
     try:
         async with (
@@ -271,7 +274,9 @@ async def _call(
             client.stream(method, url, params=query, content=body) as response,
         ):
             raw = b""
-            async for chunk in response.aiter_bytes():
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise Failed("compresses its answer, which it was asked not to")
+            async for chunk in response.aiter_raw():
                 raw += chunk
                 if len(raw) > MAX_ANSWER_BYTES:
                     raise Failed(f"sent more than {MAX_ANSWER_BYTES} bytes")

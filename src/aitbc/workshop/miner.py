@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,9 @@ from aitbc.workshop.core.texts import Block
 SHARE = 10**9
 """Thousands of nonces of one worker; the next one's begin there. A core needs a week for them."""
 LINGER_S = 2.0
+AGAIN_S = 1.0
+"""A worker that ended by itself is replaced after so long."""
+log = logging.getLogger("aitbc.workshop")
 
 
 class Miner:
@@ -20,13 +24,51 @@ class Miner:
         self._count = workers
         self._difficulty = difficulty
         self._found = found
-        self._processes: list[asyncio.subprocess.Process] = []
-        self._readers: list[asyncio.Task[None]] = []
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._ids = itertools.count(1)
         self._work: tuple[int, Block] | None = None
 
     async def start(self) -> None:
-        for _ in range(self._count):
+        self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self._count)]
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes.values()]
+
+    def mine(self, template: Block) -> None:
+        self._work = (next(self._ids), template)
+        for place, process in self._processes.items():
+            self._send(place, process)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        for process in self._processes.values():
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in list(self._processes.values()):
+            try:
+                await asyncio.wait_for(process.wait(), LINGER_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def _send(self, place: int, process: asyncio.subprocess.Process) -> None:
+        if self._work is None or process.stdin is None or process.stdin.is_closing():
+            return
+        id_, template = self._work
+        before, after = template.around_nonce
+        line = f"{id_} {self._difficulty} {1 + place * SHARE} {before} {after}\n"
+        with contextlib.suppress(ConnectionError):  # it has just died, and is replaced
+            process.stdin.write(line.encode())
+
+    async def _keep(self, place: int) -> None:
+        """A worker, and another when it ends by itself."""
+        while not self._stopping:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -34,42 +76,19 @@ class Miner:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
-            self._processes.append(process)
-            self._readers.append(asyncio.create_task(self._listen(process)))
-        if self._work is not None:
-            self._send(*self._work)
-
-    def mine(self, template: Block) -> None:
-        self._work = (next(self._ids), template)
-        self._send(*self._work)
-
-    async def stop(self) -> None:
-        for process in self._processes:
-            if process.stdin is not None:
-                process.stdin.close()
-        for process in self._processes:
-            try:
-                await asyncio.wait_for(process.wait(), LINGER_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
-
-    def _send(self, id_: int, template: Block) -> None:
-        before, after = template.around_nonce
-        for place, process in enumerate(self._processes):
-            line = f"{id_} {self._difficulty} {1 + place * SHARE} {before} {after}\n"
-            if process.stdin is not None and not process.stdin.is_closing():
-                process.stdin.write(line.encode())
+            self._processes[place] = process
+            self._send(place, process)
+            await self._listen(process)
+            code = await process.wait()
+            if not self._stopping:
+                log.error("a mining process ended (exit code %d); another is started", code)
+                await asyncio.sleep(AGAIN_S)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None, "stdout is a pipe"
-        with contextlib.suppress(asyncio.CancelledError):
-            async for line in process.stdout:
-                id_, nonce = line.split()
-                if self._work is not None and int(id_) == self._work[0]:
-                    template = self._work[1]
-                    self._work = None
-                    self._found(template, int(nonce))
+        async for line in process.stdout:
+            id_, nonce = line.split()
+            if self._work is not None and int(id_) == self._work[0]:
+                template = self._work[1]
+                self._work = None
+                self._found(template, int(nonce))

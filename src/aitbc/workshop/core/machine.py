@@ -143,6 +143,9 @@ class Machine:
             self._take_block(block, NOBODY)
         except WorkshopFault as fault:
             self._note(f"a block of our own is refused: {fault}")
+            self._template = (
+                None  # the next tick has it, or a better one, searched again: the miner rests by now
+            )
             return self._effects()
         self._note(f"mined block {block.number} {block.hash.hex()[:16]}")
         self._gossip(NEW_BLOCK.name, self._new_id(), block.text.encode(), NOBODY)
