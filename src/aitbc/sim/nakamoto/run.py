@@ -44,6 +44,7 @@ POW = NakamotoSettings(
     least_difficulty=8,
     difficulty_rule="adjusting",
     block_time_ms=2_000,
+    max_ahead_ms=1_000,
     half_life_ms=60_000,
     finality_depth=40,
 )
