@@ -51,6 +51,7 @@ ADJUSTING = NakamotoSettings(
     difficulty_rule="adjusting",
     least_difficulty=2,
     block_time_ms=1_000,
+    max_ahead_ms=500,
     half_life_ms=10_000,
     finality_depth=6,
 )

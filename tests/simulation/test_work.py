@@ -20,6 +20,7 @@ POW = NakamotoSettings(
     difficulty_rule="adjusting",
     least_difficulty=8,
     block_time_ms=2_000,
+    max_ahead_ms=1_000,
     half_life_ms=60_000,
     finality_depth=30,
     reward=RewardSettings(initial=10 * AIT),
