@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from aitbc.adapters.keystore import devnet_keys
 from aitbc.client.signing import KeySigner
 from aitbc.core.codec.canonical import jcs
@@ -10,8 +12,11 @@ from support.devnet import free_port_base
 from support.processes import ask, end, start_node, wait_for
 
 KEYS = devnet_keys()
+AGAIN_S = 90
+"""Two that dial each other at once end one connection, and who was refused is dialled again after a minute."""
 
 
+@pytest.mark.timeout(240)
 def test_who_knows_a_discovery_only_node_alone_finds_the_others_and_syncs(tmp_path: Path) -> None:
     genesis = tmp_path / "genesis.json"
     genesis.write_bytes(jcs(devnet_genesis({name: KeySigner(seed).auth_key for name, seed in KEYS.items()})))
@@ -32,7 +37,7 @@ def test_who_knows_a_discovery_only_node_alone_finds_the_others_and_syncs(tmp_pa
         start("kiosk", kiosk, "--role", "discovery")
         start("validator", validator, "--role", "validator", "--proposer-key", str(key), "--never-voted")
         start("archive", archive, "--role", "archive")
-        wait_for(lambda: ask(kiosk, "/health")["answering"] == 2)
+        wait_for(lambda: ask(kiosk, "/health")["answering"] == 2, AGAIN_S)
         start("newcomer", newcomer)
         wait_for(lambda: len(ask(newcomer, "/p2p/peers")) == 2)
         wait_for(lambda: ask(newcomer, "/health")["height"] >= 1)
