@@ -24,8 +24,6 @@ ONE_WRITE = 1024 * 1024
 
 ROWS_TOGETHER = (1_024, 128, 16, 1)
 """Rows that one statement inserts: few sizes, because statements are prepared once and kept."""
-MAX_VALUES = 32_766
-"""In one statement; SQLite's own limit since 3.32."""
 KEPT_STATEMENTS = 256
 BUSY_S = 10
 """How long a write waits for another program's, such as a backup."""
@@ -64,12 +62,11 @@ class SqliteSession:
     def insert(self, insert: Insert, rows: Sequence[Row]) -> None:
         """Many rows to a statement: after each statement Python's lock is asked for again, which another thread may
         hold for milliseconds."""
-        start = 0
+        start, most = 0, self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         for count in ROWS_TOGETHER:
             if len(rows) - start < count:
                 continue
-            columns = len(rows[0])
-            if columns * count > MAX_VALUES:
+            if len(rows[0]) * count > most:
                 continue
             statement = insert_statement(insert, count)
             while len(rows) - start >= count:

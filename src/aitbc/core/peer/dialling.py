@@ -98,9 +98,9 @@ class Dialler:
         self._own: dict[str, None] = {}
         """Addresses that turned out to be ours."""
         self._hints: deque[PeerAddress] = deque(maxlen=MAX_HINTS)
+        """To be tried before the rest of the book: what refusing nodes listed."""
         self._named: deque[str] = deque(maxlen=MAX_HINTS)
         """Addresses that the operator wants to be dialled now, once."""
-        """To be tried before the rest of the book: what refusing nodes listed."""
         self._feeler_at_ms = 0
         self._tried_ms = 0
 

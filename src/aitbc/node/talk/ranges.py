@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 READ_FOR_PEER = 2
 """Of one peer's questions are read at a time, of the 16 long reads that may be under way."""
+MAX_WAITING_OF_PEER = 16
+"""Its questions together: nobody who catches up has more than four open, and a new link brings no more."""
 
 log = logging.getLogger("aitbc.node")
 
@@ -40,7 +42,7 @@ class Ranges:
         self._asked: dict[int, Callable[[Any], None]] = {}
         """Who waits for an answer, by ticket."""
         self._turns: dict[bytes, tuple[asyncio.Semaphore, int]] = {}
-        """Peers that have asked, and how many of their questions are open: at most what a link may have open."""
+        """Peers that have asked, and how many of their questions are open."""
 
     def ask(self, key: bytes, kind: Kind, message: Any, done: Callable[[Any], None]) -> None:
         """`done` hears the answer, or None when there will be none."""
@@ -57,7 +59,11 @@ class Ranges:
         self._asked.pop(effect.ticket)(None)
 
     def requested(self, effect: Requested) -> None:
-        self._wires.spawn(self._answer(effect))
+        _, open_now = self._turns.get(effect.key, (None, 0))
+        if open_now >= MAX_WAITING_OF_PEER:
+            self._wires.refuse(effect)
+        else:
+            self._wires.spawn(self._answer(effect))
 
     @asynccontextmanager
     async def _turn_of(self, key: bytes) -> AsyncIterator[None]:
